@@ -1,0 +1,21 @@
+"""cavalcade: which layers of which networks mean the same."""
+
+from importlib.metadata import version
+
+from cavalcade.backbones import FrozenBackbone
+from cavalcade.comparison import compare
+from cavalcade.comparison_folder import load_comparison
+from cavalcade.errors import InputError
+from cavalcade.runs import Run, load_run
+
+__version__ = version("cavalcade")
+
+__all__ = [
+    "FrozenBackbone",
+    "InputError",
+    "Run",
+    "__version__",
+    "compare",
+    "load_comparison",
+    "load_run",
+]

@@ -1,0 +1,117 @@
+"""A network that is looked at and never changed."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cavalcade.backbones.layers import Layer, choose_layers
+from cavalcade.backbones.preprocessing import Preprocessing
+from cavalcade.backbones.tracing import hooked, trace
+
+
+@dataclass(frozen=True)
+class Network:
+    """What an adapter of a zoo hands over.
+
+    Attributes:
+        label: how the network is called in folders and plots; names its weights too.
+        model: takes (images, 3, height, width).
+        preprocessing: how an image reaches it.
+        head: modules outside of its trunk.
+        stage_ends: the last module of each stage, where the zoo says so.
+    """
+
+    label: str
+    model: nn.Module
+    preprocessing: Preprocessing
+    head: Sequence[str] = ()
+    stage_ends: Sequence[str] = field(default=())
+
+
+class _AllTapped(Exception):
+    """Ends a forward after its deepest tap."""
+
+
+class FrozenBackbone(nn.Module):
+    """Maps of any layers of a network in one forward that stops after the deepest of them.
+
+    Frozen for good: no parameter asks for a gradient, `train()` keeps evaluation mode, so
+    that no BatchNorm drifts, and taps are copies that neither side can change.
+
+    Attributes:
+        label: the network's name.
+        layers: the taps, in execution order.
+        preprocessing: how an image reaches the network.
+    """
+
+    def __init__(self, network: Network, layers: str | Sequence[str] = "stages") -> None:
+        """Freeze a network and choose its taps.
+
+        Args:
+            network: from an adapter of a zoo.
+            layers: `stages`, `blocks`, or module names; see `choose_layers`.
+
+        Raises:
+            InputError: for a layer that cannot be tapped.
+        """
+        super().__init__()
+        self.label = network.label
+        self.preprocessing = network.preprocessing
+        # the last is by far the fastest layout of convolutions on CPUs and on tensor cores
+        self.model = network.model.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.train(False)
+        watched = trace(self.model, network.preprocessing.size, network.head)
+        self.layers = choose_layers(
+            self.model, watched, layers, network.stage_ends, network.label
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Dotted names of the taps, in execution order."""
+        return tuple(layer.name for layer in self.layers)
+
+    def train(self, mode: bool = True) -> "FrozenBackbone":  # noqa: ARG002
+        """Stay in evaluation mode, whatever is asked."""
+        return super().train(False)
+
+    def forward(
+        self, inputs: Float[Tensor, "images 3 height width"]
+    ) -> dict[str, Float[Tensor, "images _ _ _"]]:
+        """Map (images, channels, rows, columns) of every tap, without gradients."""
+        taps: dict[str, Tensor] = {}
+
+        def tap(name: str, _: nn.Module, output: object) -> None:
+            assert isinstance(output, Tensor)
+            if name not in taps:
+                # the network may go on in place (ReLU after a tapped BatchNorm): copy
+                taps[name] = output.detach().clone()
+            if len(taps) == len(self.layers):
+                raise _AllTapped
+
+        with torch.no_grad(), hooked(self.model, self.names, tap):
+            try:
+                self.model(inputs.contiguous(memory_format=torch.channels_last))
+            except _AllTapped:
+                pass
+        return {name: taps[name] for name in self.names}
+
+    def weights_fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of names, types, shapes and values of all parameters and buffers."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def identity(self) -> dict[str, Any]:
+        """All of the network that changes results, for the digest of a run."""
+        return {
+            "weights": self.weights_fingerprint(),
+            "preprocessing": self.preprocessing.identity(),
+            "layers": list(self.names),
+        }

@@ -1,0 +1,111 @@
+"""Adapter of the timm zoo."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import nn
+
+from cavalcade.backbones.frozen import FrozenBackbone, Network
+from cavalcade.backbones.preprocessing import Preprocessing
+from cavalcade.backbones.weights import PACKAGE, load_weights, seeded
+from cavalcade.errors import InputError, closest
+
+
+def timm_backbone(
+    name: str,
+    *,
+    weights: str = "pretrained",
+    layers: str | Sequence[str] = "stages",
+    image_size: int | Sequence[int] | None = None,
+    crop_mode: str = "squash",
+    crop_pct: float | None = None,
+    label: str | None = None,
+    seed: int = 0,
+) -> FrozenBackbone:
+    """A network of timm, frozen.
+
+    Args:
+        name: as timm calls it, `resnet50` or `resnet50.a1_in1k`.
+        weights: `pretrained` (timm's own download), `random` (seeded), a file, or
+            `package:<name>` for an installed package that carries them.
+        layers: `stages`, `blocks`, or module names.
+        image_size: side, or height and width, of the network's input; the model's own if None.
+        crop_mode: `squash` shows the network the whole image; `center` is the crop that timm
+            evaluates with; `border` pads.
+        crop_pct: share of the resized image that is seen; if None the model's own for
+            `center`, and all of it otherwise.
+        label: how the network is called; its name if None.
+        seed: of random weights, together with the name.
+
+    Raises:
+        InputError: for an unknown name or layer, or weights that do not fit.
+    """
+    if not timm.is_model(name):
+        raise InputError(f"timm has no model {name!r}; {closest(name, timm.list_models())}")
+    model = _build(name, weights, seed)
+    preprocessing = _preprocessing(model, image_size, crop_mode, crop_pct)
+    classifier = model.pretrained_cfg.get("classifier") or ()
+    network = Network(
+        label=(label or name) + _variant(weights),
+        model=model,
+        preprocessing=preprocessing,
+        head=(classifier,) if isinstance(classifier, str) else tuple(classifier),
+        stage_ends=_stage_ends(model),
+    )
+    return FrozenBackbone(network, layers)
+
+
+def _build(name: str, weights: str, seed: int) -> nn.Module:
+    with seeded(seed, name):
+        if weights != "pretrained":
+            model = timm.create_model(name, pretrained=False)
+        else:
+            model = _download(name)
+    if weights not in ("pretrained", "random"):
+        load_weights(model, weights)
+    return model.eval()
+
+
+def _download(name: str) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=True)
+    except (OSError, RuntimeError) as error:  # requests, hub and checkpoint errors
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"pretrained weights of {name!r} cannot be downloaded ({reason}); connect to the "
+            "network, or set backbone.weights to a file or to random"
+        ) from error
+
+
+def _preprocessing(
+    model: nn.Module, image_size: int | Sequence[int] | None, crop_mode: str, crop_pct: float | None
+) -> Preprocessing:
+    config: dict[str, Any] = timm.data.resolve_model_data_config(model)
+    if image_size is None:
+        size = tuple(config["input_size"][1:])
+    else:
+        size = (image_size,) * 2 if isinstance(image_size, int) else tuple(image_size)
+    own_crop = config["crop_pct"] if crop_mode == "center" else 1.0
+    return Preprocessing(
+        size=size,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        crop_mode=crop_mode,
+        crop_pct=crop_pct if crop_pct is not None else own_crop,
+        interpolation=config["interpolation"],
+    )
+
+
+def _stage_ends(model: nn.Module) -> tuple[str, ...]:
+    info = getattr(model, "feature_info", None) or ()
+    entries = info if isinstance(info, list | tuple) else info.info
+    return tuple(entry["module"] for entry in entries if entry.get("module"))
+
+
+def _variant(weights: str) -> str:
+    """What to add to a network's name so that its weights can be told apart."""
+    if weights == "pretrained" or weights.startswith(PACKAGE):
+        return ""
+    return f"-{weights if weights == 'random' else Path(weights).stem}"

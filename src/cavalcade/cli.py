@@ -1,0 +1,118 @@
+"""What train.py and compare.py share: strict configs, and errors as one sentence each."""
+
+import functools
+import inspect
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cavalcade.errors import InputError, closest
+
+log = logging.getLogger(__name__)
+
+_failures: list[str] = []
+
+
+def reports_errors(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """Turn a user's error into its sentence, so that a sweep goes on with its other jobs."""
+
+    @functools.wraps(job)
+    def reported(config: DictConfig) -> None:
+        try:
+            job(config)
+        except InputError as error:
+            hydra = HydraConfig.get()
+            sweeping = hydra.mode == RunMode.MULTIRUN
+            where = f"job {hydra.job.num} ({hydra.job.override_dirname}): " if sweeping else ""
+            log.error("%s%s", where, error)  # noqa: TRY400
+            _failures.append(str(error))
+
+    return reported
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a Hydra program; exit with 1 if a job failed or the command cannot be understood."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions reach us, not Hydra's printer
+    _silence_known_noise()
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(_sentence(error))
+    if _failures:
+        sys.exit(1)
+
+
+def check_config(config: DictConfig, known: Iterable[str]) -> None:
+    """Raise unless every key means something and every required one is set.
+
+    Args:
+        config: the composed config.
+        known: its keys at the top.
+
+    Raises:
+        InputError: naming the key and the closest one that exists.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise InputError(f"{missing[0]} is not set; add {missing[0]}=… to the command")
+    _check_keys("", config, known)
+    for name, node in config.items():
+        _check_target(str(name), node)
+
+
+def _check_target(path: str, node: object) -> None:
+    """Bind a node with a `_target_`, and those within it, to the signature it calls."""
+    if not isinstance(node, DictConfig):
+        return
+    if "_target_" in node:
+        target = get_object(node["_target_"])
+        parameters = inspect.signature(target).parameters.values()
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+            _check_keys(f"{path}.", node, [p.name for p in parameters])
+    for name, child in node.items():
+        _check_target(f"{path}.{name}", child)
+
+
+def _check_keys(prefix: str, node: DictConfig, known: Iterable[str]) -> None:
+    known = [f"{prefix}{name}" for name in known]
+    for key in node:
+        if not str(key).startswith("_") and f"{prefix}{key}" not in known:
+            raise InputError(f"unknown config key {prefix}{key}; {closest(prefix + str(key), known)}")
+
+
+def _sentence(error: Exception) -> str:
+    """What a user did wrong in the command line, on one line."""
+    text = str(error)
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        return (
+            f"unknown config key {unknown[1]}; the keys are listed by "
+            f"python {os.path.basename(sys.argv[0])} --cfg job"  # noqa: PTH119
+        )
+    return re.sub(r"\s*\n\s*", " ", text.strip())
+
+
+def as_plain(config: DictConfig) -> dict[str, Any]:
+    """The resolved config as plain containers."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _silence_known_noise() -> None:
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")

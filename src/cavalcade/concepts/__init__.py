@@ -1,0 +1,6 @@
+"""Concept activation vectors: how they are found, and where they fire."""
+
+from cavalcade.concepts.concept_set import ConceptSet, LayerConcepts
+from cavalcade.concepts.method import Probes
+
+__all__ = ["ConceptSet", "LayerConcepts", "Probes"]

@@ -1,0 +1,147 @@
+"""Fits the probes of all concepts at all layers in one forward of the frozen network."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import Metric
+
+from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts.passes import BackbonePass
+from cavalcade.concepts.probes import StackedProbes, probe_loss
+from cavalcade.concepts.survey import Survey
+from cavalcade.data.batches import ConceptBatch
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class MeanOverImages(Metric):
+    """Mean of one number per concept over all images."""
+
+    full_state_update = False
+    total: Tensor
+    images: Tensor
+
+    def __init__(self, num_concepts: int) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(num_concepts), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, values: Float[Tensor, "images concepts"]) -> None:
+        """Add the images of a batch."""
+        self.total += values.sum(dim=0)
+        self.images += len(values)
+
+    def compute(self) -> Float[Tensor, " concepts"]:
+        """Mean of each concept."""
+        return self.total / self.images
+
+
+class ProbeFit(BackbonePass):
+    """Trains every probe as if it were alone, all of them in one forward.
+
+    The loss is the sum over layers and concepts, each concept averaged over its labelled
+    pixels of all training images. Nothing couples two probes: no gradient is clipped, the
+    learning rate falls along a cosine that depends on the step alone, and every concept at
+    every layer keeps the parameters of its own best epoch on the validation images.
+
+    Args:
+        backbone: the frozen network.
+        concepts: their names.
+        loss: `balanced` or `net2vec`; see `probe_loss`.
+        containing: average each concept over the images that contain it, as Net2Vec does.
+        transform: what happens to activations first: `none` or `quantile`.
+        optimizer: given the parameters, the optimizer.
+        seed: of the initial probes.
+    """
+
+    phase = "fitting probes"
+    alpha: Tensor
+    area: Tensor
+
+    def __init__(
+        self,
+        backbone: FrozenBackbone,
+        concepts: Sequence[str],
+        *,
+        loss: str,
+        containing: bool,
+        transform: str,
+        optimizer: OptimizerFactory,
+        seed: int,
+    ) -> None:
+        super().__init__(backbone)
+        self.concepts, self.loss, self.containing = tuple(concepts), loss, containing
+        self.optimizer = optimizer
+        self.probes = nn.ModuleList(
+            StackedProbes(layer.name, concepts, layer.channels, transform=transform, seed=seed)
+            for layer in backbone.layers
+        )
+        self.register_buffer("alpha", torch.ones(len(concepts)))
+        self.register_buffer("area", torch.ones(len(concepts)))
+        self.val_losses = nn.ModuleList(MeanOverImages(len(concepts)) for _ in backbone.layers)
+
+    def start_from(self, survey: Survey) -> None:
+        """Take channel statistics and concept sizes from the first pass."""
+        self.alpha, self.area = survey.shares.compute()
+        for probes, moments, quantiles in zip(
+            self.probes, survey.moments, survey.quantiles, strict=True
+        ):
+            if probes.transform == "quantile":
+                limits, mean, deviation = quantiles.compute()
+                probes.quantiles.copy_(limits)
+            else:
+                mean, deviation = moments.compute()
+            probes.standardise(mean, deviation)
+
+    def absent(self) -> list[str]:
+        """Concepts without a single labelled training pixel."""
+        nowhere = (self.alpha >= 1) | (self.area <= 0)
+        return [name for name, absent in zip(self.concepts, nowhere, strict=True) if absent]
+
+    def training_step(self, batch: ConceptBatch) -> Tensor:
+        """The summed loss of all probes on one batch."""
+        losses = self._losses(batch)
+        total = torch.stack([loss.mean(dim=0).sum() for loss in losses]).sum()
+        self.log("train/loss", total, prog_bar=True, on_step=False, on_epoch=True)
+        return total
+
+    def validation_step(self, batch: ConceptBatch) -> None:
+        """Add up each probe's own loss on the validation images."""
+        for metric, loss in zip(self.val_losses, self._losses(batch), strict=True):
+            metric.update(loss)
+
+    def on_validation_epoch_end(self) -> None:
+        """Let each probe keep its best parameters."""
+        for name, probes, metric in zip(
+            self.backbone.names, self.probes, self.val_losses, strict=True
+        ):
+            loss = metric.compute()
+            metric.reset()
+            probes.keep_best(loss)
+            self.log(f"val/loss/{name}", loss.sum())
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """One optimizer over all probes; the cosine is a function of the step alone."""
+        optimizer = self.optimizer(self.probes.parameters())
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _losses(self, batch: ConceptBatch) -> list[Tensor]:
+        """For each layer the loss (images, concepts), relative to the mean labelled area."""
+        activations = self.backbone(batch.inputs)
+        losses = []
+        for layer, probes in zip(self.backbone.layers, self.probes, strict=True):
+            targets = batch.targets[layer.grid]
+            loss = probe_loss(probes(activations[layer.name]), targets, self.alpha, self.loss)
+            if self.containing:
+                loss = loss * (targets.present.sum(dim=(2, 3)) > 0)
+            losses.append(loss / self.area.clamp(min=1e-12))
+        return losses

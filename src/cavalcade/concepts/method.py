@@ -1,0 +1,155 @@
+"""The supervised method: probes for labelled concepts, from survey to thresholds."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts.concept_set import TRANSFORMS, ConceptSet
+from cavalcade.concepts.encoding import Calibration
+from cavalcade.concepts.fitting import OptimizerFactory, ProbeFit
+from cavalcade.concepts.probes import LOSSES
+from cavalcade.concepts.survey import Survey
+from cavalcade.data import ConceptDataModule
+from cavalcade.errors import InputError, check_choice
+
+TrainerFactory = Callable[..., Trainer]
+
+
+@dataclass(kw_only=True)
+class Probes:
+    """Fits one probe for every concept at every layer (Net2Vec, Fong & Vedaldi 2018).
+
+    Attributes:
+        optimizer: given parameters, the optimizer.
+        epochs: passes over the training images.
+        loss: `balanced`, the weighted cross-entropy, or `net2vec`, its form without logarithms.
+        images: `all`, or `containing`: each concept learns from the images that contain it.
+        input: `none`, or `quantile`: activations become 1 above their channel's 99.5 % quantile
+            and 0 elsewhere, as Net2Vec does.
+        threshold: `calibrated` for the highest Jaccard index on training pixels, or a
+            probability, 0.5 in the paper.
+    """
+
+    name = "probes"
+
+    optimizer: OptimizerFactory
+    epochs: int = 5
+    loss: str = "balanced"
+    images: str = "all"
+    input: str = "none"
+    threshold: str | float = "calibrated"
+
+    def __post_init__(self) -> None:
+        check_choice("concepts.loss", self.loss, LOSSES)
+        check_choice("concepts.images", self.images, ("all", "containing"))
+        check_choice("concepts.input", self.input, TRANSFORMS)
+        if not isinstance(self.epochs, int) or self.epochs < 1:
+            raise InputError(f"concepts.epochs is {self.epochs!r}; give a whole number above 0")
+        a_probability = isinstance(self.threshold, float) and 0 < self.threshold < 1
+        if self.threshold != "calibrated" and not a_probability:
+            raise InputError(
+                f"concepts.threshold is {self.threshold!r}; give calibrated, or a number between "
+                "0 and 1"
+            )
+
+    @property
+    def passes(self) -> int:
+        """How often the training images go through the network."""
+        return self.epochs + 1 + (self.threshold == "calibrated")
+
+    def identity(self) -> dict[str, Any]:
+        """All of the method that changes results, for the digest of a run."""
+        return vars(self) | {"optimizer": _describe(self.optimizer), "method": self.name}
+
+    def fit(
+        self,
+        backbone: FrozenBackbone,
+        data: ConceptDataModule,
+        new_trainer: TrainerFactory,
+        checkpoints: Path,
+    ) -> ConceptSet:
+        """Find the probes; goes on where a fit was interrupted that left a checkpoint.
+
+        Concepts without a training pixel are kept, with thresholds of NaN.
+        """
+        fit = self._fit(backbone, data, new_trainer, checkpoints)
+        concepts = ConceptSet({probes.layer: probes.fold() for probes in fit.probes})
+        if self.threshold == "calibrated":
+            calibration = Calibration(backbone, concepts, data.data.grid)
+            new_trainer().test(calibration, data.in_order("train"), verbose=False)
+            thresholds = calibration.thresholds()
+        else:
+            logit = torch.logit(torch.tensor(float(self.threshold)))
+            absent = torch.tensor([name in fit.absent() for name in fit.concepts])
+            fixed = torch.where(absent, torch.nan, logit)
+            thresholds = dict.fromkeys(backbone.names, fixed)
+        return ConceptSet(
+            {
+                name: replace(layer.to(torch.device("cpu")), thresholds=thresholds[name].clone())
+                for name, layer in concepts.layers.items()
+            }
+        )
+
+    def _fit(
+        self,
+        backbone: FrozenBackbone,
+        data: ConceptDataModule,
+        new_trainer: TrainerFactory,
+        checkpoints: Path,
+    ) -> ProbeFit:
+        fit = ProbeFit(
+            backbone,
+            data.splits["train"].concepts,
+            loss=self.loss,
+            containing=self.images == "containing",
+            transform=self.input,
+            optimizer=self.optimizer,
+            seed=data.seed,
+        )
+        interrupted = checkpoints / "last.ckpt"
+        if not interrupted.exists():
+            fit.start_from(self._survey(backbone, data, new_trainer))
+        trainer = new_trainer(
+            max_epochs=self.epochs,
+            enable_checkpointing=True,
+            extra_callbacks=[ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False)],
+            tracked=True,
+        )
+        trainer.fit(
+            fit,
+            data.train_dataloader(),
+            data.val_dataloader(),
+            ckpt_path=interrupted if interrupted.exists() else None,
+        )
+        return fit
+
+    def _survey(
+        self, backbone: FrozenBackbone, data: ConceptDataModule, new_trainer: TrainerFactory
+    ) -> Survey:
+        train = data.splits["train"]
+        survey = Survey(
+            backbone,
+            len(train.concepts),
+            len(train),
+            transform=self.input,
+            containing=self.images == "containing",
+        )
+        new_trainer().test(survey, data.in_order("train", targets=True), verbose=False)
+        return survey
+
+
+def _describe(factory: OptimizerFactory) -> dict[str, Any]:
+    if isinstance(factory, functools.partial):
+        return {"name": _qualified(factory.func), **factory.keywords}
+    return {"name": _qualified(factory)}
+
+
+def _qualified(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"

@@ -1,0 +1,138 @@
+"""Linear probes that segment concepts (Net2Vec, Fong & Vedaldi 2018), all of a layer stacked."""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from cavalcade.concepts.concept_set import LayerConcepts, apply_transform, linear_maps
+from cavalcade.data.batches import Targets
+
+LOSSES = ("balanced", "net2vec")
+
+
+def probe_loss(
+    logits: Float[Tensor, "images concepts rows columns"],
+    targets: Targets,
+    alpha: Float[Tensor, " concepts"],
+    kind: str,
+) -> Float[Tensor, "images concepts"]:
+    """Loss of each concept on each image, averaged over the cells of the layer's grid.
+
+    With the soft target t, the share of the concept in the labelled part of a cell, and p the
+    sigmoid of the logit, each cell weighs as much as its labelled share and costs
+
+    - `balanced`: -[alpha t log p + (1 - alpha) (1 - t) log(1 - p)],
+    - `net2vec`: -[alpha t p + (1 - alpha) (1 - t) (1 - p)], the form without logarithms in
+      Fong & Vedaldi 2018 (arXiv 1801.03454), eq. 2, negated.
+    """
+    positive = alpha[:, None, None] * targets.present
+    negative = (1 - alpha)[:, None, None] * (targets.labelled - targets.present)
+    if kind == "net2vec":
+        p = torch.sigmoid(logits)
+        cost = -(positive * p + negative * (1 - p))
+    else:
+        # softplus(z) = -log(1 - p), and softplus(-z) = softplus(z) - z
+        cost = (positive + negative) * softplus(logits) - positive * logits
+    return cost.mean(dim=(2, 3))
+
+
+class StackedProbes(nn.Module):
+    """The probes of all concepts at one layer: one 1x1 convolution, z = w·A + b.
+
+    The parameters live in standardised input space, where every channel has mean 0 and
+    deviation 1, so that one learning rate fits all layers; `fold` brings the probe of the
+    network's own space back. Each concept keeps the parameters of its own best epoch.
+
+    Attributes:
+        concepts: their names.
+        mean: of each transformed channel over the training images; set by `standardise`.
+        scale: their standard deviations.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    best_weight: Tensor
+    best_bias: Tensor
+    best_loss: Tensor
+    quantiles: Tensor
+
+    def __init__(
+        self,
+        layer: str,
+        concepts: Sequence[str],
+        num_channels: int,
+        *,
+        transform: str = "none",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.layer, self.concepts, self.transform = layer, tuple(concepts), transform
+        start = torch.stack([_initial_vector(seed, layer, c, num_channels) for c in concepts])
+        self.weight = nn.Parameter(start)
+        self.bias = nn.Parameter(torch.zeros(len(self.concepts)))
+        self.register_buffer("mean", torch.zeros(num_channels))
+        self.register_buffer("scale", torch.ones(num_channels))
+        self.register_buffer("best_weight", start.clone())
+        self.register_buffer("best_bias", torch.zeros(len(self.concepts)))
+        self.register_buffer("best_loss", torch.full((len(self.concepts),), torch.inf))
+        if transform == "quantile":
+            self.register_buffer("quantiles", torch.zeros(num_channels))
+
+    @property
+    def transform_tensors(self) -> dict[str, Tensor]:
+        """What the input transform needs."""
+        return {"quantiles": self.quantiles} if self.transform == "quantile" else {}
+
+    def standardise(
+        self, mean: Float[Tensor, " channels"], deviation: Float[Tensor, " channels"]
+    ) -> None:
+        """Set mean and standard deviation of the inputs; a constant channel is only shifted."""
+        dead = deviation <= 1e-6 * deviation.max()
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(dead, 1.0, deviation))
+
+    def forward(
+        self, activations: Float[Tensor, "images channels rows columns"]
+    ) -> Float[Tensor, "images concepts rows columns"]:
+        """Logits of all concepts on the layer's own grid."""
+        inputs = apply_transform(activations, self.transform, self.transform_tensors)
+        return linear_maps(inputs, *self._fold(self.weight, self.bias))
+
+    @torch.no_grad()
+    def keep_best(self, loss: Float[Tensor, " concepts"]) -> None:
+        """Keep the present parameters of the concepts whose validation loss is their lowest."""
+        better = loss <= self.best_loss  # equal: a concept without validation pixels goes on
+        self.best_weight[better] = self.weight[better]
+        self.best_bias[better] = self.bias[better]
+        self.best_loss[better] = loss[better]
+
+    @torch.no_grad()
+    def fold(self, thresholds: Float[Tensor, " concepts"] | None = None) -> LayerConcepts:
+        """The best probes in the network's own space; they fire above 0 unless told otherwise."""
+        vectors, bias = self._fold(self.best_weight, self.best_bias)
+        tensors = {key: tensor.clone() for key, tensor in self.transform_tensors.items()}
+        return LayerConcepts(
+            names=self.concepts,
+            vectors=vectors,
+            bias=bias,
+            thresholds=torch.zeros_like(bias) if thresholds is None else thresholds,
+            transform=self.transform,
+            transform_tensors=tensors,
+        )
+
+    def _fold(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        vectors = weight / self.scale
+        return vectors, bias - vectors @ self.mean
+
+
+def _initial_vector(
+    seed: int, layer: str, concept: str, num_channels: int
+) -> Float[Tensor, " channels"]:
+    """Small random numbers from the seed, the layer and the concept, whatever else is probed."""
+    digest = hashlib.sha256(f"{seed}/{layer}/{concept}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.randn(num_channels, generator=generator) * 0.01

@@ -1,0 +1,146 @@
+"""The first pass over the training images: channel statistics, and how large each concept is."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts.passes import BackbonePass
+from cavalcade.data.batches import ConceptBatch, Targets
+
+QUANTILE = 0.995
+QUANTILE_ROWS = 20_000
+
+
+class ChannelMoments(Metric):
+    """Mean and standard deviation of every channel over all pixels, in float64."""
+
+    full_state_update = False
+    count: Tensor
+    total: Tensor
+    squares: Tensor
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        zeros = torch.zeros(num_channels, dtype=torch.float64)
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("total", zeros, dist_reduce_fx="sum")
+        self.add_state("squares", zeros.clone(), dist_reduce_fx="sum")
+
+    def update(self, activations: Float[Tensor, "images channels rows columns"]) -> None:
+        """Add the pixels of a batch."""
+        variance, mean = torch.var_mean(activations, dim=(0, 2, 3), correction=0)
+        count = activations.numel() // activations.shape[1]
+        self.count += count
+        self.total += count * mean.double()
+        self.squares += count * (variance.double() + mean.double() ** 2)
+
+    def compute(self) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
+        """Mean and standard deviation."""
+        mean = self.total / self.count
+        return mean.float(), (self.squares / self.count - mean**2).clamp(min=0).sqrt().float()
+
+
+class ChannelQuantiles(Metric):
+    """Each channel's quantile, from evenly spaced pixels of every image."""
+
+    full_state_update = False
+    rows: list[Tensor]
+
+    def __init__(self, rows_per_image: int) -> None:
+        super().__init__()
+        self.rows_per_image = rows_per_image
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def update(
+        self,
+        activations: Float[Tensor, "images channels rows columns"],
+        index: Int[Tensor, " images"],
+    ) -> None:
+        """Keep some pixels of each image; the start of the comb differs between images."""
+        pixels = activations.flatten(2)
+        size = pixels.shape[2]
+        comb = torch.arange(self.rows_per_image, device=index.device) * size / self.rows_per_image
+        start = (index * 0.6180339887498949 % 1) * size  # golden ratio: never in step
+        positions = (comb[None] + start[:, None]).long() % size
+        chosen = pixels.gather(2, positions[:, None].expand(-1, pixels.shape[1], -1))
+        self.rows.append(chosen.transpose(1, 2).flatten(0, 1))
+
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The quantiles (channels,), and mean and deviation of what exceeds them."""
+        rows = torch.cat(self.rows) if isinstance(self.rows, list) else self.rows
+        rank = math.ceil(QUANTILE * len(rows))
+        quantiles = rows.sort(dim=0).values[rank - 1]
+        share = (rows > quantiles).float().mean(dim=0)
+        return quantiles, share, (share * (1 - share)).sqrt()
+
+
+class ConceptShares(Metric):
+    """How much of the labelled area each concept covers, and how much area is labelled.
+
+    Args:
+        num_concepts: K.
+        containing: count only the images that contain the concept.
+    """
+
+    full_state_update = False
+    present: Tensor
+    labelled: Tensor
+    images: Tensor
+
+    def __init__(self, num_concepts: int, *, containing: bool) -> None:
+        super().__init__()
+        self.containing = containing
+        zeros = torch.zeros(num_concepts, dtype=torch.float64)
+        self.add_state("present", zeros, dist_reduce_fx="sum")
+        self.add_state("labelled", zeros.clone(), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, targets: Targets) -> None:
+        """Add the images of a batch; targets on any grid that tiles the network's input."""
+        present = targets.present.double().mean(dim=(2, 3))
+        labelled = targets.labelled.double().mean(dim=(2, 3))
+        counted = present > 0 if self.containing else torch.ones_like(present)
+        self.present += (present * counted).sum(dim=0)
+        self.labelled += (labelled * counted).sum(dim=0)
+        self.images += len(present)
+
+    def compute(self) -> tuple[Float[Tensor, " concepts"], Float[Tensor, " concepts"]]:
+        """Weight alpha (1 - mean share) and mean labelled area per image of each concept."""
+        share = torch.where(self.labelled > 0, self.present / self.labelled, 0.0)
+        return (1 - share).float(), (self.labelled / self.images).float()
+
+
+class Survey(BackbonePass):
+    """One pass over the training images before any probe is fitted."""
+
+    phase = "surveying training images"
+
+    def __init__(
+        self,
+        backbone: FrozenBackbone,
+        num_concepts: int,
+        num_images: int,
+        *,
+        transform: str,
+        containing: bool,
+    ) -> None:
+        super().__init__(backbone)
+        rows_per_image = math.ceil(QUANTILE_ROWS / num_images)
+        self.transform = transform
+        self.shares = ConceptShares(num_concepts, containing=containing)
+        self.moments = nn.ModuleList(ChannelMoments(layer.channels) for layer in backbone.layers)
+        self.quantiles = nn.ModuleList(ChannelQuantiles(rows_per_image) for _ in backbone.layers)
+
+    def test_step(self, batch: ConceptBatch) -> None:
+        """Look at one batch."""
+        activations = self.backbone(batch.inputs)
+        self.shares.update(next(iter(batch.targets.values())))
+        for i, name in enumerate(self.backbone.names):
+            if self.transform == "quantile":
+                self.quantiles[i].update(activations[name], batch.index)
+            else:
+                self.moments[i].update(activations[name])

@@ -1,0 +1,163 @@
+"""From samples to batches as one network sees them: input, frame, truth, targets."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from cavalcade.data.geometry import Frame, area_average, at_cell_centres
+from cavalcade.data.sample import ConceptData, ConceptDataset
+
+Preprocess = Callable[[UInt8[Tensor, "3 _ _"]], tuple[Float[Tensor, "3 _ _"], Frame]]
+Grid = tuple[int, int]
+
+
+class Targets(NamedTuple):
+    """Soft targets on one layer's grid, as shares of each cell's area.
+
+    The target of a cell is `present / labelled`; cells without labels weigh nothing.
+    """
+
+    present: Float[Tensor, "*images concepts rows columns"]
+    """Share where the concept is and its truth is known."""
+    labelled: Float[Tensor, "*images concepts rows columns"]
+    """Share where the truth of the concept is known."""
+
+
+class ConceptBatch(NamedTuple):
+    """A batch of images as they reach one network, with the truth on two kinds of grid."""
+
+    inputs: Float[Tensor, "images 3 height width"]
+    frames: Float[Tensor, "images 4"]
+    truth: Bool[Tensor, "images concepts rows columns"]
+    """On the common grid of the data set."""
+    labelled: Bool[Tensor, "images concepts rows columns"]
+    targets: dict[Grid, Targets]
+    """For each grid of the network's layers."""
+    index: Int[Tensor, " images"]
+    """Position of each image in its split."""
+
+
+class NetworkView(Dataset[ConceptBatch]):
+    """A split as one network sees it; every item is a batch of one image."""
+
+    def __init__(
+        self,
+        dataset: ConceptDataset,
+        preprocess: Preprocess,
+        grid: Sequence[int],
+        layer_grids: Sequence[Grid],
+    ) -> None:
+        self.dataset = dataset
+        self.preprocess = preprocess
+        self.grid = grid
+        self.layer_grids = tuple(dict.fromkeys(layer_grids))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> ConceptBatch:
+        sample = self.dataset[index]
+        inputs, frame = self.preprocess(sample.image)
+        present = sample.masks & sample.labelled
+        targets = {
+            grid: Targets(
+                area_average(present, frame, grid)[None],
+                _labelled_area(sample.labelled, frame, grid)[None],
+            )
+            for grid in self.layer_grids
+        }
+        return ConceptBatch(
+            inputs[None],
+            torch.tensor([frame]),
+            at_cell_centres(sample.masks, self.grid)[None],
+            at_cell_centres(sample.labelled, self.grid)[None],
+            targets,
+            torch.tensor([index]),
+        )
+
+
+def _labelled_area(labelled: Tensor, frame: Frame, grid: Grid) -> Tensor:
+    if labelled.stride(0) == 0:  # one map stands for all concepts: average it once
+        return area_average(labelled[:1], frame, grid).expand(len(labelled), -1, -1)
+    return area_average(labelled, frame, grid)
+
+
+def collate(batches: Sequence[ConceptBatch]) -> ConceptBatch:
+    """Join batches along the images."""
+    inputs, frames, truth, labelled, targets, index = zip(*batches, strict=True)
+    joined = {
+        grid: Targets(*(torch.cat(part) for part in zip(*(t[grid] for t in targets), strict=True)))
+        for grid in targets[0]
+    }
+    return ConceptBatch(
+        torch.cat(inputs),
+        torch.cat(frames),
+        torch.cat(truth),
+        torch.cat(labelled),
+        joined,
+        torch.cat(index),
+    )
+
+
+class ConceptDataModule(LightningDataModule):
+    """Loads the splits of a labelled data set as one network sees them.
+
+    The training split is shuffled by the seed and the epoch alone, so that a resumed fit
+    meets the same batches. Every other pass goes through a split in its order.
+    """
+
+    def __init__(
+        self,
+        data: ConceptData,
+        preprocess: Preprocess,
+        layer_grids: Sequence[Grid],
+        *,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.data = data
+        self.preprocess = preprocess
+        self.layer_grids = tuple(layer_grids)
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.splits = {split: data.split(split) for split in ("train", "val", "test")}
+
+    def in_order(self, split: str, *, targets: bool = False) -> DataLoader[ConceptBatch]:
+        """All images of a split in order; with targets on the layers' grids if asked."""
+        return self._loader(split, self.layer_grids if targets else ())
+
+    def train_dataloader(self) -> DataLoader[ConceptBatch]:
+        """The training split in a new order each epoch."""
+        return self._loader("train", self.layer_grids, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[ConceptBatch]:
+        """The validation split in order, with targets."""
+        return self.in_order("val", targets=True)
+
+    def test_dataloader(self) -> DataLoader[ConceptBatch]:
+        """The test split in order."""
+        return self.in_order("test")
+
+    def _loader(
+        self, split: str, layer_grids: Sequence[Grid], *, shuffle: bool = False
+    ) -> DataLoader[ConceptBatch]:
+        view = NetworkView(self.splits[split], self.preprocess, self.data.grid, layer_grids)
+        sampler: DistributedSampler[ConceptBatch] | None = None
+        if shuffle:  # seeded by (seed, epoch), which Lightning sets; one replica is all of it
+            sampler = DistributedSampler(view, num_replicas=1, rank=0, seed=self.seed)
+        return DataLoader(
+            view,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            persistent_workers=self.num_workers > 0,
+        )

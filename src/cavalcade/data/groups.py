@@ -1,0 +1,32 @@
+"""Groups of samples that belong together, and the blocks of images that errors rest on."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+MIN_BLOCKS = 20
+
+
+def contiguous_blocks(groups: Sequence[str], min_blocks: int = MIN_BLOCKS) -> list[int]:
+    """Give each sample the number of its block; blocks are contiguous, never shuffled.
+
+    Neighbouring frames of a video are alike, so errors come from blocks of frames. A group
+    larger than a block is cut along its order; small groups share a block and are never cut.
+    There are at least `min_blocks` blocks where there are as many samples.
+
+    >>> contiguous_blocks(["a", "a", "a", "a", "b", "c"], min_blocks=3)
+    [0, 0, 1, 1, 2, 2]
+    """
+    size = max(1, len(groups) // min_blocks)
+    blocks: list[int] = []
+    block, filled = 0, 0
+    for _, members in groupby(groups):
+        count = len(list(members))
+        if filled and (count > size or filled + count > size):
+            block, filled = block + 1, 0
+        pieces = max(1, -(-count // size))
+        blocks += [block + i * pieces // count for i in range(count)]
+        if pieces > 1:
+            block, filled = block + pieces, 0
+        else:
+            filled += count
+    return blocks

@@ -1,0 +1,36 @@
+"""The one error that a user can cause, and how it suggests a way out."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message is one sentence with the way out.
+
+    The programs print it without a traceback. Anything else that is raised is a bug.
+    """
+
+
+def closest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Name the entries of `known` nearest to `name`, for the end of an error message.
+
+    >>> closest("layer5", ["layer1", "layer4", "stem"])
+    'closest: layer4, layer1'
+    """
+    known = list(known)
+    matches = difflib.get_close_matches(name, known, n=count, cutoff=0.5)
+    if matches:
+        return f"closest: {', '.join(matches)}"
+    shown = ", ".join(known[:20]) + (f", … ({len(known)} in all)" if len(known) > 20 else "")
+    return f"there are: {shown}" if known else "there are none"
+
+
+def check_choice(what: str, value: str, options: Iterable[str]) -> None:
+    """Raise unless `value` is one of `options`.
+
+    Raises:
+        InputError: naming the setting, the value and what exists.
+    """
+    options = list(options)
+    if value not in options:
+        raise InputError(f"{what} is {value!r}, which is none of {', '.join(options)}")

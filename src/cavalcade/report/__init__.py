@@ -1,0 +1,1 @@
+"""Pictures, tables and tracking: the only place that knows matplotlib, rich and wandb."""

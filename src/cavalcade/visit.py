@@ -1,0 +1,222 @@
+"""Visits one network once: reduces it, on a labelled data set, to a run folder."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+
+from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts import ConceptSet, Probes
+from cavalcade.concepts.encoding import Encoding, LayerEncoding, score_table
+from cavalcade.data import ConceptDataModule
+from cavalcade.report import tracking
+from cavalcade.report.heatmap import draw_matrices, with_depth
+from cavalcade.report.progress import PassProgress
+from cavalcade.runs import Run, Truth, data_folder, digest_of, load_run, write_run, written_whole
+
+log = logging.getLogger(__name__)
+
+RESUME_FROM = "checkpoints/last.ckpt"
+
+
+@dataclass
+class Trainers:
+    """Makes the Lightning trainer of each pass.
+
+    Attributes:
+        base: `lightning.Trainer` with the user's settings (accelerator, devices, precision).
+        logger: tracks the fit; other passes are silent.
+    """
+
+    base: Callable[..., Trainer]
+    logger: Logger | None = None
+
+    def __call__(
+        self, *, tracked: bool = False, extra_callbacks: list[Callback] | None = None, **settings: Any  # noqa: ANN401
+    ) -> Trainer:
+        """A trainer for one pass."""
+        quiet = {
+            "enable_checkpointing": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+        }
+        return self.base(
+            callbacks=[PassProgress(), *(extra_callbacks or [])],
+            logger=(self.logger or False) if tracked else False,
+            **(quiet | settings),
+        )
+
+
+def visit(
+    backbone: FrozenBackbone,
+    data: ConceptDataModule,
+    method: Probes,
+    trainers: Trainers,
+    *,
+    runs: Path,
+    config: Mapping[str, Any],
+    force: bool = False,
+) -> Path:
+    """Find the concepts of one network and record where they fire on the test images.
+
+    A finished run of the same digest is left as it is. An interrupted one goes on.
+
+    Args:
+        backbone: the network.
+        data: the images as it sees them.
+        method: how concepts are found.
+        trainers: makes the trainer of each pass.
+        runs: where run folders lie.
+        config: what was asked, kept beside the results.
+        force: run again even if finished.
+
+    Returns:
+        The run folder.
+    """
+    identity = identify(backbone, data, method)
+    test = data.splits["test"]
+    place = data_folder(runs, data.data, test) / method.name / f"{backbone.label}-{digest_of(identity)}"
+    if _finished(place) and not force:
+        log.info("%s: finished before, skipped (force=true runs it again): %s", backbone.label, place)
+        os.utime(place)  # compare.py takes the data set that was asked for last
+        return place
+    _announce(backbone, data, method)
+    tracking.log_config(trainers.logger, config)
+    truth = Truth.of(data.data, test)
+    if not _finished(place.parents[1] / "truth"):
+        truth.save(place.parents[1] / "truth")
+    with written_whole(place, resume=RESUME_FROM) as folder:
+        concepts = method.fit(backbone, data, trainers, (folder / RESUME_FROM).parent)
+        seen, encodings, scores = _encode(backbone, data, concepts, trainers)
+        _say_absent(concepts)
+        asked = yaml.safe_dump(dict(config), sort_keys=False)
+        (folder / "config.yaml").write_text(asked, encoding="utf-8")
+        meta = {
+            "label": backbone.label,
+            "method": method.name,
+            "digest": digest_of(identity),
+            "identity": identity,
+            "data": {"name": data.data.name, "test": truth.fingerprint, "grid": list(truth.grid)},
+            "concepts": list(truth.concepts),
+        }
+        _draw_scores(scores, backbone, data, folder / "scores.png")
+        write_run(
+            folder,
+            meta=meta,
+            layers=backbone.layers,
+            concepts=concepts,
+            seen=seen,
+            encodings=encodings,
+            scores=scores,
+        )
+    run = load_run(place)
+    track_run(run, trainers.logger)
+    return place
+
+
+def identify(backbone: FrozenBackbone, data: ConceptDataModule, method: Probes) -> dict[str, Any]:
+    """All that changes the results of a visit."""
+    return {
+        "cavalcade": version("cavalcade"),
+        "backbone": backbone.identity(),
+        "method": method.identity(),
+        "data": {split: dataset.fingerprint() for split, dataset in data.splits.items()},
+        "grid": list(data.data.grid),
+        "concepts": list(data.splits["test"].concepts),
+        "batch_size": data.batch_size,
+        "seed": data.seed,
+    }
+
+
+def track_run(run: Run, logger: Logger | None) -> None:
+    """Log the scores of a run as one table and one picture, and its best layer."""
+    tracking.log_table(logger, "scores", run.scores)
+    tracking.log_picture(logger, "scores_by_layer", run.path / "scores.png")
+    per_layer = run.score_matrix("jaccard", "test").mean(axis=1)
+    if per_layer.notna().any():
+        best = {"best/layer": str(per_layer.idxmax()), "best/test_jaccard": float(per_layer.max())}
+        tracking.log_summary(logger, {**best, "run": str(run.path)})
+
+
+def _finished(place: Path) -> bool:
+    return (place / "meta.json").is_file()
+
+
+def _encode(
+    backbone: FrozenBackbone, data: ConceptDataModule, concepts: ConceptSet, trainers: Trainers
+) -> tuple[torch.Tensor, Mapping[str, LayerEncoding], pd.DataFrame]:
+    """Masks and features of the test images, and the scores of validation and test."""
+    tables = []
+    thresholds = {name: layer.thresholds for name, layer in concepts.layers.items()}
+    for split in ("val", "test"):
+        encoding = Encoding(backbone, concepts, data.data.grid, split)
+        trainers().test(encoding, data.in_order(split), verbose=False)
+        seen, encodings = encoding.result()
+        names = data.splits[split].concepts
+        tables.append(score_table(encodings, backbone.layers, names, thresholds, split))
+    return seen, encodings, pd.concat(tables, ignore_index=True)
+
+
+def _say_absent(concepts: ConceptSet) -> None:
+    first = next(iter(concepts.layers.values()))
+    absent = [n for n, t in zip(first.names, first.thresholds, strict=True) if t.isnan()]
+    if absent:
+        log.warning(
+            "no training pixel shows %s: kept, its scores and similarities are NaN",
+            ", ".join(absent),
+        )
+
+
+def _draw_scores(
+    scores: pd.DataFrame, backbone: FrozenBackbone, data: ConceptDataModule, path: Path
+) -> None:
+    rows = scores[scores["split"] == "test"]
+    matrix = rows.pivot(index="layer", columns="concept", values="jaccard")
+    matrix = matrix.loc[list(backbone.names), list(data.splits["test"].concepts)]
+    matrix.index = pd.Index(with_depth([(layer.name, layer.depth) for layer in backbone.layers]))
+    draw_matrices(
+        [("Jaccard index on test images", matrix)],
+        path,
+        title=f"{backbone.label} on {data.data.name}",
+        rows="layer, relative depth",
+        columns="concept",
+    )
+
+
+def _announce(backbone: FrozenBackbone, data: ConceptDataModule, method: Probes) -> None:
+    """Print the taps, and the time and disk that the visit will take."""
+    listed = ", ".join(f"{layer.name} ({layer.depth:.2f})" for layer in backbone.layers)
+    log.info("%s: %d layers with their relative depth: %s", backbone.label, len(backbone.layers), listed)
+    sizes = {split: len(dataset) for split, dataset in data.splits.items()}
+    images = sizes["train"] * method.passes + sizes["val"] * (method.epochs + 1) + sizes["test"]
+    seconds = images * _seconds_per_image(backbone, data.batch_size)
+    rows, columns = data.data.grid
+    bits = sizes["test"] * len(data.splits["test"].concepts) * rows * columns * len(backbone.layers)
+    features = 32 * sizes["test"] * sum(layer.channels for layer in backbone.layers)
+    log.info(
+        "%s: %d images through the network, about %.0f s for that on this CPU; %.1f MB on disk",
+        backbone.label,
+        images,
+        seconds,
+        (bits + features) / 8e6,
+    )
+
+
+def _seconds_per_image(backbone: FrozenBackbone, batch_size: int) -> float:
+    inputs = torch.zeros(batch_size, 3, *backbone.preprocessing.size)
+    backbone(inputs)
+    start = time.perf_counter()
+    backbone(inputs)
+    return (time.perf_counter() - start) / batch_size
+

@@ -1,0 +1,59 @@
+"""Reduces networks on a labelled data set to run folders: python train.py --help."""
+
+from pathlib import Path
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from cavalcade import cli
+from cavalcade.data import ConceptDataModule
+from cavalcade.report.tracking import finish
+from cavalcade.visit import Trainers, visit
+
+KEYS = (
+    *("backbone", "data", "concepts", "trainer", "logger"),
+    *("seed", "batch_size", "num_workers", "runs", "force"),
+)
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@cli.reports_errors
+def main(config: DictConfig) -> None:
+    """Visit one network; under -m one of many."""
+    cli.check_config(config, KEYS)
+    logger = instantiate(config.logger, _convert_="all") or None  # logger=none is empty
+    status = "failed"
+    try:
+        train(config, logger)
+        status = "success"
+    finally:
+        finish(logger, status)
+
+
+def train(config: DictConfig, logger: object) -> Path:
+    """Build what the config names, and visit the network."""
+    data = instantiate(config.data, _convert_="all")
+    backbone = instantiate(config.backbone, _convert_="all")
+    method = instantiate(config.concepts, _convert_="all")
+    loader = ConceptDataModule(
+        data,
+        backbone.preprocessing,
+        [layer.grid for layer in backbone.layers],
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        seed=config.seed,
+    )
+    return visit(
+        backbone,
+        loader,
+        method,
+        Trainers(instantiate(config.trainer, _convert_="all"), logger),
+        runs=Path(config.runs),
+        config=cli.as_plain(config),
+        force=config.force,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
