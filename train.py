@@ -4,6 +4,7 @@ from pathlib import Path
 
 import hydra
 from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from cavalcade import cli
@@ -31,7 +32,7 @@ def main(config: DictConfig) -> None:
         finish(logger, status)
 
 
-def train(config: DictConfig, logger: object) -> Path:
+def train(config: DictConfig, logger: Logger | None) -> Path:
     """Build what the config names, and visit the network."""
     data = instantiate(config.data, _convert_="all")
     backbone = instantiate(config.backbone, _convert_="all")

@@ -1,9 +1,11 @@
 """What train.py and compare.py share: strict configs, and errors as one sentence each."""
 
+import ctypes
 import functools
 import inspect
 import logging
 import os
+import platform
 import re
 import sys
 import warnings
@@ -35,7 +37,7 @@ def reports_errors(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], 
             hydra = HydraConfig.get()
             sweeping = hydra.mode == RunMode.MULTIRUN
             where = f"job {hydra.job.num} ({hydra.job.override_dirname}): " if sweeping else ""
-            log.error("%s%s", where, error)  # noqa: TRY400
+            log.error("%s%s", where, error)
             _failures.append(str(error))
 
     return reported
@@ -45,12 +47,25 @@ def run(main: Callable[[], None]) -> None:
     """Run a Hydra program; exit with 1 if a job failed or the command cannot be understood."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions reach us, not Hydra's printer
     _silence_known_noise()
+    _reuse_freed_memory()
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_sentence(error))
     if _failures:
         sys.exit(1)
+
+
+def _reuse_freed_memory() -> None:
+    """Keep glibc from handing each freed activation back to the kernel.
+
+    Every forward would pay for the page faults again: half of its time on a CPU.
+    """
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_max, 0)
 
 
 def check_config(config: DictConfig, known: Iterable[str]) -> None:
@@ -81,14 +96,16 @@ def _check_target(path: str, node: object) -> None:
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
             _check_keys(f"{path}.", node, [p.name for p in parameters])
     for name, child in node.items():
-        _check_target(f"{path}.{name}", child)
+        _check_target(f"{path}.{name!s}", child)
 
 
 def _check_keys(prefix: str, node: DictConfig, known: Iterable[str]) -> None:
     known = [f"{prefix}{name}" for name in known]
     for key in node:
         if not str(key).startswith("_") and f"{prefix}{key}" not in known:
-            raise InputError(f"unknown config key {prefix}{key}; {closest(prefix + str(key), known)}")
+            raise InputError(
+                f"unknown config key {prefix}{key}; {closest(prefix + str(key), known)}"
+            )
 
 
 def _sentence(error: Exception) -> str:

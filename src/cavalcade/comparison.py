@@ -63,7 +63,14 @@ class Comparison:
             for matrix in self.matrices
             if matrix.pair.network_a != matrix.pair.network_b
         ]
-        columns = ["network_a", "network_b", "measure", "mean_best_match", "depth_gap", "n_concepts"]
+        columns = [
+            "network_a",
+            "network_b",
+            "measure",
+            "mean_best_match",
+            "depth_gap",
+            "n_concepts",
+        ]
         return pd.DataFrame(rows, columns=columns)
 
     def matrix(self, network_a: str, network_b: str, measure: str = "adjusted") -> pd.DataFrame:
@@ -93,7 +100,9 @@ def find_runs(patterns: Iterable[str | os.PathLike[str]]) -> list[Run]:
         found = sorted(Path(p) for p in glob.glob(os.fspath(pattern)))  # noqa: PTH207
         found = [p for p in found if p.is_dir()]
         if not found:
-            raise InputError(f"no run folder at {os.fspath(pattern)!r}; train one, or mend the path")
+            raise InputError(
+                f"no run folder at {os.fspath(pattern)!r}; train one, or mend the path"
+            )
         paths |= dict.fromkeys(p.resolve() for p in found)
     return [load_run(path) for path in paths]
 
@@ -107,7 +116,9 @@ def latest_runs(root: Path) -> list[Run]:
     finished = [meta.parent for meta in root.glob("*/*/*/meta.json")]
     finished = [path for path in finished if not path.name.startswith(".")]
     if not finished:
-        raise InputError(f"{root} holds no finished run; run train.py first, or name some with runs=")
+        raise InputError(
+            f"{root} holds no finished run; run train.py first, or name some with runs="
+        )
     latest = max(finished, key=lambda path: path.stat().st_mtime)
     return [load_run(path) for path in sorted(finished) if path.parent == latest.parent]
 
@@ -186,18 +197,15 @@ def _similarities(runs: Sequence[Run]) -> Iterator[tuple[tuple[int, int], Cells,
         for (i, j), pair_counts in joint.items():
             (masks_a, seen_a), (masks_b, seen_b) = read[i], read[j]
             pair_counts.update(block, masks_a, masks_b, seen_a, seen_b)
-    for (i, j), counts in progress(joint.items(), "removing chance"):
-        jaccard = counts.compute()
+    for (i, j), both in progress(joint.items(), "removing chance"):
         expected = expected_intersection(
-            pixels[i].fired, pixels[j].fired, pixels[i].seen, pixels[j].seen, counts.joint
+            pixels[i].fired, pixels[j].fired, pixels[i].seen, pixels[j].seen, both.joint
         )
-        adjusted = adjusted_jaccard(jaccard, expected, counts.area_sums())
-        yield (i, j), jaccard.numpy(), adjusted.numpy()
+        adjusted = adjusted_jaccard(both.jaccard(), expected, both.area_sums())
+        yield (i, j), both.jaccard().numpy(), adjusted.numpy()
 
 
 def _distinct_names(runs: Sequence[Run]) -> list[str]:
     """Labels of the runs, with their digest where two runs share a label."""
     labels = [run.label for run in runs]
-    return [
-        run.path.name if labels.count(run.label) > 1 else run.label for run in runs
-    ]
+    return [run.path.name if labels.count(run.label) > 1 else run.label for run in runs]

@@ -1,11 +1,11 @@
 """The folder that a comparison leaves: tables, labelled matrices, heat maps.
 
-    comparisons/<name>/layer_similarity.csv      a row for each pair of layers and measure
-    comparisons/<name>/concept_similarity.csv    the same for each concept
-    comparisons/<name>/pairs.csv                 a row for each pair of networks and measure
-    comparisons/<name>/matrices.npz              the matrices with the names of their layers
-    comparisons/<name>/heatmaps/<a>__<b>.png     a picture for each pair
-    comparisons/<name>/meta.json                 the runs, and the concepts left out
+comparisons/<name>/layer_similarity.csv      a row for each pair of layers and measure
+comparisons/<name>/concept_similarity.csv    the same for each concept
+comparisons/<name>/pairs.csv                 a row for each pair of networks and measure
+comparisons/<name>/matrices.npz              the matrices with the names of their layers
+comparisons/<name>/heatmaps/<a>__<b>.png     a picture for each pair
+comparisons/<name>/meta.json                 the runs, and the concepts left out
 """
 
 import logging
@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,8 @@ def write_comparison(comparison: Comparison, runs: Sequence[Run], place: Path) -
         for name in ("layer_similarity", "concept_similarity", "pairs"):
             table: pd.DataFrame = getattr(comparison, name)
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-        np.savez_compressed(folder / "matrices.npz", **_labelled_arrays(comparison))
+        arrays: dict[str, Any] = _labelled_arrays(comparison)
+        np.savez_compressed(folder / "matrices.npz", **arrays)
         (folder / "heatmaps").mkdir()
         for matrices in _by_pair(comparison):
             _draw(matrices, folder / heat_map_path(matrices[0]))
@@ -119,8 +121,9 @@ class LoadedComparison:
             KeyError: if the comparison holds no such pair or measure.
         """
         rows = self.layer_similarity
+        rows = rows[rows["measure"] == measure]
         for a, b in ((network_a, network_b), (network_b, network_a)):
-            cells = rows.query("network_a == @a and network_b == @b and measure == @measure")
+            cells = rows[(rows["network_a"] == a) & (rows["network_b"] == b)]
             if len(cells):
                 matrix = cells.pivot(index="layer_a", columns="layer_b", values="value")
                 matrix = matrix.loc[cells["layer_a"].unique(), cells["layer_b"].unique()]
@@ -151,7 +154,7 @@ def _by_pair(comparison: Comparison) -> Iterator[list[LayerMatrix]]:
     yield from pairs.values()
 
 
-def _labelled_arrays(comparison: Comparison) -> dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]:
+def _labelled_arrays(comparison: Comparison) -> dict[str, Any]:
     """For each matrix its values, and for each network the names and depths of its layers."""
     arrays = {}
     for matrix in comparison.matrices:

@@ -87,7 +87,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error}); train again with force=true") from error
     if found != FORMAT:
-        raise InputError(f"{folder} has format {found}, this version reads {FORMAT}; update cavalcade")
+        raise InputError(
+            f"{folder} has format {found}, this version reads {FORMAT}; update cavalcade"
+        )
     for name, checksum in files.items():
         if not (folder / name).is_file() or _checksum(folder / name) != checksum:
             raise InputError(f"{folder / name} is missing or damaged; train again with force=true")
@@ -162,12 +164,17 @@ class Truth:
         """
         meta = read_meta(folder)
         tensors = _read_tensors(folder / "masks.safetensors")
-        listed = ("grid", "concepts", "ids", "groups", "blocks")
+        rows, columns = meta["grid"]
         return cls(
             data=meta["data"],
             fingerprint=meta["fingerprint"],
-            **{key: tuple(meta[key]) for key in listed},
-            **tensors,
+            grid=(rows, columns),
+            concepts=tuple(meta["concepts"]),
+            ids=tuple(meta["ids"]),
+            groups=tuple(meta["groups"]),
+            blocks=tuple(meta["blocks"]),
+            masks=tensors["masks"],
+            labelled=tensors["labelled"],
         )
 
 
@@ -226,7 +233,9 @@ class Run:
     @cached_property
     def seen(self) -> Bool[Tensor, "images pixels"]:
         """Which pixels of each test image the network saw."""
-        return unpack(_read_tensors(self.path / "masks.safetensors", "seen")["seen"], self.truth.grid)
+        return unpack(
+            _read_tensors(self.path / "masks.safetensors", "seen")["seen"], self.truth.grid
+        )
 
     def masks(self, layer: str) -> Bool[Tensor, "images concepts pixels"]:
         """Where the concepts of a layer fire on the test images."""
@@ -235,9 +244,7 @@ class Run:
 
     def read_masks(
         self, images: Int[Tensor, " chosen"]
-    ) -> tuple[
-        Bool[Tensor, "chosen concepts layers pixels"], Bool[Tensor, "chosen pixels"]
-    ]:
+    ) -> tuple[Bool[Tensor, "chosen concepts layers pixels"], Bool[Tensor, "chosen pixels"]]:
         """Where all concepts fire at all layers on some test images, and what was seen there."""
         return unpack(self._bits[images], self.truth.grid), self.seen[images]
 

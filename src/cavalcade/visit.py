@@ -43,7 +43,11 @@ class Trainers:
     logger: Logger | None = None
 
     def __call__(
-        self, *, tracked: bool = False, extra_callbacks: list[Callback] | None = None, **settings: Any  # noqa: ANN401
+        self,
+        *,
+        tracked: bool = False,
+        extra_callbacks: list[Callback] | None = None,
+        **settings: Any,  # noqa: ANN401
     ) -> Trainer:
         """A trainer for one pass."""
         quiet = {
@@ -86,9 +90,13 @@ def visit(
     """
     identity = identify(backbone, data, method)
     test = data.splits["test"]
-    place = data_folder(runs, data.data, test) / method.name / f"{backbone.label}-{digest_of(identity)}"
+    place = (
+        data_folder(runs, data.data, test) / method.name / f"{backbone.label}-{digest_of(identity)}"
+    )
     if _finished(place) and not force:
-        log.info("%s: finished before, skipped (force=true runs it again): %s", backbone.label, place)
+        log.info(
+            "%s: finished before, skipped (force=true runs it again): %s", backbone.label, place
+        )
         os.utime(place)  # compare.py takes the data set that was asked for last
         return place
     _announce(backbone, data, method)
@@ -145,8 +153,11 @@ def track_run(run: Run, logger: Logger | None) -> None:
     tracking.log_picture(logger, "scores_by_layer", run.path / "scores.png")
     per_layer = run.score_matrix("jaccard", "test").mean(axis=1)
     if per_layer.notna().any():
-        best = {"best/layer": str(per_layer.idxmax()), "best/test_jaccard": float(per_layer.max())}
-        tracking.log_summary(logger, {**best, "run": str(run.path)})
+        best: dict[str, float | str] = {
+            "best/layer": str(per_layer.idxmax()),
+            "best/test_jaccard": float(per_layer.max()),
+        }
+        tracking.log_summary(logger, best | {"run": str(run.path)})
 
 
 def _finished(place: Path) -> bool:
@@ -197,7 +208,9 @@ def _draw_scores(
 def _announce(backbone: FrozenBackbone, data: ConceptDataModule, method: Probes) -> None:
     """Print the taps, and the time and disk that the visit will take."""
     listed = ", ".join(f"{layer.name} ({layer.depth:.2f})" for layer in backbone.layers)
-    log.info("%s: %d layers with their relative depth: %s", backbone.label, len(backbone.layers), listed)
+    log.info(
+        "%s: %d layers with their relative depth: %s", backbone.label, len(backbone.layers), listed
+    )
     sizes = {split: len(dataset) for split, dataset in data.splits.items()}
     images = sizes["train"] * method.passes + sizes["val"] * (method.epochs + 1) + sizes["test"]
     seconds = images * _seconds_per_image(backbone, data.batch_size)
@@ -219,4 +232,3 @@ def _seconds_per_image(backbone: FrozenBackbone, batch_size: int) -> float:
     start = time.perf_counter()
     backbone(inputs)
     return (time.perf_counter() - start) / batch_size
-

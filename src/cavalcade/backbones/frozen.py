@@ -1,5 +1,6 @@
 """A network that is looked at and never changed."""
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cavalcade.backbones.layers import Layer, choose_layers
+from cavalcade.backbones.layers import choose_layers
 from cavalcade.backbones.preprocessing import Preprocessing
 from cavalcade.backbones.tracing import hooked, trace
 
@@ -33,7 +34,7 @@ class Network:
     stage_ends: Sequence[str] = field(default=())
 
 
-class _AllTapped(Exception):
+class _AllTappedError(Exception):
     """Ends a forward after its deepest tap."""
 
 
@@ -66,9 +67,7 @@ class FrozenBackbone(nn.Module):
         self.model = network.model.requires_grad_(False).to(memory_format=torch.channels_last)
         self.train(False)
         watched = trace(self.model, network.preprocessing.size, network.head)
-        self.layers = choose_layers(
-            self.model, watched, layers, network.stage_ends, network.label
-        )
+        self.layers = choose_layers(self.model, watched, layers, network.stage_ends, network.label)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,13 +90,14 @@ class FrozenBackbone(nn.Module):
                 # the network may go on in place (ReLU after a tapped BatchNorm): copy
                 taps[name] = output.detach().clone()
             if len(taps) == len(self.layers):
-                raise _AllTapped
+                raise _AllTappedError
 
-        with torch.no_grad(), hooked(self.model, self.names, tap):
-            try:
-                self.model(inputs.contiguous(memory_format=torch.channels_last))
-            except _AllTapped:
-                pass
+        with (
+            contextlib.suppress(_AllTappedError),
+            torch.no_grad(),
+            hooked(self.model, self.names, tap),
+        ):
+            self.model(inputs.contiguous(memory_format=torch.channels_last))
         return {name: taps[name] for name in self.names}
 
     def weights_fingerprint(self) -> str:

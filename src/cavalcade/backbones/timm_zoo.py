@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+from timm.data.config import resolve_model_data_config
 from torch import nn
 
 from cavalcade.backbones.frozen import FrozenBackbone, Network
@@ -45,8 +46,9 @@ def timm_backbone(
     if not timm.is_model(name):
         raise InputError(f"timm has no model {name!r}; {closest(name, timm.list_models())}")
     model = _build(name, weights, seed)
+    config: dict[str, Any] = getattr(model, "pretrained_cfg", {})
     preprocessing = _preprocessing(model, image_size, crop_mode, crop_pct)
-    classifier = model.pretrained_cfg.get("classifier") or ()
+    classifier = config.get("classifier") or ()
     network = Network(
         label=(label or name) + _variant(weights),
         model=model,
@@ -82,7 +84,7 @@ def _download(name: str) -> nn.Module:
 def _preprocessing(
     model: nn.Module, image_size: int | Sequence[int] | None, crop_mode: str, crop_pct: float | None
 ) -> Preprocessing:
-    config: dict[str, Any] = timm.data.resolve_model_data_config(model)
+    config: dict[str, Any] = resolve_model_data_config(model)
     if image_size is None:
         size = tuple(config["input_size"][1:])
     else:

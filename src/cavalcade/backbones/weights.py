@@ -77,7 +77,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise InputError(f"weights {path} hold more than tensors by name; save the state_dict alone")
+        raise InputError(
+            f"weights {path} hold more than tensors by name; save the state_dict alone"
+        )
     if all(name.startswith("module.") for name in content):
         return {name.removeprefix("module."): tensor for name, tensor in content.items()}
     return dict(content)

@@ -47,14 +47,11 @@ class Calibration(BackbonePass):
 
     phase = "calibrating thresholds"
 
-    def __init__(
-        self, backbone: FrozenBackbone, concepts: ConceptSet, grid: Sequence[int]
-    ) -> None:
+    def __init__(self, backbone: FrozenBackbone, concepts: ConceptSet, grid: Sequence[int]) -> None:
         super().__init__(backbone)
         self.concepts, self.grid = concepts, grid
-        self.histograms = nn.ModuleList(
-            LogitHistograms(len(layer.names)) for layer in concepts.layers.values()
-        )
+        self.histograms = [LogitHistograms(len(layer.names)) for layer in concepts.layers.values()]
+        self.registered = nn.ModuleList(self.histograms)  # follow the module to its device
 
     def on_test_start(self) -> None:
         """Follow the network to its device."""

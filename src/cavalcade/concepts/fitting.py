@@ -1,10 +1,10 @@
 """Fits the probes of all concepts at all layers in one forward of the frozen network."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
@@ -76,13 +76,16 @@ class ProbeFit(BackbonePass):
         super().__init__(backbone)
         self.concepts, self.loss, self.containing = tuple(concepts), loss, containing
         self.optimizer = optimizer
-        self.probes = nn.ModuleList(
+        self.probes = [
             StackedProbes(layer.name, concepts, layer.channels, transform=transform, seed=seed)
             for layer in backbone.layers
-        )
+        ]
+        self.val_losses = [MeanOverImages(len(concepts)) for _ in backbone.layers]
+        # a dictionary would forbid the dots in the names of layers
+        self.heads = nn.ModuleList(self.probes)
+        self.registered = nn.ModuleList(self.val_losses)
         self.register_buffer("alpha", torch.ones(len(concepts)))
         self.register_buffer("area", torch.ones(len(concepts)))
-        self.val_losses = nn.ModuleList(MeanOverImages(len(concepts)) for _ in backbone.layers)
 
     def start_from(self, survey: Survey) -> None:
         """Take channel statistics and concept sizes from the first pass."""
@@ -124,9 +127,9 @@ class ProbeFit(BackbonePass):
             probes.keep_best(loss)
             self.log(f"val/loss/{name}", loss.sum())
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimizer over all probes; the cosine is a function of the step alone."""
-        optimizer = self.optimizer(self.probes.parameters())
+        optimizer = self.optimizer(self.heads.parameters())
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
         return {

@@ -119,7 +119,9 @@ class Probes:
         trainer = new_trainer(
             max_epochs=self.epochs,
             enable_checkpointing=True,
-            extra_callbacks=[ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False)],
+            extra_callbacks=[
+                ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False)
+            ],
             tracked=True,
         )
         trainer.fit(

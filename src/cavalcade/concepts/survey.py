@@ -58,15 +58,17 @@ class ChannelQuantiles(Metric):
     def update(
         self,
         activations: Float[Tensor, "images channels rows columns"],
-        index: Int[Tensor, " images"],
+        positions: Int[Tensor, " images"],
     ) -> None:
         """Keep some pixels of each image; the start of the comb differs between images."""
         pixels = activations.flatten(2)
         size = pixels.shape[2]
-        comb = torch.arange(self.rows_per_image, device=index.device) * size / self.rows_per_image
-        start = (index * 0.6180339887498949 % 1) * size  # golden ratio: never in step
-        positions = (comb[None] + start[:, None]).long() % size
-        chosen = pixels.gather(2, positions[:, None].expand(-1, pixels.shape[1], -1))
+        comb = (
+            torch.arange(self.rows_per_image, device=positions.device) * size / self.rows_per_image
+        )
+        start = (positions * 0.6180339887498949 % 1) * size  # golden ratio: never in step
+        cells = (comb[None] + start[:, None]).long() % size
+        chosen = pixels.gather(2, cells[:, None].expand(-1, pixels.shape[1], -1))
         self.rows.append(chosen.transpose(1, 2).flatten(0, 1))
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,8 +134,9 @@ class Survey(BackbonePass):
         rows_per_image = math.ceil(QUANTILE_ROWS / num_images)
         self.transform = transform
         self.shares = ConceptShares(num_concepts, containing=containing)
-        self.moments = nn.ModuleList(ChannelMoments(layer.channels) for layer in backbone.layers)
-        self.quantiles = nn.ModuleList(ChannelQuantiles(rows_per_image) for _ in backbone.layers)
+        self.moments = [ChannelMoments(layer.channels) for layer in backbone.layers]
+        self.quantiles = [ChannelQuantiles(rows_per_image) for _ in backbone.layers]
+        self.registered = nn.ModuleList([*self.moments, *self.quantiles])
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Look at one batch."""
@@ -141,6 +144,6 @@ class Survey(BackbonePass):
         self.shares.update(next(iter(batch.targets.values())))
         for i, name in enumerate(self.backbone.names):
             if self.transform == "quantile":
-                self.quantiles[i].update(activations[name], batch.index)
+                self.quantiles[i].update(activations[name], batch.positions)
             else:
                 self.moments[i].update(activations[name])

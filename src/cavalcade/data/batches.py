@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from cavalcade.data.geometry import Frame, area_average, at_cell_centres
+from cavalcade.data.geometry import Frame, area_averages, at_cell_centres
 from cavalcade.data.sample import ConceptData, ConceptDataset
 
 Preprocess = Callable[[UInt8[Tensor, "3 _ _"]], tuple[Float[Tensor, "3 _ _"], Frame]]
@@ -38,8 +38,8 @@ class ConceptBatch(NamedTuple):
     labelled: Bool[Tensor, "images concepts rows columns"]
     targets: dict[Grid, Targets]
     """For each grid of the network's layers."""
-    index: Int[Tensor, " images"]
-    """Position of each image in its split."""
+    positions: Int[Tensor, " images"]
+    """Of each image in its split."""
 
 
 class NetworkView(Dataset[ConceptBatch]):
@@ -64,12 +64,14 @@ class NetworkView(Dataset[ConceptBatch]):
         sample = self.dataset[index]
         inputs, frame = self.preprocess(sample.image)
         present = sample.masks & sample.labelled
+        shares = zip(
+            area_averages(present, frame, self.layer_grids),
+            _labelled_shares(sample.labelled, frame, self.layer_grids),
+            strict=True,
+        )
         targets = {
-            grid: Targets(
-                area_average(present, frame, grid)[None],
-                _labelled_area(sample.labelled, frame, grid)[None],
-            )
-            for grid in self.layer_grids
+            grid: Targets(present[None], labelled[None])
+            for grid, (present, labelled) in zip(self.layer_grids, shares, strict=True)
         }
         return ConceptBatch(
             inputs[None],
@@ -81,15 +83,16 @@ class NetworkView(Dataset[ConceptBatch]):
         )
 
 
-def _labelled_area(labelled: Tensor, frame: Frame, grid: Grid) -> Tensor:
+def _labelled_shares(labelled: Tensor, frame: Frame, grids: Sequence[Grid]) -> list[Tensor]:
     if labelled.stride(0) == 0:  # one map stands for all concepts: average it once
-        return area_average(labelled[:1], frame, grid).expand(len(labelled), -1, -1)
-    return area_average(labelled, frame, grid)
+        averages = area_averages(labelled[:1], frame, grids)
+        return [average.expand(len(labelled), -1, -1) for average in averages]
+    return area_averages(labelled, frame, grids)
 
 
 def collate(batches: Sequence[ConceptBatch]) -> ConceptBatch:
     """Join batches along the images."""
-    inputs, frames, truth, labelled, targets, index = zip(*batches, strict=True)
+    inputs, frames, truth, labelled, targets, positions = zip(*batches, strict=True)
     joined = {
         grid: Targets(*(torch.cat(part) for part in zip(*(t[grid] for t in targets), strict=True)))
         for grid in targets[0]
@@ -100,7 +103,7 @@ def collate(batches: Sequence[ConceptBatch]) -> ConceptBatch:
         torch.cat(truth),
         torch.cat(labelled),
         joined,
-        torch.cat(index),
+        torch.cat(positions),
     )
 
 

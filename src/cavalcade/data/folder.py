@@ -85,7 +85,9 @@ class Folder(ConceptData):
         """List, read once and check all files of one split."""
         folder = self.path / "images" / split
         if not folder.is_dir():
-            raise InputError(f"{folder} does not exist; a data set has images/{{{','.join(SPLITS)}}}")
+            raise InputError(
+                f"{folder} does not exist; a data set has images/{{{','.join(SPLITS)}}}"
+            )
         images = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not images:
             raise InputError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
@@ -159,7 +161,9 @@ class FolderSplit(ConceptDataset):
     ) -> tuple[Bool[Tensor, "concepts height width"], Bool[Tensor, "concepts height width"]]:
         path = self._mask_path(image)
         if not path.exists():
-            raise InputError(f"image {image} has no mask; put one at {path}, or a folder {path.stem}/")
+            raise InputError(
+                f"image {image} has no mask; put one at {path}, or a folder {path.stem}/"
+            )
         if path.is_dir():
             masks = self._boolean_masks(path)
             return masks, torch.ones(1, *masks.shape[1:], dtype=torch.bool).expand_as(masks)
@@ -206,7 +210,9 @@ def _open_image(path: Path, mode: str | None) -> np.ndarray:
         with Image.open(path) as image:
             return np.array(image.convert(mode) if mode else image)
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as an image ({error}); mend or remove it") from error
+        raise InputError(
+            f"{path} cannot be read as an image ({error}); mend or remove it"
+        ) from error
 
 
 def _read_rgb(path: Path) -> UInt8[Tensor, "3 height width"]:
@@ -225,7 +231,9 @@ def _read_json(path: Path) -> Any:  # noqa: ANN401
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f'{path} is missing; write {{"names": ["sky", …], "void": 255}}') from error
+        raise InputError(
+            f'{path} is missing; write {{"names": ["sky", …], "void": 255}}'
+        ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); mend it") from error
 
@@ -245,7 +253,9 @@ def _group_of(path: Path, pattern: str) -> str:
     try:
         match = re.search(pattern, path.name)
     except re.error as error:
-        raise InputError(f"data.group_pattern {pattern!r} is no regular expression: {error}") from error
+        raise InputError(
+            f"data.group_pattern {pattern!r} is no regular expression: {error}"
+        ) from error
     if match is None:
         raise InputError(f"data.group_pattern {pattern!r} does not match the file name {path.name}")
     return match.group(1) if match.re.groups else match.group(0)

@@ -49,6 +49,22 @@ def area_average(
     return (sums / cell).float()
 
 
+def area_averages(
+    masks: Bool[Tensor, "concepts height width"], frame: Frame, grids: Sequence[tuple[int, int]]
+) -> list[Float[Tensor, "concepts _ _"]]:
+    """`area_average` for several grids; a grid nested in a finer one is pooled from it."""
+    done: dict[tuple[int, int], Tensor] = {}
+    for grid in sorted(set(grids), reverse=True):
+        finer = [f for f in done if f[0] % grid[0] == 0 and f[1] % grid[1] == 0]
+        if finer:
+            height, width = finer[-1]
+            kernel = (height // grid[0], width // grid[1])
+            done[grid] = torch.nn.functional.avg_pool2d(done[finer[-1]], kernel)
+        else:
+            done[grid] = area_average(masks, frame, grid)
+    return [done[grid] for grid in grids]
+
+
 def _edges(start: float, stop: float, cells: int) -> Tensor:
     return torch.linspace(start, stop, cells + 1, dtype=torch.float64)
 
@@ -60,9 +76,7 @@ def _differences(values: Tensor, edges: Tensor, dim: int) -> Tensor:
     position = (edges * size).clamp(0, size)
     lower = position.floor().long().clamp(max=size - 1)
     share = (position - lower).reshape([-1 if d == dim else 1 for d in range(values.ndim)])
-    at_edges = torch.lerp(
-        table.index_select(dim, lower), table.index_select(dim, lower + 1), share
-    )
+    at_edges = torch.lerp(table.index_select(dim, lower), table.index_select(dim, lower + 1), share)
     return at_edges.diff(dim=dim)
 
 

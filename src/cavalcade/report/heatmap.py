@@ -68,12 +68,16 @@ def _draw(axis: Axes, matrix: pd.DataFrame, name: str, low: float) -> None:
     axis.figure.colorbar(image, ax=axis, shrink=0.8, pad=0.02)
 
 
-def _write_numbers(axis: Axes, values: "np.ndarray[tuple[int, int], np.dtype[np.float64]]", low: float, high: float) -> None:
+def _write_numbers(
+    axis: Axes, values: "np.ndarray[tuple[int, int], np.dtype[np.float64]]", low: float, high: float
+) -> None:
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             dark = (value - low) / (high - low) < 0.6
             colour = "white" if dark else "black"
-            axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=7)
+            axis.text(
+                column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=7
+            )
 
 
 def with_depth(layers: Sequence[tuple[str, float]]) -> list[str]:
@@ -83,5 +87,3 @@ def with_depth(layers: Sequence[tuple[str, float]]) -> list[str]:
     ['blocks.0  0.06']
     """
     return [f"{name}  {depth:.2f}" for name, depth in layers]
-
-

@@ -27,5 +27,5 @@ def print_places(places: dict[str, Path]) -> None:
 
 def _written(value: object) -> str:
     if isinstance(value, float):
-        return "–" if pd.isna(value) else f"{value:.3f}"
+        return "-" if pd.isna(value) else f"{value:.3f}"
     return str(value)

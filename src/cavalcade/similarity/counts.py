@@ -56,6 +56,10 @@ class JointCounts(Metric):
         self.joint += (seen_a & seen_b).sum(dim=0)
 
     def compute(self) -> Float[Tensor, "groups rows_a rows_b"]:
+        """The Jaccard index; see `jaccard`."""
+        return self.jaccard()
+
+    def jaccard(self) -> Float[Tensor, "groups rows_a rows_b"]:
         """Jaccard index of every pair of rows, counts pooled over all images.
 
         From 0 to 1; NaN where both masks are empty everywhere.

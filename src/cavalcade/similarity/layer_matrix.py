@@ -108,9 +108,7 @@ def _best(
         if layer.trunk and np.isfinite(candidates[best]):
             match = others[best]
             gap = abs(layer.depth - match.depth)
-            rows.append(
-                (network, layer.name, layer.depth, match.name, match.depth, row[best], gap)
-            )
+            rows.append((network, layer.name, layer.depth, match.name, match.depth, row[best], gap))
     columns = ["network", "layer", "depth", "match", "match_depth", "value", "gap"]
     return pd.DataFrame(rows, columns=columns)
 
