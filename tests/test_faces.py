@@ -4,21 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from cavalcade.data.faces import (
-    EYES,
-    FACE_CONCEPTS,
-    HAIR,
-    MOUTH,
-    NOSE,
-    NOTHING,
-    SKIN,
-    THING,
-    Canvas,
-    Faces,
-    Pose,
-    ellipse,
-    portrait,
-)
+from cavalcade.data.face_canvas import NOTHING, Canvas, Pose, ellipse
+from cavalcade.data.face_parts import EYES, HAIR, MOUTH, NOSE, SKIN, THING
+from cavalcade.data.faces import FACE_CONCEPTS, Faces, portrait
 from cavalcade.errors import InputError
 
 

@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import get_object
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -26,6 +27,15 @@ log = logging.getLogger(__name__)
 _failures: list[str] = []
 
 
+def fail(sentence: str) -> None:
+    """Say that a job failed, and why; the program goes on and exits with 1 at its end."""
+    if logging.getLogger().handlers:
+        log.error(sentence)
+    else:  # before the first job, nobody has set up logging
+        print(sentence, file=sys.stderr)
+    _failures.append(sentence)
+
+
 def reports_errors(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     """Turn a user's error into its sentence, so that a sweep goes on with its other jobs."""
 
@@ -33,14 +43,27 @@ def reports_errors(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], 
     def reported(config: DictConfig) -> None:
         try:
             job(config)
-        except InputError as error:
+        except Exception as error:
+            reason = user_error(error)
+            if reason is None:
+                raise
             hydra = HydraConfig.get()
             sweeping = hydra.mode == RunMode.MULTIRUN
             where = f"job {hydra.job.num} ({hydra.job.override_dirname}): " if sweeping else ""
-            log.error("%s%s", where, error)
-            _failures.append(str(error))
+            fail(f"{where}{reason}")
 
     return reported
+
+
+def user_error(error: BaseException | None) -> str | None:
+    """The sentence of a user's error, also where Hydra or a data worker has wrapped it."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return str(error).splitlines()[-1].removeprefix("cavalcade.errors.InputError: ")
+        if isinstance(error, MisconfigurationException):
+            return sentence(error)
+        error = error.__cause__
+    return None
 
 
 def run(main: Callable[[], None]) -> None:
@@ -51,7 +74,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(_sentence(error))
+        sys.exit(sentence(error))
     if _failures:
         sys.exit(1)
 
@@ -101,14 +124,12 @@ def _check_target(path: str, node: object) -> None:
 
 def _check_keys(prefix: str, node: DictConfig, known: Iterable[str]) -> None:
     known = [f"{prefix}{name}" for name in known]
-    for key in node:
-        if not str(key).startswith("_") and f"{prefix}{key}" not in known:
-            raise InputError(
-                f"unknown config key {prefix}{key}; {closest(prefix + str(key), known)}"
-            )
+    for key in map(str, node):
+        if not key.startswith("_") and prefix + key not in known:
+            raise InputError(f"unknown config key {prefix}{key}; {closest(prefix + key, known)}")
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
     """What a user did wrong in the command line, on one line."""
     text = str(error)
     unknown = re.search(r"Could not override '([^']+)'", text)
@@ -130,6 +151,11 @@ def as_plain(config: DictConfig) -> dict[str, Any]:
 def _silence_known_noise() -> None:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    for message in (
+        ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
+        ".*exists and is not empty.*",  # a resumed fit goes on in the folder of its checkpoint
+        ".*module\\(s\\) in eval mode at the start of training.*",
+        ".*treespec, LeafSpec.* is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cavalcade.backbones.layers import choose_layers
 from cavalcade.backbones.preprocessing import Preprocessing
 from cavalcade.backbones.tracing import hooked, trace
+from cavalcade.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class FrozenBackbone(nn.Module):
             layers: `stages`, `blocks`, or module names; see `choose_layers`.
 
         Raises:
-            InputError: for a layer that cannot be tapped.
+            InputError: for a layer that cannot be tapped, or images that the network cannot take.
         """
         super().__init__()
         self.label = network.label
@@ -66,7 +67,15 @@ class FrozenBackbone(nn.Module):
         # the last is by far the fastest layout of convolutions on CPUs and on tensor cores
         self.model = network.model.requires_grad_(False).to(memory_format=torch.channels_last)
         self.train(False)
-        watched = trace(self.model, network.preprocessing.size, network.head)
+        size = network.preprocessing.size
+        try:
+            watched = trace(self.model, size, network.head)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise InputError(
+                f"{network.label} cannot take images of {size[0]} x {size[1]} pixels ({reason}); "
+                "set another backbone.image_size"
+            ) from error
         self.layers = choose_layers(self.model, watched, layers, network.stage_ends, network.label)
 
     @property

@@ -57,7 +57,9 @@ def choose_layers(
     else:
         names = [layers] if isinstance(layers, str) else list(layers)
     if not names:
-        raise InputError(f"backbone.layers names no layer of {who}; give names, or {RULES}")
+        raise InputError(
+            f"backbone.layers names no layer of {who}; give names, {' or '.join(RULES)}"
+        )
     modules = dict(model.named_modules())
     for name in names:
         _check_name(name, modules, trace, who)

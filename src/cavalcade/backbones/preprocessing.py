@@ -42,6 +42,8 @@ class Preprocessing:
             raise InputError(
                 f"backbone.image_size is {list(self.size)!r}; give [height, width] in pixels"
             )
+        if not 0 < self.crop_pct <= 1:
+            raise InputError(f"backbone.crop_pct is {self.crop_pct}; give a share above 0, up to 1")
 
     def __call__(
         self, image: UInt8[Tensor, "3 _ _"]
@@ -55,7 +57,8 @@ class Preprocessing:
         )
         values = resized.float().div_(255)
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
-        top, left = ((resized.shape[1 + i] - self.size[i]) // 2 for i in (0, 1))
+        # rounded as torchvision's CenterCrop does: half a pixel off shows in the comparison to timm
+        top, left = (round((resized.shape[1 + i] - self.size[i]) / 2) for i in (0, 1))
         scaled = transforms.crop(values.sub_(mean).div_(std), top, left, *self.size)
         height, width = resized.shape[1:]
         frame = Frame(
@@ -70,9 +73,11 @@ class Preprocessing:
         target = [int(n / self.crop_pct) for n in self.size]
         if self.crop_mode == "squash":
             return target[0], target[1]
-        ratios = (target[0] / height, target[1] / width)
-        ratio = max(ratios) if self.crop_mode == "center" else min(ratios)
-        return max(1, round(height * ratio)), max(1, round(width * ratio))
+        by_height = target[0] * width > target[1] * height  # the height is enlarged more
+        if self.crop_mode == "border":
+            by_height = not by_height
+        wanted, side = (target[0], height) if by_height else (target[1], width)
+        return max(1, wanted * height // side), max(1, wanted * width // side)
 
     def identity(self) -> dict[str, Any]:
         """All that changes what the network sees, for the digest of a run."""

@@ -1,11 +1,15 @@
 """Adapter of the timm zoo."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
 from timm.data.config import resolve_model_data_config
+from timm.models import get_arch_pretrained_cfgs
 from torch import nn
 
 from cavalcade.backbones.frozen import FrozenBackbone, Network
@@ -43,8 +47,7 @@ def timm_backbone(
     Raises:
         InputError: for an unknown name or layer, or weights that do not fit.
     """
-    if not timm.is_model(name):
-        raise InputError(f"timm has no model {name!r}; {closest(name, timm.list_models())}")
+    _check_name(name)
     model = _build(name, weights, seed)
     config: dict[str, Any] = getattr(model, "pretrained_cfg", {})
     preprocessing = _preprocessing(model, image_size, crop_mode, crop_pct)
@@ -59,6 +62,15 @@ def timm_backbone(
     return FrozenBackbone(network, layers)
 
 
+def _check_name(name: str) -> None:
+    if not timm.is_model(name):
+        raise InputError(f"timm has no model {name!r}; {closest(name, timm.list_models())}")
+    architecture, dot, _ = name.partition(".")
+    tagged = get_arch_pretrained_cfgs(architecture)
+    if dot and name not in tagged:
+        raise InputError(f"timm has no weights {name!r}; {closest(name, tagged)}")
+
+
 def _build(name: str, weights: str, seed: int) -> nn.Module:
     with seeded(seed, name):
         if weights != "pretrained":
@@ -71,14 +83,33 @@ def _build(name: str, weights: str, seed: int) -> nn.Module:
 
 
 def _download(name: str) -> nn.Module:
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and not config.has_weights:
+        raise InputError(
+            f"timm has no pretrained weights of {name!r}; set backbone.weights to a file or to "
+            "random"
+        )
     try:
+        if config is not None and config.hf_hub_id:
+            _reach_hub(config.hf_hub_id)
         return timm.create_model(name, pretrained=True)
-    except (OSError, RuntimeError) as error:  # requests, hub and checkpoint errors
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # those of the hub, its HTTP library and sockets share no base
+        reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise InputError(
             f"pretrained weights of {name!r} cannot be downloaded ({reason}); connect to the "
             "network, or set backbone.weights to a file or to random"
         ) from error
+
+
+def _reach_hub(repository: str) -> None:
+    """Ask the hub for an answer, once, unless something of the repository lies in its cache.
+
+    Its own download asks twelve times, for 45 seconds, before it finds that there is no network.
+    """
+    cached = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    if not any(cached.glob("snapshots/*/*")):
+        with contextlib.suppress(HfHubHTTPError):  # no such file, say: an answer all the same
+            get_hf_file_metadata(hf_hub_url(repository, "model.safetensors"))
 
 
 def _preprocessing(

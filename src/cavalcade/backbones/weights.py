@@ -2,13 +2,11 @@
 
 import hashlib
 import importlib.util
-import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -65,24 +63,30 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"give one, or pretrained, random, {PACKAGE}<name>"
         )
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        content = _read(path)
+    except Exception as error:  # a damaged pickle raises nearly anything: KeyError, struct.error, …
         raise InputError(
-            f"weights {path} cannot be read as plain tensors ({reason}); save the state_dict alone"
+            f"weights {path} cannot be read as plain tensors: the file is damaged, or needs code "
+            "to be run; fetch it again, or save the state_dict alone"
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise InputError(
             f"weights {path} hold more than tensors by name; save the state_dict alone"
         )
     if all(name.startswith("module.") for name in content):
         return {name.removeprefix("module."): tensor for name, tensor in content.items()}
     return dict(content)
+
+
+def _read(path: Path) -> object:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
@@ -150,5 +154,8 @@ def _find_in_package(name: str) -> Path:
     folder = Path(next(iter(spec.submodule_search_locations)))
     files = sorted(p for p in folder.rglob("*") if p.suffix in WEIGHT_FILES)
     if len(files) != 1:
-        raise InputError(f"package {name!r} holds {len(files)} weight files; name one of them")
+        raise InputError(
+            f"package {name!r} holds {len(files)} weight files, not one; set backbone.weights to "
+            "the path of a file"
+        )
     return files[0]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cavalcade.backbones import FrozenBackbone, Layer
 from cavalcade.concepts.concept_set import ConceptSet
-from cavalcade.concepts.passes import BackbonePass
+from cavalcade.concepts.passes import BackbonePass, computed
 from cavalcade.concepts.thresholds import LogitHistograms
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.data.geometry import seen_cells, to_common_grid
@@ -68,7 +68,7 @@ class Calibration(BackbonePass):
     def thresholds(self) -> dict[str, Float[Tensor, " concepts"]]:
         """For each layer the thresholds of highest Jaccard index."""
         return {
-            name: histogram.compute().cpu()
+            name: computed(histogram)[0].cpu()
             for name, histogram in zip(self.concepts.layers, self.histograms, strict=True)
         }
 

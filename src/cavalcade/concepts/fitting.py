@@ -10,10 +10,10 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts.passes import BackbonePass
+from cavalcade.concepts.passes import BackbonePass, computed
 from cavalcade.concepts.probes import StackedProbes, probe_loss
 from cavalcade.concepts.survey import Survey
-from cavalcade.data.batches import ConceptBatch
+from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -89,15 +89,15 @@ class ProbeFit(BackbonePass):
 
     def start_from(self, survey: Survey) -> None:
         """Take channel statistics and concept sizes from the first pass."""
-        self.alpha, self.area = survey.shares.compute()
+        self.alpha, self.area = computed(survey.shares)
         for probes, moments, quantiles in zip(
             self.probes, survey.moments, survey.quantiles, strict=True
         ):
             if probes.transform == "quantile":
-                limits, mean, deviation = quantiles.compute()
+                limits, mean, deviation = computed(quantiles)
                 probes.quantiles.copy_(limits)
             else:
-                mean, deviation = moments.compute()
+                mean, deviation = computed(moments)
             probes.standardise(mean, deviation)
 
     def absent(self) -> list[str]:
@@ -122,7 +122,7 @@ class ProbeFit(BackbonePass):
         for name, probes, metric in zip(
             self.backbone.names, self.probes, self.val_losses, strict=True
         ):
-            loss = metric.compute()
+            (loss,) = computed(metric)
             metric.reset()
             probes.keep_best(loss)
             self.log(f"val/loss/{name}", loss.sum())
@@ -140,11 +140,12 @@ class ProbeFit(BackbonePass):
     def _losses(self, batch: ConceptBatch) -> list[Tensor]:
         """For each layer the loss (images, concepts), relative to the mean labelled area."""
         activations = self.backbone(batch.inputs)
+        contained = batch.targets[WHOLE_FRAME].present[:, :, 0, 0] > 0
         losses = []
         for layer, probes in zip(self.backbone.layers, self.probes, strict=True):
             targets = batch.targets[layer.grid]
             loss = probe_loss(probes(activations[layer.name]), targets, self.alpha, self.loss)
             if self.containing:
-                loss = loss * (targets.present.sum(dim=(2, 3)) > 0)
+                loss = loss * contained
             losses.append(loss / self.area.clamp(min=1e-12))
         return losses

@@ -1,6 +1,11 @@
 """What every pass over a split has in common: a frozen network and a name for the user."""
 
+from typing import Any
+
+import torch
 from lightning.pytorch import LightningModule
+from torch import Tensor
+from torchmetrics import Metric
 
 from cavalcade.backbones import FrozenBackbone
 
@@ -19,9 +24,16 @@ class BackbonePass(LightningModule):
         self.backbone = backbone
         self.strict_loading = False  # the network is not in the checkpoint, see below
 
-    def on_save_checkpoint(self, checkpoint: dict[str, dict[str, object]]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the network's weights out: they belong to the zoo."""
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {
             key: value for key, value in state.items() if not key.startswith("backbone.")
         }
+
+
+def computed(metric: Metric) -> tuple[Tensor, ...]:
+    """The vectors that a metric computes; torchmetrics makes scalars of those of one entry."""
+    value = metric.compute()
+    values = value if isinstance(value, tuple) else (value,)
+    return tuple(torch.atleast_1d(entry) for entry in values)

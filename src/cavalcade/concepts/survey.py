@@ -9,7 +9,7 @@ from torchmetrics import Metric
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.passes import BackbonePass
-from cavalcade.data.batches import ConceptBatch, Targets
+from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch, Targets
 
 QUANTILE = 0.995
 QUANTILE_ROWS = 20_000
@@ -102,7 +102,7 @@ class ConceptShares(Metric):
         self.add_state("images", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, targets: Targets) -> None:
-        """Add the images of a batch; targets on any grid that tiles the network's input."""
+        """Add the images of a batch; targets for the whole frame."""
         present = targets.present.double().mean(dim=(2, 3))
         labelled = targets.labelled.double().mean(dim=(2, 3))
         counted = present > 0 if self.containing else torch.ones_like(present)
@@ -141,7 +141,7 @@ class Survey(BackbonePass):
     def test_step(self, batch: ConceptBatch) -> None:
         """Look at one batch."""
         activations = self.backbone(batch.inputs)
-        self.shares.update(next(iter(batch.targets.values())))
+        self.shares.update(batch.targets[WHOLE_FRAME])
         for i, name in enumerate(self.backbone.names):
             if self.transform == "quantile":
                 self.quantiles[i].update(activations[name], batch.positions)

@@ -11,9 +11,11 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from cavalcade.data.geometry import Frame, area_averages, at_cell_centres
 from cavalcade.data.sample import ConceptData, ConceptDataset
+from cavalcade.errors import InputError
 
 Preprocess = Callable[[UInt8[Tensor, "3 _ _"]], tuple[Float[Tensor, "3 _ _"], Frame]]
 Grid = tuple[int, int]
+WHOLE_FRAME: Grid = (1, 1)
 
 
 class Targets(NamedTuple):
@@ -37,7 +39,7 @@ class ConceptBatch(NamedTuple):
     """On the common grid of the data set."""
     labelled: Bool[Tensor, "images concepts rows columns"]
     targets: dict[Grid, Targets]
-    """For each grid of the network's layers."""
+    """For each grid of the network's layers, and for the `WHOLE_FRAME` as one cell."""
     positions: Int[Tensor, " images"]
     """Of each image in its split."""
 
@@ -131,15 +133,22 @@ class ConceptDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+        for what, value, least in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("seed", seed, 0),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise InputError(f"{what} is {value!r}; give a whole number from {least} up")
         self.splits = {split: data.split(split) for split in ("train", "val", "test")}
 
     def in_order(self, split: str, *, targets: bool = False) -> DataLoader[ConceptBatch]:
         """All images of a split in order; with targets on the layers' grids if asked."""
-        return self._loader(split, self.layer_grids if targets else ())
+        return self._loader(split, self._target_grids if targets else ())
 
     def train_dataloader(self) -> DataLoader[ConceptBatch]:
         """The training split in a new order each epoch."""
-        return self._loader("train", self.layer_grids, shuffle=True)
+        return self._loader("train", self._target_grids, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[ConceptBatch]:
         """The validation split in order, with targets."""
@@ -148,6 +157,10 @@ class ConceptDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[ConceptBatch]:
         """The test split in order."""
         return self.in_order("test")
+
+    @property
+    def _target_grids(self) -> tuple[Grid, ...]:
+        return (*self.layer_grids, WHOLE_FRAME)
 
     def _loader(
         self, split: str, layer_grids: Sequence[Grid], *, shuffle: bool = False

@@ -41,41 +41,37 @@ def area_average(
     >>> area_average(masks, WHOLE, (1, 1))
     tensor([[[0.2500]]])
     """
-    rows = _edges(frame.top, frame.bottom, grid[0])
-    columns = _edges(frame.left, frame.right, grid[1])
-    sums = _differences(masks.to(torch.float64), rows, dim=1)
-    sums = _differences(sums, columns, dim=2)
-    cell = (rows[1] - rows[0]) * (columns[1] - columns[0]) * masks.shape[1] * masks.shape[2]
-    return (sums / cell).float()
+    return area_averages(masks, frame, [(grid[0], grid[1])])[0]
 
 
 def area_averages(
     masks: Bool[Tensor, "concepts height width"], frame: Frame, grids: Sequence[tuple[int, int]]
 ) -> list[Float[Tensor, "concepts _ _"]]:
-    """`area_average` for several grids; a grid nested in a finer one is pooled from it."""
-    done: dict[tuple[int, int], Tensor] = {}
-    for grid in sorted(set(grids), reverse=True):
-        finer = [f for f in done if f[0] % grid[0] == 0 and f[1] % grid[1] == 0]
-        if finer:
-            height, width = finer[-1]
-            kernel = (height // grid[0], width // grid[1])
-            done[grid] = torch.nn.functional.avg_pool2d(done[finer[-1]], kernel)
-        else:
-            done[grid] = area_average(masks, frame, grid)
-    return [done[grid] for grid in grids]
+    """`area_average` for several grids, each bit for bit as it would be alone."""
+    down = _sum_table(masks.to(torch.float64), dim=1)
+    averages = []
+    for grid in grids:
+        rows = torch.linspace(frame.top, frame.bottom, grid[0] + 1, dtype=torch.float64)
+        columns = torch.linspace(frame.left, frame.right, grid[1] + 1, dtype=torch.float64)
+        strips = _between(down, rows, dim=1)
+        sums = _between(_sum_table(strips, dim=2), columns, dim=2)
+        pixels = masks.shape[1] * masks.shape[2]
+        cell = (rows[1] - rows[0]) * (columns[1] - columns[0]) * pixels
+        averages.append((sums / cell).float())
+    return averages
 
 
-def _edges(start: float, stop: float, cells: int) -> Tensor:
-    return torch.linspace(start, stop, cells + 1, dtype=torch.float64)
+def _sum_table(values: Tensor, dim: int) -> Tensor:
+    """Sums of all values before each pixel edge along one dimension."""
+    return torch.cat([torch.zeros_like(values.narrow(dim, 0, 1)), values.cumsum(dim)], dim)
 
 
-def _differences(values: Tensor, edges: Tensor, dim: int) -> Tensor:
-    """Integrals of `values` between consecutive `edges` along one dimension."""
-    size = values.shape[dim]
-    table = torch.cat([torch.zeros_like(values.narrow(dim, 0, 1)), values.cumsum(dim)], dim)
+def _between(table: Tensor, edges: Tensor, dim: int) -> Tensor:
+    """Sums between consecutive edges, given as shares of the dimension's size."""
+    size = table.shape[dim] - 1
     position = (edges * size).clamp(0, size)
     lower = position.floor().long().clamp(max=size - 1)
-    share = (position - lower).reshape([-1 if d == dim else 1 for d in range(values.ndim)])
+    share = (position - lower).reshape([-1 if d == dim else 1 for d in range(table.ndim)])
     at_edges = torch.lerp(table.index_select(dim, lower), table.index_select(dim, lower + 1), share)
     return at_edges.diff(dim=dim)
 

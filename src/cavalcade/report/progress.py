@@ -1,10 +1,11 @@
 """A progress bar that says what is being done."""
 
 from collections.abc import Collection, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from tqdm.auto import tqdm
 
 Item = TypeVar("Item")
@@ -19,28 +20,35 @@ class PassProgress(TQDMProgressBar):
     """One bar for each pass over a split, named by the phase of its LightningModule."""
 
     def __init__(self) -> None:
-        super().__init__(refresh_rate=1, leave=True)
+        super().__init__(leave=True)
 
-    @property
-    def test_description(self) -> str:
-        """What a pass without training does."""
-        return self._phase()
+    def init_test_tqdm(self) -> Tqdm:
+        """The bar of a pass that fits nothing."""
+        bar = super().init_test_tqdm()
+        bar.set_description(self._phase)
+        return bar
 
-    @property
-    def train_description(self) -> str:
-        """What a training pass does."""
-        return self._phase()
+    def on_test_batch_start(self, *args: Any) -> None:  # noqa: ANN401
+        """Name the pass instead of its data loader."""
+        super().on_test_batch_start(*args)
+        self.test_progress_bar.set_description(self._phase, refresh=False)
 
-    @property
-    def validation_description(self) -> str:
-        """What the pass between training passes does."""
-        return "validating"
+    def on_validation_batch_start(self, *args: Any) -> None:  # noqa: ANN401
+        """Leave out the data loader."""
+        super().on_validation_batch_start(*args)
+        self.val_progress_bar.set_description("validating", refresh=False)
 
     def on_train_epoch_start(self, trainer: Trainer, *args: object) -> None:
         """Say which of how many epochs this is."""
         super().on_train_epoch_start(trainer, *args)
         epoch = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self.train_progress_bar.set_description(f"{self._phase()}, epoch {epoch}")
+        self.train_progress_bar.set_description(f"{self._phase}, epoch {epoch}")
 
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """The loss, without the logger's version number."""
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in metrics.items() if name != "v_num"}
+
+    @property
     def _phase(self) -> str:
-        return str(getattr(self.trainer.lightning_module, "phase", "")) or "working"
+        return str(getattr(self.trainer.lightning_module, "phase", "working"))

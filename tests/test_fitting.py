@@ -1,0 +1,150 @@
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from cavalcade.concepts import Probes
+from cavalcade.concepts.survey import Survey
+from cavalcade.data import ConceptData, ConceptDataset, Faces
+from cavalcade.errors import InputError
+from cavalcade.visit import Trainers
+from tiny import adam, quiet_trainer, tiny_backbone, tiny_data, tiny_faces
+
+
+def fit(folder, layers=("2", "4", "6"), *, concepts=None, **options):
+    """Probes of some layers and concepts of the small network."""
+    data = tiny_faces()
+    if concepts is not None:
+        data = OnlySome(data=data, kept=concepts, grid=data.grid)
+    backbone = tiny_backbone(layers)
+    method = Probes(**{"optimizer": adam, "epochs": 2, **options})
+    loader = tiny_data(backbone, data)
+    return method.fit(backbone, loader, Trainers(quiet_trainer), folder), backbone, loader
+
+
+@dataclass(kw_only=True)
+class OnlySome(ConceptData):
+    """Faces with only some of their concepts."""
+
+    name: str = "some"
+    data: Faces
+    kept: list[str]
+
+    def open(self, split):
+        return Chosen(self.data.open(split), self.kept)
+
+
+class Chosen(ConceptDataset):
+    def __init__(self, dataset, kept):
+        self.dataset, self.ids, self.groups = dataset, dataset.ids, dataset.groups
+        self.indices = [dataset.concepts.index(name) for name in kept]
+        self.concepts = tuple(kept)
+
+    def __getitem__(self, index):
+        sample = self.dataset[index]
+        return sample._replace(
+            masks=sample.masks[self.indices], labelled=sample.labelled[self.indices]
+        )
+
+    def fingerprint(self):
+        return f"{self.dataset.fingerprint()} {self.concepts}"
+
+
+@pytest.fixture(scope="module")
+def joint(tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("joint"))
+
+
+@pytest.mark.parametrize("layer", ["2", "4", "6"])
+def test_joint_equals_separate_across_layers_bit_for_bit(joint, layer, tmp_path):
+    together = joint[0].layers[layer]
+    alone = fit(tmp_path, (layer,))[0].layers[layer]
+    assert torch.equal(together.vectors, alone.vectors)
+    assert torch.equal(together.bias, alone.bias)
+    assert torch.equal(together.thresholds, alone.thresholds)
+
+
+@pytest.mark.parametrize("concept", ["hair", "mouth"])
+def test_joint_equals_separate_across_concepts_to_rounding(joint, concept, tmp_path):
+    alone = fit(tmp_path, concepts=[concept])[0]
+    for name, together in joint[0].layers.items():
+        k = together.names.index(concept)
+        torch.testing.assert_close(
+            together.vectors[k], alone.layers[name].vectors[0], rtol=1e-3, atol=1e-5
+        )
+
+
+def test_survey_statistics_are_those_of_all_training_pixels():
+    backbone = tiny_backbone()
+    data = tiny_data(backbone)
+    survey = Survey(backbone, 7, 12, transform="none", containing=False)
+    maps, present, labelled = [], 0, 0
+    for batch in data.in_order("train", targets=True):
+        survey.test_step(batch)
+        maps.append(backbone(batch.inputs)["4"])
+    for index in range(12):
+        sample = data.splits["train"][index]
+        present = present + (sample.masks & sample.labelled).double().mean(dim=(1, 2))
+        labelled = labelled + sample.labelled.double().mean(dim=(1, 2))
+    pixels = torch.cat(maps).transpose(0, 1).flatten(1).double()
+    mean, deviation = survey.moments[1].compute()
+    torch.testing.assert_close(mean, pixels.mean(1).float(), rtol=1e-4, atol=1e-6)
+    reference = pixels.std(1, correction=0).float()
+    torch.testing.assert_close(deviation, reference, rtol=1e-4, atol=1e-6)
+    alpha, area = survey.shares.compute()
+    torch.testing.assert_close(alpha, (1 - present / labelled).float(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(area, (labelled / 12).float(), rtol=1e-5, atol=1e-6)
+
+
+def test_containing_counts_only_images_with_the_concept():
+    backbone = tiny_backbone()
+    data = tiny_data(backbone)
+    survey = Survey(backbone, 7, 12, transform="none", containing=True)
+    for batch in data.in_order("train", targets=True):
+        survey.test_step(batch)
+    hair = data.splits["train"].concepts.index("hair")
+    shares = [data.splits["train"][i].masks[hair].double().mean().item() for i in range(12)]
+    shares = [share for share in shares if share > 0]
+    alpha, _ = survey.shares.compute()
+    assert alpha[hair].item() == pytest.approx(1 - sum(shares) / len(shares), abs=1e-5)
+
+
+def test_quantile_input_is_binary_and_recorded(tmp_path):
+    concepts, backbone, data = fit(tmp_path, input="quantile")
+    batch = next(iter(data.in_order("train")))
+    layer = concepts.layers["4"]
+    assert layer.transform == "quantile"
+    fired = []
+    for batch in data.in_order("train"):
+        activations = backbone(batch.inputs)["4"]
+        fired.append(activations > layer.transform_tensors["quantiles"][:, None, None])
+    share = torch.cat(fired).float().mean(dim=(0, 2, 3))
+    assert (share <= 0.02).all()
+    assert share.max() > 0
+    assert not torch.equal(layer.encode(activations), layer.encode(activations * 0))
+
+
+def test_a_fixed_threshold_is_a_probability(tmp_path):
+    concepts = fit(tmp_path, threshold=0.5)[0]
+    assert all((layer.thresholds == 0).all() for layer in concepts.layers.values())
+
+
+def test_losses_differ(joint, tmp_path):
+    other = fit(tmp_path, loss="net2vec")[0]
+    assert not torch.equal(joint[0].layers["6"].vectors, other.layers["6"].vectors)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"loss": "hinge"}, "concepts.loss is 'hinge', which is none of balanced, net2vec"),
+        ({"images": "some"}, "concepts.images is 'some'"),
+        ({"input": "relu"}, "concepts.input is 'relu'"),
+        ({"epochs": 0}, "concepts.epochs is 0"),
+        ({"threshold": 2.0}, "concepts.threshold is 2.0; give calibrated, or a number"),
+        ({"threshold": "best"}, "concepts.threshold is 'best'"),
+    ],
+)
+def test_unknown_options_are_errors(option, message):
+    with pytest.raises(InputError, match=message):
+        Probes(optimizer=adam, **option)
