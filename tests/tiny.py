@@ -1,14 +1,23 @@
 """A small real network and small real data, for tests of what is built on them."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
 from cavalcade.backbones import FrozenBackbone, Network, Preprocessing
 from cavalcade.concepts import Probes
-from cavalcade.data import ConceptDataModule, Faces
+from cavalcade.data import (
+    ConceptData,
+    ConceptDataModule,
+    ConceptDataset,
+    ConceptSample,
+    Faces,
+)
 from cavalcade.visit import Trainers, visit
 
 
@@ -30,12 +39,25 @@ def tiny_model(seed: int = 0) -> nn.Sequential:
         )
 
 
+def shuffled_model(seed: int = 0) -> nn.Sequential:
+    """The same network with its channels in another order: another file, the same meaning."""
+    model = tiny_model(seed)
+    order = torch.tensor([3, 1, 7, 0, 2, 5, 4, 6])
+    with torch.no_grad():
+        for module in (model[0], model[1]):
+            for tensor in (module.weight, module.bias):
+                tensor.copy_(tensor[order].clone())
+        model[3].weight.copy_(model[3].weight[:, order].clone())
+    return model
+
+
 def tiny_backbone(
     layers: tuple[str, ...] = ("2", "4", "6"),
     *,
     seed: int = 0,
     label: str = "tiny",
     crop_mode: str = "squash",
+    model: nn.Module | None = None,
 ) -> FrozenBackbone:
     preprocessing = Preprocessing(
         size=(32, 32),
@@ -44,7 +66,8 @@ def tiny_backbone(
         crop_mode=crop_mode,
         crop_pct=0.75 if crop_mode == "center" else 1.0,
     )
-    return FrozenBackbone(Network(label, tiny_model(seed), preprocessing, head=("9",)), layers)
+    model = model or tiny_model(seed)
+    return FrozenBackbone(Network(label, model, preprocessing, head=("9",)), layers)
 
 
 def tiny_faces(train: int = 12, val: int = 4, test: int = 8) -> Faces:
@@ -52,7 +75,7 @@ def tiny_faces(train: int = 12, val: int = 4, test: int = 8) -> Faces:
 
 
 def tiny_data(
-    backbone: FrozenBackbone, data: Faces | None = None, *, batch_size: int = 4
+    backbone: FrozenBackbone, data: ConceptData | None = None, *, batch_size: int = 4
 ) -> ConceptDataModule:
     return ConceptDataModule(
         data or tiny_faces(),
@@ -60,6 +83,45 @@ def tiny_data(
         [layer.grid for layer in backbone.layers],
         batch_size=batch_size,
     )
+
+
+@dataclass(kw_only=True)
+class PlantedSquares(ConceptData):
+    """A red and a green square on grey: what a probe must find."""
+
+    name: str = "squares"
+    size: int = 32
+    counts: Mapping[str, int] = field(
+        default_factory=lambda: {"train": 24, "val": 8, "test": 40}
+    )
+
+    def open(self, split):
+        return Squares(self.size, self.counts[split], "train val test".split().index(split))
+
+
+class Squares(ConceptDataset):
+    concepts = ("red", "green")
+
+    def __init__(self, size, count, seed):
+        self.size, self.seed = size, seed
+        self.ids = tuple(f"{seed}-{i}" for i in range(count))
+        self.groups = self.ids
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng([self.seed, index])
+        image = torch.full((3, self.size, self.size), 128, dtype=torch.uint8)
+        masks = torch.zeros(2, self.size, self.size, dtype=torch.bool)
+        for k, half in enumerate((0, self.size // 2)):
+            top = int(rng.integers(0, self.size - 12))
+            left = half + int(rng.integers(0, self.size // 2 - 12))
+            masks[k, top : top + 12, left : left + 12] = True
+            image[:, masks[k]] = torch.tensor([[220 * (c == k)] for c in range(3)]).byte()
+        return ConceptSample(
+            image, masks, torch.ones_like(masks), self.ids[index], self.groups[index]
+        )
+
+    def fingerprint(self):
+        return f"squares {self.size} {len(self)} {self.seed}"
 
 
 def adam(parameters):

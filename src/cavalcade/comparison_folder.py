@@ -23,7 +23,7 @@ from cavalcade.comparison import Comparison
 from cavalcade.report import tracking
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.report.tables import print_places, print_table
-from cavalcade.runs import Run, digest_of, read_meta, write_meta, written_whole
+from cavalcade.runs import Run, digest_of, read_meta, read_table, write_meta, written_whole
 from cavalcade.similarity import LayerMatrix
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ def load_comparison(path: str | os.PathLike[str]) -> LoadedComparison:
     folder = Path(path)
     read_meta(folder)
     tables = (
-        pd.read_csv(folder / f"{name}.csv")
+        read_table(folder / f"{name}.csv")
         for name in ("layer_similarity", "concept_similarity", "pairs")
     )
     return LoadedComparison(folder, *tables)

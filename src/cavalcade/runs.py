@@ -34,6 +34,10 @@ from cavalcade.data.sample import ConceptData, ConceptDataset
 from cavalcade.errors import InputError
 
 FORMAT = 1
+NAMES = (  # columns of text in our tables
+    *("layer", "concept", "split", "measure"),
+    *("network_a", "layer_a", "network_b", "layer_b"),
+)
 PACKAGES = ("cavalcade", "torch", "torchvision", "timm", "lightning", "numpy")
 
 
@@ -212,7 +216,7 @@ class Run:
     @cached_property
     def scores(self) -> pd.DataFrame:
         """A row for each layer, concept and split; see `score_table`."""
-        return pd.read_csv(self.path / "scores.csv")
+        return read_table(self.path / "scores.csv")
 
     def score_matrix(self, score: str = "jaccard", split: str = "test") -> pd.DataFrame:
         """One score as a matrix, layers in execution order by concepts."""
@@ -266,6 +270,14 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         InputError: if it is no run folder, is damaged, or has a newer format.
     """
     return Run(Path(path))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table that cavalcade wrote: a layer called `2` and a concept called `NA` are names."""
+    header = list(pd.read_csv(path, nrows=0).columns)
+    texts = {column: "str" for column in header if column in NAMES}
+    numbers = {column: [""] for column in header if column not in NAMES}
+    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)
 
 
 def write_run(

@@ -40,8 +40,10 @@ class Classes:
         names = content.get("names") if isinstance(content, dict) else None
         if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
             raise InputError(f'{path}: "names" must be a list of concept names')
-        if len(set(names)) < len(names) or any("/" in name for name in names):
-            raise InputError(f'{path}: "names" must differ from each other and hold no "/"')
+        if len(set(names)) < len(names) or any(not name or "/" in name for name in names):
+            raise InputError(
+                f'{path}: "names" must differ from each other, be no empty words and hold no "/"'
+            )
         void = content.get("void", [])
         void = void if isinstance(void, list) else [void]
         if not all(isinstance(index, int) for index in void):
@@ -147,7 +149,8 @@ class FolderSplit(ConceptDataset):
 
     def _check(self, index: int) -> str:
         sample = self[index]
-        digest = hashlib.sha256(sample.image.numpy().tobytes())
+        digest = hashlib.sha256(repr(tuple(sample.image.shape)).encode())
+        digest.update(sample.image.numpy().tobytes())
         digest.update(np.packbits(sample.masks.numpy()).tobytes())
         digest.update(np.packbits(sample.labelled[:1].numpy()).tobytes())
         return digest.hexdigest()
@@ -240,13 +243,14 @@ def _read_json(path: Path) -> Any:  # noqa: ANN401
 
 def _read_groups(path: Path) -> dict[str, str]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError) as error:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel writes a byte order mark
+            table = csv.DictReader(file)
+            rows, columns = list(table), table.fieldnames or ()
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"data.groups_csv {path} cannot be read ({error}); mend it") from error
-    if not rows or not {"id", "group"} <= set(rows[0]):
+    if not {"id", "group"} <= set(columns):
         raise InputError(f"data.groups_csv {path} needs a header with the columns id and group")
-    return {row["id"]: row["group"] for row in rows}
+    return {row["id"]: row["group"] for row in rows if row["group"]}
 
 
 def _group_of(path: Path, pattern: str) -> str:
@@ -256,6 +260,10 @@ def _group_of(path: Path, pattern: str) -> str:
         raise InputError(
             f"data.group_pattern {pattern!r} is no regular expression: {error}"
         ) from error
-    if match is None:
-        raise InputError(f"data.group_pattern {pattern!r} does not match the file name {path.name}")
-    return match.group(1) if match.re.groups else match.group(0)
+    group = match and (match.group(1) if match.re.groups else match.group(0))
+    if group is None:
+        raise InputError(
+            f"data.group_pattern {pattern!r} does not match the file name {path.name}; "
+            "give one that matches every name"
+        )
+    return group

@@ -56,7 +56,8 @@ class Thinned(ConceptDataset):
 
     def __init__(self, dataset: ConceptDataset, limit: int) -> None:
         self.dataset = dataset
-        self.indices = [i * len(dataset) // limit for i in range(min(limit, len(dataset)))]
+        kept = min(limit, len(dataset))
+        self.indices = [i * len(dataset) // kept for i in range(kept)]
         self.concepts = dataset.concepts
         self.ids = tuple(dataset.ids[i] for i in self.indices)
         self.groups = tuple(dataset.groups[i] for i in self.indices)
@@ -90,9 +91,10 @@ class ConceptData(ABC):
         for split in self.limit:
             if split not in SPLITS:
                 raise InputError(f"data.limit has no split {split!r}; {closest(split, SPLITS)}")
-        for what, count in [*self.limit.items(), ("test_images", self.test_images)]:
-            if count is not None and (not isinstance(count, int) or count < 1):
-                raise InputError(f"data limit of {what} is {count!r}; give a whole number above 0")
+        limits = {f"limit.{split}": n for split, n in self.limit.items() if n is not None}
+        for what, count in {**limits, "test_images": self.test_images}.items():
+            if not isinstance(count, int) or count < 1:
+                raise InputError(f"data.{what} is {count!r}; give a whole number above 0")
         if len(self.grid) != 2 or not all(isinstance(n, int) and n > 0 for n in self.grid):
             raise InputError(f"data.grid is {self.grid!r}; give a height and a width in pixels")
 

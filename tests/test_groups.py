@@ -1,0 +1,75 @@
+"""Blocks are contiguous, enough, and cut no group that fits into one."""
+
+from itertools import groupby, pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cavalcade.data.groups import MIN_BLOCKS, contiguous_blocks
+
+few = settings(max_examples=100, deadline=None)
+sizes_of_groups = st.lists(st.one_of(st.integers(1, 4), st.integers(1, 90)), max_size=40)
+
+
+def groups_of(sizes):
+    return [f"video-{g}" for g, size in enumerate(sizes) for _ in range(size)]
+
+
+@few
+@given(sizes_of_groups)
+def test_blocks_count_up_without_gaps(sizes):
+    groups = groups_of(sizes)
+    blocks = contiguous_blocks(groups)
+    assert len(blocks) == len(groups)
+    assert blocks[:1] in ([], [0])
+    assert all(after - before in (0, 1) for before, after in pairwise(blocks))
+
+
+@few
+@given(sizes_of_groups)
+def test_there_are_enough_blocks(sizes):
+    groups = groups_of(sizes)
+    assert len(set(contiguous_blocks(groups))) >= min(MIN_BLOCKS, len(groups))
+
+
+@few
+@given(sizes_of_groups, st.integers(1, 30))
+def test_no_block_is_larger_than_its_share(sizes, min_blocks):
+    groups = groups_of(sizes)
+    blocks = contiguous_blocks(groups, min_blocks)
+    largest = max(1, len(groups) // min_blocks)
+    assert all(blocks.count(block) <= largest for block in set(blocks))
+
+
+@few
+@given(sizes_of_groups)
+def test_a_group_that_fits_into_a_block_is_never_cut(sizes):
+    groups = groups_of(sizes)
+    blocks = contiguous_blocks(groups)
+    largest = max(1, len(groups) // MIN_BLOCKS)
+    for group, members in groupby(zip(groups, blocks, strict=True), key=lambda pair: pair[0]):
+        own = [block for _, block in members]
+        if len(own) <= largest:
+            assert len(set(own)) == 1
+        else:
+            others = [b for g, b in zip(groups, blocks, strict=True) if g != group]
+            assert not set(own) & set(others)
+            pieces = [own.count(block) for block in set(own)]
+            assert max(pieces) - min(pieces) <= 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "min_blocks", "expected"),
+    [
+        ([], 3, []),
+        ([1, 1], 20, [0, 1]),
+        ([6], 3, [0, 0, 1, 1, 2, 2]),
+        ([5], 2, [0, 0, 1, 1, 2]),  # at least two blocks, of two images at most
+        ([1, 1, 1, 1], 2, [0, 0, 1, 1]),
+        ([1, 2, 1], 2, [0, 1, 1, 2]),
+        ([1, 3, 2], 3, [0, 1, 1, 2, 3, 3]),
+    ],
+)
+def test_examples(sizes, min_blocks, expected):
+    assert contiguous_blocks(groups_of(sizes), min_blocks) == expected

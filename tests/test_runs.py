@@ -1,0 +1,128 @@
+import json
+import shutil
+
+import pytest
+import torch
+from cavalcade import InputError, load_run
+from cavalcade.concepts.encoding import pack, unpack
+from cavalcade.runs import Truth, digest_of, written_whole
+from tiny import tiny_faces, tiny_visit
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return tiny_visit(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    data = shutil.copytree(finished.parents[1], tmp_path / "runs" / finished.parents[1].name)
+    return data / finished.relative_to(finished.parents[1])
+
+
+def test_scores_come_as_frames(finished):
+    run = load_run(finished)
+    assert list(run.scores.columns) == [
+        *("layer", "depth", "concept", "split", "jaccard", "jaccard_per_image"),
+        *("area_ratio", "threshold", "true_pixels"),
+    ]
+    assert set(run.scores["split"]) == {"val", "test"}
+    matrix = run.score_matrix("jaccard_per_image", "val")
+    assert list(matrix.index) == ["2", "4", "6"]
+    assert list(matrix.columns) == list(run.concepts)
+
+
+def test_read_masks_stacks_the_layers(finished):
+    run = load_run(finished)
+    masks, seen = run.read_masks(torch.tensor([1, 3]))
+    assert torch.equal(masks[:, :, 1], run.masks("4")[[1, 3]])
+    assert torch.equal(seen, run.seen[[1, 3]])
+
+
+def test_truth_is_that_of_the_test_images():
+    data = tiny_faces()
+    test = data.split("test")
+    truth = Truth.of(data, test)
+    sample = test[3]
+    centres = ((torch.arange(24) + 0.5) * 2).long()
+    reference = sample.masks[:, centres][:, :, centres]
+    assert torch.equal(unpack(truth.masks, (24, 24))[3].view(7, 24, 24), reference)
+    assert unpack(truth.labelled, (24, 24)).all()
+    assert (truth.ids, truth.groups) == (test.ids, test.groups)
+    assert list(truth.blocks) == list(range(8))
+
+
+def test_bits_round_trip_with_odd_sizes():
+    masks = torch.rand(2, 3, 5, 7) < 0.5
+    assert torch.equal(unpack(pack(masks), (5, 7)), masks.flatten(2))
+
+
+def test_damaged_file_is_named(copy):
+    (copy / "masks.safetensors").write_bytes(b"short")
+    with pytest.raises(InputError, match=r"masks.safetensors is missing or damaged"):
+        load_run(copy)
+
+
+def test_missing_file_is_named(copy):
+    (copy / "scores.csv").unlink()
+    with pytest.raises(InputError, match=r"scores.csv is missing or damaged"):
+        load_run(copy)
+
+
+def test_newer_format_is_refused(copy):
+    meta = json.loads((copy / "meta.json").read_text())
+    (copy / "meta.json").write_text(json.dumps(meta | {"format": 99}))
+    with pytest.raises(InputError, match="has format 99, this version reads 1; update cavalcade"):
+        load_run(copy)
+
+
+def test_meta_that_is_no_json(copy):
+    (copy / "meta.json").write_text("{")
+    with pytest.raises(InputError, match=r"meta.json cannot be read"):
+        load_run(copy)
+
+
+def test_folder_that_is_no_run(tmp_path):
+    with pytest.raises(InputError, match=r"is no run folder: it holds no meta.json"):
+        load_run(tmp_path)
+
+
+def test_truth_that_is_gone_is_named(copy):
+    shutil.rmtree(copy.parents[1] / "truth")
+    with pytest.raises(InputError, match="truth is no run folder"):
+        _ = load_run(copy).truth
+
+
+def test_written_whole_or_absent(tmp_path):
+    place = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="stop"), written_whole(place) as folder:
+        (folder / "half").write_text("x")
+        raise RuntimeError("stop")
+    assert list(tmp_path.iterdir()) == []
+    with written_whole(place) as folder:
+        (folder / "whole").write_text("x")
+        assert not place.exists()
+    assert [p.name for p in place.iterdir()] == ["whole"]
+
+
+def test_failed_rewrite_keeps_the_old_one(tmp_path):
+    place = tmp_path / "run"
+    with written_whole(place) as folder:
+        (folder / "old").write_text("x")
+    with pytest.raises(RuntimeError, match="stop"), written_whole(place):
+        raise RuntimeError("stop")
+    assert (place / "old").exists()
+
+
+def test_interrupted_write_keeps_what_it_resumes_from(tmp_path):
+    place = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="stop"), written_whole(place, resume="ck") as folder:
+        (folder / "ck").write_text("x")
+        raise RuntimeError("stop")
+    with written_whole(place, resume="ck") as folder:
+        assert (folder / "ck").exists()
+
+
+def test_digest_is_blind_to_the_order_of_keys():
+    assert digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1})
+    assert digest_of({"a": 1}) != digest_of({"a": 2})

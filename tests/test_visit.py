@@ -1,0 +1,231 @@
+"""One visit, end to end: the run folder, what skips, what resumes, what is bit-identical."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+
+import pytest
+import torch
+from cavalcade import load_run
+from cavalcade.concepts import Probes
+from cavalcade.concepts.encoding import Calibration, unpack
+from cavalcade.concepts.fitting import ProbeFit
+from cavalcade.errors import InputError
+from cavalcade.runs import digest_of
+from cavalcade.visit import identify
+from sklearn.metrics import jaccard_score
+from tiny import PlantedSquares, adam, tiny_backbone, tiny_data, tiny_faces, tiny_visit
+
+
+@pytest.fixture(scope="module")
+def visited(tmp_path_factory):
+    backbone = tiny_backbone()
+    before = backbone.weights_fingerprint()
+    path = tiny_visit(tmp_path_factory.mktemp("runs"), backbone)
+    return path, backbone, before
+
+
+@pytest.fixture(scope="module")
+def run(visited):
+    return load_run(visited[0])
+
+
+def test_backbone_is_bit_identical_and_has_no_gradient(visited):
+    _, backbone, before = visited
+    assert backbone.weights_fingerprint() == before
+    assert all(p.grad is None and not p.requires_grad for p in backbone.parameters())
+
+
+def test_checkpoint_holds_heads_only_and_is_plain_data(visited):
+    path, backbone, _ = visited
+    checkpoint = torch.load(path / "checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["state_dict"]
+    assert all(key.startswith(("heads.", "alpha", "area")) for key in checkpoint["state_dict"])
+    shapes = {tuple(p.shape) for p in backbone.parameters() if p.ndim == 4}
+    saved = [v for v in checkpoint["state_dict"].values() if isinstance(v, torch.Tensor)]
+    assert not any(tuple(tensor.shape) in shapes for tensor in saved)
+
+
+def test_folder_has_the_files_of_the_format(visited):
+    path, _, _ = visited
+    files = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
+    assert files == {
+        *("config.yaml", "meta.json", "concepts.safetensors", "masks.safetensors"),
+        *("features.safetensors", "scores.csv", "scores.png", "checkpoints/last.ckpt"),
+    }
+    meta = json.loads((path / "meta.json").read_text())
+    assert set(meta["files"]) == files - {"meta.json"}
+    assert [layer["name"] for layer in meta["layers"]] == ["2", "4", "6"]
+    assert (path.parents[1] / "truth/meta.json").is_file()
+
+
+def test_scores_agree_with_scikit_learn_on_the_stored_masks(run):
+    truth = run.truth
+    true = unpack(truth.masks, truth.grid)
+    for layer in ("2", "6"):
+        predicted = run.masks(layer)
+        for k, concept in enumerate(truth.concepts):
+            reference = jaccard_score(
+                true[:, k].flatten().numpy(), predicted[:, k].flatten().numpy(), zero_division=0
+            )
+            assert run.score_matrix().loc[layer, concept] == pytest.approx(reference, abs=1e-5)
+            ratio = predicted[:, k].sum() / true[:, k].sum()
+            stored = run.score_matrix("area_ratio").loc[layer, concept]
+            assert stored == pytest.approx(ratio.item(), rel=1e-4)
+
+
+def test_masks_are_those_of_the_stored_concepts(run, visited):
+    backbone = visited[1]
+    batch = next(iter(tiny_data(backbone).in_order("test")))
+    calibration = Calibration(backbone, run.concept_set, (24, 24))
+    maps = calibration.concepts.encode(backbone(batch.inputs))["4"]
+    from cavalcade.data.geometry import to_common_grid
+
+    on_grid = to_common_grid(maps, batch.frames, (24, 24))
+    fired = on_grid > run.concept_set.layers["4"].thresholds[:, None, None]
+    assert torch.equal(run.masks("4")[: len(fired)], fired.flatten(2))
+
+
+def test_features_are_the_means_of_the_activations(run, visited):
+    backbone = visited[1]
+    batch = next(iter(tiny_data(backbone).in_order("test")))
+    pooled = backbone(batch.inputs)["6"].mean(dim=(2, 3))
+    torch.testing.assert_close(run.features("6")[: len(pooled)], pooled)
+
+
+def test_probes_find_a_planted_concept(tmp_path):
+    """Red squares are linear in the colours that the first layer passes on."""
+    backbone = tiny_backbone()
+    data = tiny_data(backbone, PlantedSquares(grid=(32, 32)), batch_size=4)
+    path = tiny_visit(
+        tmp_path, backbone, data=data, method=Probes(optimizer=adam, epochs=15)
+    )
+    scores = load_run(path).score_matrix("jaccard", "test")
+    assert scores["red"].max() > 0.85
+    assert scores["green"].max() > 0.85
+
+
+def test_finished_run_is_skipped_and_forced(visited, caplog):
+    path, backbone, _ = visited
+    before = (path / "concepts.safetensors").stat().st_mtime_ns
+    with caplog.at_level(logging.INFO):
+        assert tiny_visit(path.parents[2], backbone) == path
+    assert "finished before, skipped (force=true runs it again)" in caplog.text
+    assert (path / "concepts.safetensors").stat().st_mtime_ns == before
+    tiny_visit(path.parents[2], backbone, force=True)
+    assert (path / "concepts.safetensors").stat().st_mtime_ns > before
+
+
+def contents(path):
+    return {
+        p.relative_to(path).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(path.rglob("*"))
+        if p.is_file() and p.suffix != ".ckpt" and p.name != "meta.json"
+    }
+
+
+def test_same_seed_gives_identical_files(visited, tmp_path):
+    assert contents(tiny_visit(tmp_path)) == contents(visited[0])
+
+
+def test_interrupted_run_goes_on_and_ends_the_same(visited, tmp_path, monkeypatch):
+    surveys = []
+    step = ProbeFit.training_step
+
+    def interrupted(self, batch):
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(ProbeFit, "training_step", interrupted)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        tiny_visit(tmp_path)
+    assert not list(tmp_path.glob("*/probes/tiny-*"))
+    assert list(tmp_path.glob("*/probes/.tiny-*/checkpoints/last.ckpt"))
+    monkeypatch.setattr(ProbeFit, "training_step", step)
+    monkeypatch.setattr(Probes, "_survey", lambda *a: surveys.append(a))
+    path = tiny_visit(tmp_path)
+    assert not surveys
+    assert contents(path) == contents(visited[0])
+    assert not list(tmp_path.glob("*/probes/.*"))
+
+
+def test_failed_run_leaves_nothing(tmp_path, monkeypatch):
+    def broken(self, batch):
+        raise InputError("no such thing")
+
+    monkeypatch.setattr(ProbeFit, "training_step", broken)
+    with pytest.raises(InputError):
+        tiny_visit(tmp_path)
+    assert not list(tmp_path.glob("*/probes/*"))
+    assert not list(tmp_path.glob("*/probes/.*"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"backbone": {"seed": 1}},
+        {"backbone": {"layers": ("2", "4")}},
+        {"backbone": {"crop_mode": "center"}},
+        {"method": {"epochs": 3}},
+        {"method": {"threshold": 0.5}},
+        {"data": {"batch_size": 2}},
+        {"faces": {"seed": 1}},
+        {"faces": {"limit": {"train": 5}}},
+        {"faces": {"grid": (12, 12)}},
+    ],
+)
+def test_digest_changes_with_all_that_changes_results(changed):
+    def digest(backbone=(), method=(), data=(), faces=()):
+        network = tiny_backbone(**dict(backbone))
+        images = dataclasses.replace(tiny_faces(), **dict(faces))
+        loader = tiny_data(network, images, **dict(data))
+        probes = Probes(**{"optimizer": adam, "epochs": 2, **dict(method)})
+        return digest_of(identify(network, loader, probes))
+
+    assert digest() == digest()
+    assert digest(**changed) != digest()
+
+
+def test_absent_concept_is_kept_as_nan_and_said(tmp_path, caplog):
+    from test_fitting import OnlySome
+
+    @dataclasses.dataclass(kw_only=True)
+    class Without(OnlySome):
+        """The second concept never occurs in training."""
+
+        def open(self, split):
+            dataset = super().open(split)
+            if split == "train":
+                get = dataset.__getitem__
+
+                class Blank(type(dataset)):
+                    def __getitem__(self, index):
+                        sample = get(index)
+                        masks = sample.masks.clone()
+                        masks[1] = False
+                        return sample._replace(masks=masks)
+
+                dataset.__class__ = Blank
+            return dataset
+
+    data = Without(data=tiny_faces(), kept=["skin", "hair", "clothes"], grid=(24, 24))
+    backbone = tiny_backbone()
+    with caplog.at_level(logging.WARNING):
+        path = tiny_visit(tmp_path, backbone, data=tiny_data(backbone, data))
+    assert "no training pixel shows hair: kept" in caplog.text
+    run = load_run(path)
+    assert run.score_matrix()["hair"].isna().all()
+    assert run.score_matrix()[["skin", "clothes"]].notna().all().all()
+    assert run.masks("4")[:, 1].sum() == 0
+
+
+def test_crop_is_recorded_as_unseen_border(tmp_path):
+    run = load_run(tiny_visit(tmp_path, tiny_backbone(crop_mode="center")))
+    seen = run.seen[0].view(24, 24)
+    assert seen[3:21, 3:21].all()  # three quarters of each side
+    assert not seen[:3].any()
+    assert not run.masks("2")[:, :, ~run.seen[0]].any()
+
+
