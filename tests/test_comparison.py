@@ -7,12 +7,13 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from sklearn.metrics import jaccard_score
+
 from cavalcade import InputError, compare, load_comparison, load_run
 from cavalcade.comparison import check_comparable, find_runs, latest_runs
 from cavalcade.comparison_folder import default_name, print_comparison, write_comparison
 from cavalcade.concepts import Probes
-from PIL import Image
-from sklearn.metrics import jaccard_score
 from tiny import PlantedSquares, adam, shuffled_model, tiny_backbone, tiny_data, tiny_visit
 
 

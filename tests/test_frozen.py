@@ -52,9 +52,13 @@ def random_images(count=3, size=(16, 24), seed=1):
 def first_outputs(model, names, inputs):
     """The slow twin: a full forward with hooks of its own, and the network's output."""
     outputs = {}
+
+    def keep(name, output):
+        outputs.setdefault(name, output.clone())  # returns nothing: it would replace the output
+
     handles = [
         model.get_submodule(name).register_forward_hook(
-            lambda _module, _inputs, output, name=name: outputs.setdefault(name, output.clone())
+            lambda _module, _inputs, output, name=name: keep(name, output)
         )
         for name in names
     ]
@@ -243,11 +247,11 @@ def test_fingerprint_is_of_the_weights_alone():
 def test_fingerprint_changes_with_one_value(name):
     backbone = frozen(model_with_buffers())
     before = backbone.weights_fingerprint()
-    values = backbone.model.state_dict()[name].view(-1)
-    kept = values[-1].clone()
-    values[-1] += 1
+    values = backbone.model.state_dict()[name]
+    kept = values.clone()
+    values[(0,) * values.ndim] += 1
     assert backbone.weights_fingerprint() != before
-    values[-1] = kept
+    values.copy_(kept)
     assert backbone.weights_fingerprint() == before
 
 

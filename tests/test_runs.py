@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import torch
+
 from cavalcade import InputError, load_run
 from cavalcade.concepts.encoding import pack, unpack
 from cavalcade.runs import Truth, digest_of, written_whole

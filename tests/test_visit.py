@@ -7,6 +7,8 @@ import logging
 
 import pytest
 import torch
+from sklearn.metrics import jaccard_score
+
 from cavalcade import load_run
 from cavalcade.concepts import Probes
 from cavalcade.concepts.encoding import Calibration, unpack
@@ -14,7 +16,6 @@ from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.errors import InputError
 from cavalcade.runs import digest_of
 from cavalcade.visit import identify
-from sklearn.metrics import jaccard_score
 from tiny import PlantedSquares, adam, tiny_backbone, tiny_data, tiny_faces, tiny_visit
 
 
@@ -98,9 +99,7 @@ def test_probes_find_a_planted_concept(tmp_path):
     """Red squares are linear in the colours that the first layer passes on."""
     backbone = tiny_backbone()
     data = tiny_data(backbone, PlantedSquares(grid=(32, 32)), batch_size=4)
-    path = tiny_visit(
-        tmp_path, backbone, data=data, method=Probes(optimizer=adam, epochs=15)
-    )
+    path = tiny_visit(tmp_path, backbone, data=data, method=Probes(optimizer=adam, epochs=15))
     scores = load_run(path).score_matrix("jaccard", "test")
     assert scores["red"].max() > 0.85
     assert scores["green"].max() > 0.85
@@ -227,5 +226,3 @@ def test_crop_is_recorded_as_unseen_border(tmp_path):
     assert seen[3:21, 3:21].all()  # three quarters of each side
     assert not seen[:3].any()
     assert not run.masks("2")[:, :, ~run.seen[0]].any()
-
-

@@ -91,12 +91,10 @@ class PlantedSquares(ConceptData):
 
     name: str = "squares"
     size: int = 32
-    counts: Mapping[str, int] = field(
-        default_factory=lambda: {"train": 24, "val": 8, "test": 40}
-    )
+    counts: Mapping[str, int] = field(default_factory=lambda: {"train": 24, "val": 8, "test": 40})
 
     def open(self, split):
-        return Squares(self.size, self.counts[split], "train val test".split().index(split))
+        return Squares(self.size, self.counts[split], ["train", "val", "test"].index(split))
 
 
 class Squares(ConceptDataset):

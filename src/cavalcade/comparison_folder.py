@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from lightning.pytorch.loggers import Logger
 
-from cavalcade.comparison import Comparison
+from cavalcade.comparison import MEASURES, Comparison
 from cavalcade.report import tracking
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.report.tables import print_places, print_table
@@ -73,20 +73,19 @@ def track_comparison(comparison: Comparison, place: Path, logger: Logger | None)
 
 def print_comparison(comparison: Comparison, place: Path) -> None:
     """Print a row for each pair of networks, and where tables and pictures lie."""
-    pairs = comparison.pairs.pivot(
-        index=["network_a", "network_b", "n_concepts"],
-        columns="measure",
-        values=["mean_best_match", "depth_gap"],
-    )
-    if len(pairs):
+    measures = dict(list(comparison.pairs.groupby("measure", sort=False)))
+    if measures:
+        raw, adjusted = (measures[name].reset_index(drop=True) for name in MEASURES)
         table = pd.DataFrame(
             {
-                "best match": pairs["mean_best_match", "adjusted"],
-                "(raw Jaccard)": pairs["mean_best_match", "jaccard"],
-                "depth gap": pairs["depth_gap", "adjusted"],
+                "networks": adjusted["network_a"] + "\n" + adjusted["network_b"],
+                "concepts": adjusted["n_concepts"],
+                "adjusted": adjusted["mean_best_match"],
+                "raw": raw["mean_best_match"],
+                "depth gap": adjusted["depth_gap"],
             }
-        ).reset_index()
-        print_table("Mean best match of layers, chance removed; gap in relative depth", table)
+        )
+        print_table("Mean Jaccard index of best-matching layers, chance removed and raw", table)
     for title, concepts in comparison.left_out.items():
         if concepts:
             log.warning("%s: left out, not defined at every layer: %s", title, ", ".join(concepts))

@@ -1,5 +1,6 @@
 """How an image reaches a network, and where the network then looks."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +14,18 @@ from cavalcade.data.geometry import Frame
 from cavalcade.errors import InputError, check_choice
 
 CROP_MODES = ("squash", "center", "border")
+
+
+def input_size(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width of a network's input, from its side or from both.
+
+    Raises:
+        InputError: for anything but one or two numbers of pixels.
+    """
+    size = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
+    if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
+        raise InputError(f"backbone.image_size is {image_size}; give [height, width] in pixels")
+    return size[0], size[1]
 
 
 @dataclass(frozen=True)
@@ -38,10 +51,6 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         check_choice("backbone.crop_mode", self.crop_mode, CROP_MODES)
-        if len(self.size) != 2 or not all(isinstance(n, int) and n > 0 for n in self.size):
-            raise InputError(
-                f"backbone.image_size is {list(self.size)!r}; give [height, width] in pixels"
-            )
         if not 0 < self.crop_pct <= 1:
             raise InputError(f"backbone.crop_pct is {self.crop_pct}; give a share above 0, up to 1")
 

@@ -13,7 +13,7 @@ from timm.models import get_arch_pretrained_cfgs
 from torch import nn
 
 from cavalcade.backbones.frozen import FrozenBackbone, Network
-from cavalcade.backbones.preprocessing import Preprocessing
+from cavalcade.backbones.preprocessing import Preprocessing, input_size
 from cavalcade.backbones.weights import PACKAGE, load_weights, seeded
 from cavalcade.errors import InputError, closest
 
@@ -116,13 +116,9 @@ def _preprocessing(
     model: nn.Module, image_size: int | Sequence[int] | None, crop_mode: str, crop_pct: float | None
 ) -> Preprocessing:
     config: dict[str, Any] = resolve_model_data_config(model)
-    if image_size is None:
-        size = tuple(config["input_size"][1:])
-    else:
-        size = (image_size,) * 2 if isinstance(image_size, int) else tuple(image_size)
     own_crop = config["crop_pct"] if crop_mode == "center" else 1.0
     return Preprocessing(
-        size=size,
+        size=input_size(config["input_size"][1:] if image_size is None else image_size),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         crop_mode=crop_mode,

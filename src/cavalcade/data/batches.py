@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from lightning.pytorch import LightningDataModule
@@ -168,7 +169,9 @@ class ConceptDataModule(LightningDataModule):
         view = NetworkView(self.splits[split], self.preprocess, self.data.grid, layer_grids)
         sampler: DistributedSampler[ConceptBatch] | None = None
         if shuffle:  # seeded by (seed, epoch), which Lightning sets; one replica is all of it
-            sampler = DistributedSampler(view, num_replicas=1, rank=0, seed=self.seed)
+            # The sampler adds the epoch to its seed: next to each other, seeds would share orders.
+            seed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
+            sampler = DistributedSampler(view, num_replicas=1, rank=0, seed=seed)
         return DataLoader(
             view,
             batch_size=self.batch_size,

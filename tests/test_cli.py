@@ -1,0 +1,124 @@
+"""train.py and compare.py as a user runs them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cavalcade.cli import user_error
+from cavalcade.errors import InputError, closest
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "backbone.image_size=[64,64]",
+    "data.num_images={train: 16, val: 4, test: 24}",
+    "data.size=48",
+    "data.grid=[24,24]",
+    "concepts.epochs=1",
+    "num_workers=0",
+    "trainer.accelerator=cpu",
+)
+
+
+def python(folder, program, *arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / program, *arguments],
+        cwd=folder,
+        env=os.environ | {"WANDB_MODE": "offline", "COLUMNS": "140"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """One sweep: two networks that work, among three jobs that cannot."""
+    folder = tmp_path_factory.mktemp("user")
+    names = "efficientnet_lite0,no_such,timm,efficientnet_lite2"
+    return folder, python(folder, "train.py", "-m", f"backbone={names}", *SMALL, "logger=csv")
+
+
+def test_a_sweep_finishes_its_good_jobs(swept):
+    folder, result = swept
+    runs = sorted(p.name.rsplit("-", 1)[0] for p in folder.glob("runs/*/probes/*"))
+    assert runs == ["efficientnet_lite0", "efficientnet_lite2"], result.stderr[-3000:]
+    assert not list(folder.glob("runs/*/probes/.*"))
+
+
+def test_a_sweep_says_what_failed_in_a_sentence_each(swept):
+    _, result = swept
+    said = result.stdout + result.stderr
+    assert result.returncode == 1
+    assert "Traceback" not in said
+    assert "Could not find 'backbone/no_such'" in said
+    assert "backbone.name is not set; add backbone.name=" in said
+
+
+def test_layers_and_cost_are_printed_first(swept):
+    _, result = swept
+    said = result.stdout + result.stderr
+    assert "5 layers with their relative depth: blocks.0 (0.06), blocks.1" in said
+    assert "MB on disk" in said
+    assert "surveying training images" in said
+    assert "fitting probes, epoch 1/1" in said
+
+
+def test_compare_takes_the_runs_of_the_data_set_trained_last(swept):
+    folder, _ = swept
+    result = python(folder, "compare.py", "name=both", "logger=none")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "efficientnet_lite0" in result.stdout
+    assert "pictures: comparisons/both/heatmaps" in result.stdout
+    pairs = pd.read_csv(folder / "comparisons/both/pairs.csv")
+    assert pairs["mean_best_match"].between(-1, 1).all()
+
+
+def test_a_finished_run_is_skipped_with_a_line(swept):
+    folder, _ = swept
+    result = python(folder, "train.py", *SMALL, "logger=none")
+    assert result.returncode == 0
+    assert "efficientnet_lite0: finished before, skipped" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        ("train.py", ["data.gird=[8,8]"], "unknown config key data.gird"),
+        ("train.py", ["backbone=lite9"], "Could not find 'backbone/lite9'"),
+        ("train.py", ["data=folder", "data.root=nowhere"], "data.root is 'nowhere'"),
+        ("train.py", ["backbone.layers=[layer5]"], "no layer 'layer5' in efficientnet_lite0"),
+        ("train.py", ["concepts.loss=hinge"], "concepts.loss is 'hinge'"),
+        ("compare.py", ["runs=nowhere"], "no run folder at 'nowhere'"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, program, arguments, message):
+    result = python(tmp_path, program, *arguments, "logger=none")
+    said = result.stdout + result.stderr
+    assert result.returncode == 1
+    assert message in said
+    assert "Traceback" not in said
+    lines = [line for line in said.splitlines() if line.strip()]
+    assert len(lines) == 1, lines
+    assert not (tmp_path / "runs").exists()
+
+
+def test_wrapped_errors_are_unwrapped():
+    try:
+        try:
+            raise InputError("the sentence")
+        except InputError as inner:
+            raise RuntimeError("Error in call to target") from inner
+    except RuntimeError as error:
+        assert user_error(error) == "the sentence"
+    assert user_error(RuntimeError("a bug")) is None
+
+
+def test_closest_names():
+    assert closest("layer5", ["layer1", "layer4", "stem"]).startswith("closest: layer4")
+    assert closest("zzz", ["a", "b"]) == "there are: a, b"
+    assert closest("zzz", []) == "there are none"

@@ -1,0 +1,74 @@
+"""Every option of conf/ is composed, and every _target_ bound to its signature."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from cavalcade.cli import check_config
+from cavalcade.errors import InputError
+
+CONF = Path(__file__).parents[1] / "conf"
+TRAIN_KEYS = (
+    *("backbone", "data", "concepts", "trainer", "logger"),
+    *("seed", "batch_size", "num_workers", "runs", "force"),
+)
+OPTIONS = sorted(
+    f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.is_file()
+)
+
+
+def composed(name, *overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, overrides=list(overrides))
+
+
+def bind(node):
+    if not isinstance(node, DictConfig):
+        return 0
+    bound = 0
+    if "_target_" in node:
+        given = {k for k in node if not k.startswith("_")}
+        inspect.signature(get_object(node["_target_"])).bind_partial(**dict.fromkeys(given))
+        bound = 1
+    return bound + sum(bind(OmegaConf.select(node, str(k), default=None)) for k in node)
+
+
+REQUIRED = {"data=folder": ["data.root=/x"], "backbone=timm": ["backbone.name=resnet18"]}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option_composes_and_binds(option):
+    program = "compare" if option.startswith("logger") else "train"
+    # what Hydra itself provides exists in a running program only
+    overrides = ["logger.save_dir=x"] if option == "logger=csv" else []
+    config = composed(program, option, *overrides, *REQUIRED.get(option, []))
+    node = config[option.split("=")[0]]
+    assert bind(node) >= (0 if option == "logger=none" else 1)
+    if program == "train":
+        check_config(config, TRAIN_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+sead=1"], "unknown config key sead; closest: seed"),
+        (["+data.gird=[8,8]"], "unknown config key data.gird; closest: data.grid"),
+        (["+backbone.wieghts=x"], "unknown config key backbone.wieghts; closest: backbone.w"),
+        (["+concepts.optimizer.ls=1"], "unknown config key concepts.optimizer.ls; closest"),
+        (["+trainer.device=1"], r"unknown config key trainer.device; closest: trainer.devices"),
+        (["data=folder"], "data.root is not set; add data.root="),
+        (["backbone=timm"], "backbone.name is not set"),
+    ],
+)
+def test_unknown_and_missing_keys_are_named(overrides, message):
+    with pytest.raises(InputError, match=message):
+        check_config(composed("train", *overrides), TRAIN_KEYS)
+
+
+def test_a_mistyped_key_is_refused_by_hydra():
+    with pytest.raises(Exception, match=r"data\.gird"):
+        composed("train", "data.gird=[8,8]")

@@ -1,0 +1,68 @@
+"""Reads an offline W&B run back: a LevelDB-style record log of protobuf messages."""
+
+import json
+import struct
+from pathlib import Path
+
+from wandb.proto import wandb_internal_pb2
+
+BLOCK, HEADER = 32768, 7
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+
+
+def records(path: Path):
+    """Yield every `Record` of a .wandb file."""
+    data = path.read_bytes()
+    assert data[:4] == b":W&B", "not a W&B log"
+    position, parts = 7, b""  # magic, version
+    while position + HEADER <= len(data):
+        left = BLOCK - position % BLOCK
+        if left < HEADER:  # the rest of a block is padding
+            position += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[position : position + HEADER])
+        position += HEADER
+        parts += data[position : position + length]
+        position += length
+        if kind in (FULL, LAST):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            yield record
+            parts = b""
+
+
+class OfflineRun:
+    """What an offline run holds: config, history, summary, files, exit code."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.config, self.summary, self.history = {}, {}, []
+        self.exit_code = None
+        for record in records(next(folder.glob("*.wandb"))):
+            kind = record.WhichOneof("record_type")
+            if kind == "run":
+                self.project = record.run.project
+                self._update(self.config, record.run.config.update)
+            elif kind == "config":
+                self._update(self.config, record.config.update)
+            elif kind == "summary":
+                self._update(self.summary, record.summary.update)
+            elif kind == "history":
+                row = {}
+                self._update(row, record.history.item)
+                self.history.append(row)
+            elif kind == "exit":
+                self.exit_code = record.exit.exit_code
+
+    @staticmethod
+    def _update(target, items):
+        for item in items:
+            *parents, last = item.nested_key or [item.key]
+            level = target
+            for parent in parents:
+                level = level.setdefault(parent, {})
+            level[last] = json.loads(item.value_json)
+
+    def logged(self, key):
+        """Last logged value of a key."""
+        return [row[key] for row in self.history if key in row][-1]
