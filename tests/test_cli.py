@@ -108,13 +108,9 @@ def test_bad_input_is_one_sentence(tmp_path, program, arguments, message):
 
 
 def test_wrapped_errors_are_unwrapped():
-    try:
-        try:
-            raise InputError("the sentence")
-        except InputError as inner:
-            raise RuntimeError("Error in call to target") from inner
-    except RuntimeError as error:
-        assert user_error(error) == "the sentence"
+    wrapper = RuntimeError("Error in call to target")
+    wrapper.__cause__ = InputError("the sentence")
+    assert user_error(wrapper) == "the sentence"
     assert user_error(RuntimeError("a bug")) is None
 
 

@@ -116,7 +116,7 @@ def test_short_table_names_pairs_and_places(comparison, tmp_path, capsys):
     assert str(tmp_path / "heatmaps") in printed.replace("\n", "")
 
 
-def test_runs_are_found_by_folder_and_glob(root, runs):
+def test_runs_are_found_by_folder_and_glob(runs):
     folder = runs[0].path.parent
     assert [run.label for run in find_runs([folder / "s*"])] == ["shuffled", "stranger"]
     both = find_runs([runs[0].path, folder / "original*"])
@@ -124,7 +124,7 @@ def test_runs_are_found_by_folder_and_glob(root, runs):
 
 
 def test_nothing_found_is_named(tmp_path):
-    with pytest.raises(InputError, match="no run folder at '.*nowhere'"):
+    with pytest.raises(InputError, match=r"no run folder at '.*nowhere'"):
         find_runs([tmp_path / "nowhere"])
     with pytest.raises(InputError, match=r"holds no finished run; run train.py first"):
         latest_runs(tmp_path)
@@ -160,7 +160,7 @@ def test_runs_that_cannot_be_compared_are_named(runs, what, options, tmp_path):
         check_comparable([*runs, other])
 
 
-def test_names_stay_distinct(root, runs, tmp_path):
+def test_names_stay_distinct(runs, tmp_path):
     """Two runs of one label are told apart by their digest."""
     backbone = tiny_backbone(label="original", seed=3)
     data = tiny_data(backbone, PlantedSquares(grid=(16, 16)))

@@ -94,11 +94,16 @@ def test_truth_that_is_gone_is_named(copy):
         _ = load_run(copy).truth
 
 
+def write_and_stop(place, name, **options):
+    with written_whole(place, **options) as folder:
+        (folder / name).write_text("x")
+        raise RuntimeError("stop")
+
+
 def test_written_whole_or_absent(tmp_path):
     place = tmp_path / "run"
-    with pytest.raises(RuntimeError, match="stop"), written_whole(place) as folder:
-        (folder / "half").write_text("x")
-        raise RuntimeError("stop")
+    with pytest.raises(RuntimeError, match="stop"):
+        write_and_stop(place, "half")
     assert list(tmp_path.iterdir()) == []
     with written_whole(place) as folder:
         (folder / "whole").write_text("x")
@@ -117,9 +122,8 @@ def test_failed_rewrite_keeps_the_old_one(tmp_path):
 
 def test_interrupted_write_keeps_what_it_resumes_from(tmp_path):
     place = tmp_path / "run"
-    with pytest.raises(RuntimeError, match="stop"), written_whole(place, resume="ck") as folder:
-        (folder / "ck").write_text("x")
-        raise RuntimeError("stop")
+    with pytest.raises(RuntimeError, match="stop"):
+        write_and_stop(place, "ck", resume="ck")
     with written_whole(place, resume="ck") as folder:
         assert (folder / "ck").exists()
 

@@ -151,7 +151,7 @@ def test_interrupted_run_goes_on_and_ends_the_same(visited, tmp_path, monkeypatc
 
 
 def test_failed_run_leaves_nothing(tmp_path, monkeypatch):
-    def broken(self, batch):
+    def broken(*_):
         raise InputError("no such thing")
 
     monkeypatch.setattr(ProbeFit, "training_step", broken)

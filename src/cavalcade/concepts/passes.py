@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import Metric
@@ -36,4 +35,4 @@ def computed(metric: Metric) -> tuple[Tensor, ...]:
     """The vectors that a metric computes; torchmetrics makes scalars of those of one entry."""
     value = metric.compute()
     values = value if isinstance(value, tuple) else (value,)
-    return tuple(torch.atleast_1d(entry) for entry in values)
+    return tuple(entry.reshape(1) if entry.ndim == 0 else entry for entry in values)

@@ -1,0 +1,22 @@
+"""Checks what the README's demo leaves in the present folder."""
+
+from pathlib import Path
+
+import cavalcade
+
+runs = [cavalcade.load_run(path) for path in sorted(Path("runs").glob("faces-*/probes/*"))]
+assert [run.label for run in runs] == ["efficientnet_lite0", "efficientnet_lite2"], runs
+for run in runs:
+    best = run.score_matrix("jaccard", "test").mean(axis=1).max()
+    assert best > 0.5, f"{run.label}: best layer has a Jaccard index of {best:.3f}"
+    assert len(run.truth.ids) == 200
+
+(folder,) = Path("comparisons").iterdir()
+comparison = cavalcade.load_comparison(folder)
+adjusted = comparison.pairs.set_index("measure").loc["adjusted"]
+assert adjusted["depth_gap"] < 0.05, adjusted
+assert adjusted["mean_best_match"] > 0.35, adjusted
+assert len(list((folder / "heatmaps").glob("*.png"))) == 3
+offline = list(Path("wandb").glob("offline-run-*"))
+assert len(offline) == 3, offline
+print("demo: files and numbers are as expected")
