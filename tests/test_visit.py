@@ -4,9 +4,11 @@ import dataclasses
 import hashlib
 import json
 import logging
+from functools import partial
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from sklearn.metrics import jaccard_score
 
 from cavalcade import load_run
@@ -15,8 +17,16 @@ from cavalcade.concepts.encoding import Calibration, unpack
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.errors import InputError
 from cavalcade.runs import digest_of
-from cavalcade.visit import identify
-from tiny import PlantedSquares, adam, tiny_backbone, tiny_data, tiny_faces, tiny_visit
+from cavalcade.visit import Trainers, identify, visit
+from tiny import (
+    PlantedSquares,
+    adam,
+    quiet_trainer,
+    tiny_backbone,
+    tiny_data,
+    tiny_faces,
+    tiny_visit,
+)
 
 
 @pytest.fixture(scope="module")
@@ -170,20 +180,22 @@ def test_failed_run_leaves_nothing(tmp_path, monkeypatch):
         {"method": {"epochs": 3}},
         {"method": {"threshold": 0.5}},
         {"data": {"batch_size": 2}},
+        {"trainer": {"precision": "bf16-mixed"}},
         {"faces": {"seed": 1}},
         {"faces": {"limit": {"train": 5}}},
         {"faces": {"grid": (12, 12)}},
     ],
 )
 def test_digest_changes_with_all_that_changes_results(changed):
-    def digest(backbone=(), method=(), data=(), faces=()):
+    def digest(backbone=(), method=(), data=(), faces=(), trainer=None):
+        trainer = trainer or {}
         network = tiny_backbone(**dict(backbone))
         images = dataclasses.replace(tiny_faces(), **dict(faces))
         loader = tiny_data(network, images, **dict(data))
         probes = Probes(**{"optimizer": adam, "epochs": 2, **dict(method)})
-        return digest_of(identify(network, loader, probes))
+        return digest_of(identify(network, loader, probes, Trainers(partial(Trainer, **trainer))))
 
-    assert digest() == digest()
+    assert digest() == digest(trainer={"devices": 1})
     assert digest(**changed) != digest()
 
 
@@ -218,6 +230,21 @@ def test_absent_concept_is_kept_as_nan_and_said(tmp_path, caplog):
     assert run.score_matrix()["hair"].isna().all()
     assert run.score_matrix()[["skin", "clothes"]].notna().all().all()
     assert run.masks("4")[:, 1].sum() == 0
+
+
+def test_several_processes_are_refused(tmp_path):
+    backbone = tiny_backbone()
+    trainers = Trainers(partial(quiet_trainer, devices=2))
+    with pytest.raises(InputError, match=r"would run 2 processes.*set trainer.devices=1"):
+        visit(
+            backbone,
+            tiny_data(backbone),
+            Probes(optimizer=adam),
+            trainers,
+            runs=tmp_path,
+            config={},
+        )
+    assert not list(tmp_path.glob("*/probes/*"))
 
 
 def test_crop_is_recorded_as_unseen_border(tmp_path):

@@ -63,9 +63,11 @@ def written_whole(place: Path, *, resume: str | None = None) -> Iterator[Path]:
         if not (resume and (partial / resume).exists()):
             shutil.rmtree(partial, ignore_errors=True)
         raise
-    if place.exists():
-        shutil.rmtree(place)
+    old = place.with_name(f".{place.name}.old")
+    if place.exists():  # never a moment in which a kill would leave neither
+        place.rename(old)
     partial.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_meta(folder: Path, content: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Visits one network once: reduces it, on a labelled data set, to a run folder."""
 
+import functools
 import logging
 import os
 import time
@@ -20,6 +21,7 @@ from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import ConceptSet, Probes
 from cavalcade.concepts.encoding import Encoding, LayerEncoding, score_table
 from cavalcade.data import ConceptDataModule
+from cavalcade.errors import InputError
 from cavalcade.report import tracking
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.report.progress import PassProgress
@@ -28,6 +30,7 @@ from cavalcade.runs import Run, Truth, data_folder, digest_of, load_run, write_r
 log = logging.getLogger(__name__)
 
 RESUME_FROM = "checkpoints/last.ckpt"
+HARDWARE = ("accelerator", "devices", "strategy", "num_nodes")  # settings that change no result
 
 
 @dataclass
@@ -55,11 +58,22 @@ class Trainers:
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,
         }
-        return self.base(
+        trainer = self.base(
             callbacks=[PassProgress(), *(extra_callbacks or [])],
             logger=(self.logger or False) if tracked else False,
             **(quiet | settings),
         )
+        if trainer.world_size > 1:
+            raise InputError(
+                f"the trainer would run {trainer.world_size} processes, and a visit runs in one; "
+                "set trainer.devices=1"
+            )
+        return trainer
+
+    def identity(self) -> dict[str, Any]:
+        """The user's settings that change results, for the digest of a run."""
+        settings = self.base.keywords if isinstance(self.base, functools.partial) else {}
+        return {name: value for name, value in settings.items() if name not in HARDWARE}
 
 
 def visit(
@@ -88,7 +102,7 @@ def visit(
     Returns:
         The run folder.
     """
-    identity = identify(backbone, data, method)
+    identity = identify(backbone, data, method, trainers)
     test = data.splits["test"]
     place = (
         data_folder(runs, data.data, test) / method.name / f"{backbone.label}-{digest_of(identity)}"
@@ -133,12 +147,15 @@ def visit(
     return place
 
 
-def identify(backbone: FrozenBackbone, data: ConceptDataModule, method: Probes) -> dict[str, Any]:
+def identify(
+    backbone: FrozenBackbone, data: ConceptDataModule, method: Probes, trainers: Trainers
+) -> dict[str, Any]:
     """All that changes the results of a visit."""
     return {
         "cavalcade": version("cavalcade"),
         "backbone": backbone.identity(),
         "method": method.identity(),
+        "trainer": trainers.identity(),
         "data": {split: dataset.fingerprint() for split, dataset in data.splits.items()},
         "grid": list(data.data.grid),
         "concepts": list(data.splits["test"].concepts),
