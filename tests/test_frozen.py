@@ -121,6 +121,15 @@ def test_taps_carry_no_gradient_and_can_train_a_probe():
     assert probe.weight.grad.abs().sum() > 0
 
 
+def test_no_graph_is_built_and_gradients_work_again_afterwards():
+    backbone = frozen(small_model())
+    graphs = []
+    backbone.model.deep.register_forward_hook(lambda *call: graphs.append(call[2].grad_fn))
+    backbone(random_images().requires_grad_())
+    assert graphs == [None]
+    assert torch.is_grad_enabled()
+
+
 def test_taps_are_those_of_a_plain_forward():
     model = small_model()
     expected, _ = first_outputs(copy.deepcopy(model), NAMES, random_images())

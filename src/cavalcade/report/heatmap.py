@@ -5,25 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 CELL_INCHES = 0.24
+SMALLEST_INCHES = 3.2
 NAME_INCHES = 2.0
 LARGEST_WITH_NUMBERS = 12
 
 
 def draw_matrices(
-    panels: Sequence[tuple[str, pd.DataFrame]],
-    path: Path,
-    *,
-    title: str,
-    rows: str,
-    columns: str,
-    low: float = 0.0,
+    panels: Sequence[tuple[str, pd.DataFrame]], path: Path, *, title: str, rows: str, columns: str
 ) -> None:
-    """Draw one or several matrices of the same rows and columns side by side.
+    """Draw one or several matrices of the same rows and columns side by side, in one scale.
+
+    The scale goes from 0 to 1, or to a smaller round number where all values are below 0.5.
 
     Args:
         panels: a title and a matrix each; names are taken from index and columns, and NaN
@@ -32,51 +31,56 @@ def draw_matrices(
         title: over all of them.
         rows: what the rows are.
         columns: what the columns are.
-        low: the value of the darkest colour; the lightest is 1, or the largest value where
-            that is smaller than 0.5.
     """
     height, width = panels[0][1].shape
-    cell = max(CELL_INCHES, 3.0 / max(height, width))
+    cell = max(CELL_INCHES, SMALLEST_INCHES / max(height, width))
     size = (
         (NAME_INCHES + cell * width + 0.9) * len(panels),
         cell * height + NAME_INCHES + 0.7,
     )
+    large = max(1.0, size[0] / 16)  # titles grow with the picture, names of layers do not
     figure = Figure(figsize=size, layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize=12 * large)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    top = _top([matrix for _, matrix in panels])
     for axis, (name, matrix) in zip(axes, panels, strict=True):
-        _draw(axis, matrix, name, low)
-        axis.set_xlabel(columns)
-        axis.set_ylabel(rows)
+        image = _draw(axis, matrix, top)
+        axis.set_title(name, fontsize=11 * large)
+        axis.set_xlabel(columns, fontsize=10 * large)
+        axis.set_ylabel(rows, fontsize=10 * large)
+        bar = figure.colorbar(image, ax=axis, shrink=0.8, pad=0.02, aspect=30)
+        bar.ax.tick_params(labelsize=9 * large)
     figure.savefig(path)
 
 
-def _draw(axis: Axes, matrix: pd.DataFrame, name: str, low: float) -> None:
+def _top(matrices: Sequence[pd.DataFrame]) -> float:
+    """The upper end of the scale of all matrices."""
+    values = np.concatenate([matrix.to_numpy(dtype=float).ravel() for matrix in matrices])
+    values = values[np.isfinite(values)]
+    largest = float(values.max()) if values.size else 1.0
+    return 1.0 if largest >= 0.5 else max(0.1, float(np.ceil(largest * 10) / 10))
+
+
+def _draw(axis: Axes, matrix: pd.DataFrame, top: float) -> AxesImage:
     values = matrix.to_numpy(dtype=float)
-    largest = np.nanmax(values) if np.isfinite(values).any() else 1.0
-    high = 1.0 if largest >= 0.5 else max(0.1, float(np.ceil(largest * 10) / 10))
     axis.set_facecolor("white")
-    axis.patch.set(hatch="////", edgecolor="0.7")
-    image = axis.imshow(values, cmap="viridis", vmin=low, vmax=high, aspect="equal")
-    axis.set_title(name)
-    font = 8 if max(values.shape) > LARGEST_WITH_NUMBERS else 9
-    axis.set_xticks(range(values.shape[1]), matrix.columns, rotation=90, fontsize=font)
-    axis.set_yticks(range(values.shape[0]), matrix.index, fontsize=font)
-    if max(values.shape) <= LARGEST_WITH_NUMBERS:
-        _write_numbers(axis, values, low, high)
-    axis.figure.colorbar(image, ax=axis, shrink=0.8, pad=0.02)
+    axis.patch.set(hatch="////", edgecolor="0.7")  # shows where a value is NaN
+    image = axis.imshow(values, cmap="viridis", vmin=0, vmax=top, aspect="equal")
+    small = max(values.shape) <= LARGEST_WITH_NUMBERS
+    axis.set_xticks(range(values.shape[1]), matrix.columns, rotation=90, fontsize=9 if small else 8)
+    axis.set_yticks(range(values.shape[0]), matrix.index, fontsize=9 if small else 8)
+    if small:
+        _write_numbers(axis, values, top)
+    return image
 
 
-def _write_numbers(
-    axis: Axes, values: "np.ndarray[tuple[int, int], np.dtype[np.float64]]", low: float, high: float
-) -> None:
+def _write_numbers(axis: Axes, values: Float[np.ndarray, "rows columns"], top: float) -> None:
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            dark = (value - low) / (high - low) < 0.6
-            colour = "white" if dark else "black"
+            colour = "white" if value < 0.6 * top else "black"
             axis.text(
-                column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=7
+                column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8
             )
 
 
