@@ -27,7 +27,7 @@ from torch import Tensor
 
 from cavalcade.backbones import Layer
 from cavalcade.concepts.concept_set import ConceptSet
-from cavalcade.concepts.encoding import LayerEncoding, pack, unpack
+from cavalcade.concepts.encoding import LayerEncoding, pack, score_matrix, unpack
 from cavalcade.data.geometry import at_cell_centres
 from cavalcade.data.groups import contiguous_blocks
 from cavalcade.data.sample import ConceptData, ConceptDataset
@@ -222,9 +222,8 @@ class Run:
 
     def score_matrix(self, score: str = "jaccard", split: str = "test") -> pd.DataFrame:
         """One score as a matrix, layers in execution order by concepts."""
-        rows = self.scores[self.scores["split"] == split]
-        matrix = rows.pivot(index="layer", columns="concept", values=score)
-        return matrix.loc[[layer.name for layer in self.layers], list(self.concepts)]
+        layers = [layer.name for layer in self.layers]
+        return score_matrix(self.scores, layers, self.concepts, score, split)
 
     @cached_property
     def truth(self) -> Truth:

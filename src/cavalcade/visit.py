@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import Logger
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import ConceptSet, Probes
-from cavalcade.concepts.encoding import Encoding, LayerEncoding, score_table
+from cavalcade.concepts.encoding import Encoding, LayerEncoding, score_matrix, score_table
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import InputError
 from cavalcade.report import tracking
@@ -103,10 +103,8 @@ def visit(
         The run folder.
     """
     identity = identify(backbone, data, method, trainers)
-    test = data.splits["test"]
-    place = (
-        data_folder(runs, data.data, test) / method.name / f"{backbone.label}-{digest_of(identity)}"
-    )
+    home = data_folder(runs, data.data, data.splits["test"])
+    place = home / method.name / f"{backbone.label}-{digest_of(identity)}"
     if _finished(place) and not force:
         log.info(
             "%s: finished before, skipped (force=true runs it again): %s", backbone.label, place
@@ -115,35 +113,24 @@ def visit(
         return place
     _announce(backbone, data, method)
     tracking.log_config(trainers.logger, config)
-    truth = Truth.of(data.data, test)
-    if not _finished(place.parents[1] / "truth"):
-        truth.save(place.parents[1] / "truth")
+    if not _finished(home / "truth"):
+        Truth.of(data.data, data.splits["test"]).save(home / "truth")
     with written_whole(place, resume=RESUME_FROM) as folder:
         concepts = method.fit(backbone, data, trainers, (folder / RESUME_FROM).parent)
         seen, encodings, scores = _encode(backbone, data, concepts, trainers)
         _say_absent(concepts)
-        asked = yaml.safe_dump(dict(config), sort_keys=False)
-        (folder / "config.yaml").write_text(asked, encoding="utf-8")
-        meta = {
-            "label": backbone.label,
-            "method": method.name,
-            "digest": digest_of(identity),
-            "identity": identity,
-            "data": {"name": data.data.name, "test": truth.fingerprint, "grid": list(truth.grid)},
-            "concepts": list(truth.concepts),
-        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         _draw_scores(scores, backbone, data, folder / "scores.png")
         write_run(
             folder,
-            meta=meta,
+            meta=_describe(backbone, data, method, identity),
             layers=backbone.layers,
             concepts=concepts,
             seen=seen,
             encodings=encodings,
             scores=scores,
         )
-    run = load_run(place)
-    track_run(run, trainers.logger)
+    track_run(load_run(place), trainers.logger)
     return place
 
 
@@ -161,6 +148,28 @@ def identify(
         "concepts": list(data.splits["test"].concepts),
         "batch_size": data.batch_size,
         "seed": data.seed,
+    }
+
+
+def _describe(
+    backbone: FrozenBackbone,
+    data: ConceptDataModule,
+    method: Probes,
+    identity: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a run's `meta.json` says of its origin."""
+    test = data.splits["test"]
+    return {
+        "label": backbone.label,
+        "method": method.name,
+        "digest": digest_of(identity),
+        "identity": identity,
+        "data": {
+            "name": data.data.name,
+            "test": test.fingerprint(),
+            "grid": list(data.data.grid),
+        },
+        "concepts": list(test.concepts),
     }
 
 
@@ -209,9 +218,7 @@ def _say_absent(concepts: ConceptSet) -> None:
 def _draw_scores(
     scores: pd.DataFrame, backbone: FrozenBackbone, data: ConceptDataModule, path: Path
 ) -> None:
-    rows = scores[scores["split"] == "test"]
-    matrix = rows.pivot(index="layer", columns="concept", values="jaccard")
-    matrix = matrix.loc[list(backbone.names), list(data.splits["test"].concepts)]
+    matrix = score_matrix(scores, backbone.names, data.splits["test"].concepts, "jaccard", "test")
     matrix.index = pd.Index(with_depth([(layer.name, layer.depth) for layer in backbone.layers]))
     draw_matrices(
         [("Jaccard index on test images", matrix)],

@@ -42,20 +42,27 @@ def unpack(
     return torch.from_numpy(values.view(bool))
 
 
-class Calibration(BackbonePass):
+class ConceptPass(BackbonePass):
+    """A pass that looks where known concepts fire."""
+
+    def __init__(self, backbone: FrozenBackbone, concepts: ConceptSet, grid: Sequence[int]) -> None:
+        super().__init__(backbone)
+        self.concepts, self.grid = concepts, grid
+
+    def on_test_start(self) -> None:
+        """Take the concepts to the network's device."""
+        self.concepts = self.concepts.to(self.device)
+
+
+class Calibration(ConceptPass):
     """One pass that finds each concept's threshold on the training pixels."""
 
     phase = "calibrating thresholds"
 
     def __init__(self, backbone: FrozenBackbone, concepts: ConceptSet, grid: Sequence[int]) -> None:
-        super().__init__(backbone)
-        self.concepts, self.grid = concepts, grid
+        super().__init__(backbone, concepts, grid)
         self.histograms = [LogitHistograms(len(layer.names)) for layer in concepts.layers.values()]
         self.registered = nn.ModuleList(self.histograms)  # follow the module to its device
-
-    def on_test_start(self) -> None:
-        """Follow the network to its device."""
-        self.concepts = self.concepts.to(self.device)
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Count the logits of one batch."""
@@ -93,7 +100,7 @@ class LayerEncoding:
     true: Tensor
 
 
-class Encoding(BackbonePass):
+class Encoding(ConceptPass):
     """One pass over a split that records where each concept fires."""
 
     phase = "encoding"
@@ -101,15 +108,10 @@ class Encoding(BackbonePass):
     def __init__(
         self, backbone: FrozenBackbone, concepts: ConceptSet, grid: Sequence[int], split: str
     ) -> None:
-        super().__init__(backbone)
-        self.concepts, self.grid = concepts, grid
+        super().__init__(backbone, concepts, grid)
         self.phase = f"encoding {split} images"
         self.seen: list[Tensor] = []
         self.parts: dict[str, list[LayerEncoding]] = {name: [] for name in concepts.layers}
-
-    def on_test_start(self) -> None:
-        """Follow the network to its device."""
-        self.concepts = self.concepts.to(self.device)
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Record one batch; batches come in the order of the split."""
@@ -183,3 +185,12 @@ def score_table(
         frame[scores] = frame[scores].where(defined[:, None] & np.isfinite(frame[scores]))
         rows.append(frame)
     return pd.concat(rows, ignore_index=True)
+
+
+def score_matrix(
+    scores: pd.DataFrame, layers: Sequence[str], concepts: Sequence[str], score: str, split: str
+) -> pd.DataFrame:
+    """One column of a `score_table` as a matrix, layers by concepts in the order given."""
+    rows = scores[scores["split"] == split]
+    matrix = rows.pivot(index="layer", columns="concept", values=score)
+    return matrix.loc[list(layers), list(concepts)]
