@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # two workers on two cores
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,6 @@ def test_a_finished_run_is_skipped_with_a_line(swept):
     ("program", "arguments", "message"),
     [
         ("train.py", ["data.gird=[8,8]"], "unknown config key data.gird"),
-        ("train.py", ["backbone=lite9"], "Could not find 'backbone/lite9'"),
         ("train.py", ["data=folder", "data.root=nowhere"], "data.root is 'nowhere'"),
         ("train.py", ["backbone.layers=[layer5]"], "no layer 'layer5' in efficientnet_lite0"),
         ("train.py", ["concepts.loss=hinge"], "concepts.loss is 'hinge'"),

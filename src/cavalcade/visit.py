@@ -235,6 +235,14 @@ def _announce(backbone: FrozenBackbone, data: ConceptDataModule, method: Probes)
     log.info(
         "%s: %d layers with their relative depth: %s", backbone.label, len(backbone.layers), listed
     )
+    groups = {split: set(dataset.groups) for split, dataset in data.splits.items()}
+    shared = (groups["train"] | groups["val"]) & groups["test"]
+    if shared:
+        log.warning(
+            "%s: test images share the groups %s with training or validation; their scores flatter",
+            data.data.name,
+            ", ".join(sorted(shared)[:5]),
+        )
     sizes = {split: len(dataset) for split, dataset in data.splits.items()}
     images = sizes["train"] * method.passes + sizes["val"] * (method.epochs + 1) + sizes["test"]
     seconds = images * _seconds_per_image(backbone, data.batch_size)
