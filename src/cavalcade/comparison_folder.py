@@ -85,7 +85,7 @@ def print_comparison(comparison: Comparison, place: Path) -> None:
                 "depth gap": adjusted["depth_gap"],
             }
         )
-        print_table("Mean Jaccard index of best-matching layers, chance removed and raw", table)
+        print_table("Best matches of layers: mean Jaccard index", table)
     for title, concepts in comparison.left_out.items():
         if concepts:
             log.warning("%s: left out, not defined at every layer: %s", title, ", ".join(concepts))

@@ -174,11 +174,18 @@ def _describe(
 
 
 def track_run(run: Run, logger: Logger | None) -> None:
-    """Log the scores of a run as one table and one picture, and its best layer."""
+    """Say where a run lies; log its scores as one table and one picture, and its best layer."""
     tracking.log_table(logger, "scores", run.scores)
     tracking.log_picture(logger, "scores_by_layer", run.path / "scores.png")
     per_layer = run.score_matrix("jaccard", "test").mean(axis=1)
+    log.info("%s: finished: %s", run.label, run.path)
     if per_layer.notna().any():
+        log.info(
+            "%s: best layer %s, mean test Jaccard index %.3f",
+            run.label,
+            per_layer.idxmax(),
+            per_layer.max(),
+        )
         best: dict[str, float | str] = {
             "best/layer": str(per_layer.idxmax()),
             "best/test_jaccard": float(per_layer.max()),

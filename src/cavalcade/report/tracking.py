@@ -1,5 +1,7 @@
 """What is logged to Weights & Biases, or to any other of Lightning's loggers."""
 
+import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,8 @@ from typing import Any
 import pandas as pd
 import wandb
 from lightning.pytorch.loggers import Logger, WandbLogger
+
+log = logging.getLogger(__name__)
 
 
 def log_config(logger: Logger | None, config: Mapping[str, Any]) -> None:
@@ -38,4 +42,5 @@ def finish(logger: Logger | None, status: str = "success") -> None:
     if logger is not None:
         logger.finalize(status)
     if isinstance(logger, WandbLogger) and wandb.run is not None:
+        log.info("tracked in %s", Path(os.path.relpath(wandb.run.settings.sync_dir)))
         wandb.finish(exit_code=0 if status == "success" else 1)
