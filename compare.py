@@ -15,6 +15,7 @@ from cavalcade.comparison_folder import (
     write_comparison,
 )
 from cavalcade.report.tracking import finish, log_config
+from cavalcade.runs import check_name
 
 KEYS = ("runs", "root", "name", "comparisons", "logger")
 
@@ -26,11 +27,14 @@ def main(config: DictConfig) -> None:
     cli.check_config(config, KEYS)
     patterns = config.runs
     if patterns is None:
-        runs = latest_runs(Path(config.root))
+        runs = latest_runs(Path(str(config.root)).expanduser())
     else:
-        runs = find_runs(list(patterns) if isinstance(patterns, ListConfig) else [patterns])
+        listed = patterns if isinstance(patterns, ListConfig) else [patterns]
+        runs = find_runs([str(pattern) for pattern in listed])
+    name = str(config.name or default_name(runs))
+    check_name("name", name)
     comparison = compare(runs)
-    place = Path(config.comparisons) / (config.name or default_name(runs))
+    place = Path(str(config.comparisons)).expanduser() / name
     write_comparison(comparison, runs, place)
     logger = instantiate(config.logger, _convert_="all") or None  # logger=none is empty
     log_config(logger, cli.as_plain(config) | {"runs": [run.path.name for run in runs]})

@@ -50,7 +50,7 @@ def train(config: DictConfig, logger: Logger | None) -> Path:
         loader,
         method,
         Trainers(instantiate(config.trainer, _convert_="all"), logger),
-        runs=Path(config.runs),
+        runs=Path(str(config.runs)).expanduser(),
         config=cli.as_plain(config),
         force=config.force,
     )

@@ -98,3 +98,19 @@ def test_pixels_that_nobody_sees_together_do_not_count():
     kept = slice(2, None)
     part = expected(a[..., kept], seen_a[:, kept], b[..., kept], seen_b[:, kept])
     torch.testing.assert_close(full, part)
+
+
+def test_a_pixel_of_one_block_spoils_only_the_masks_that_share_it():
+    (a, seen_a), (b, seen_b) = random_masks(0), random_masks(1)
+    seen_a[4:, 0] = False  # the first run sees pixel 0 in the first block only
+    seen_b[4:, 0] = False
+    a[4:, :, :, 0] = b[4:, :, :, 0] = False
+    seen_a[:4, 0] = seen_b[:4, 0] = True
+    a[:4, :, :, 0] = b[:4, :, :, 0] = True
+    a[:, 0, 0, 0] = False
+    values = expected(a, seen_a, b, seen_b)
+    assert not values[0, 0].isnan().any()
+    assert values[0, 1:].isnan().all()
+    kept = slice(1, None)
+    part = expected(a[..., kept], seen_a[:, kept], b[..., kept], seen_b[:, kept])
+    torch.testing.assert_close(values[0, 0], part[0, 0])

@@ -177,3 +177,10 @@ def test_name_depends_on_the_runs_alone(runs):
 def test_unknown_matrix_is_an_error(comparison):
     with pytest.raises(InputError, match="no 'cka' matrix of 'original'"):
         comparison.matrix("original", "shuffled", "cka")
+
+
+def test_one_run_twice_is_named(root, runs, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "runs")
+    again = load_run(copy / runs[0].path.relative_to(root))
+    with pytest.raises(InputError, match="are one run twice; leave one of them out"):
+        compare([*runs, again])

@@ -1,14 +1,17 @@
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
 
 from cavalcade.concepts import Probes
+from cavalcade.concepts.fitting import ProbeFit
+from cavalcade.concepts.probes import StackedProbes
 from cavalcade.concepts.survey import Survey
 from cavalcade.data import ConceptData, ConceptDataset, Faces
 from cavalcade.errors import InputError
 from cavalcade.visit import Trainers
-from tiny import adam, quiet_trainer, tiny_backbone, tiny_data, tiny_faces
+from tiny import VoidSquares, adam, quiet_trainer, tiny_backbone, tiny_data, tiny_faces
 
 
 def fit(folder, layers=("2", "4", "6"), *, concepts=None, **options):
@@ -87,7 +90,7 @@ def test_survey_statistics_are_those_of_all_training_pixels():
         present = present + (sample.masks & sample.labelled).double().mean(dim=(1, 2))
         labelled = labelled + sample.labelled.double().mean(dim=(1, 2))
     pixels = torch.cat(maps).transpose(0, 1).flatten(1).double()
-    mean, deviation = survey.moments[1].compute()
+    mean, deviation = survey.channels[1].compute()
     torch.testing.assert_close(mean, pixels.mean(1).float(), rtol=1e-4, atol=1e-6)
     reference = pixels.std(1, correction=0).float()
     torch.testing.assert_close(deviation, reference, rtol=1e-4, atol=1e-6)
@@ -148,3 +151,66 @@ def test_losses_differ(joint, tmp_path):
 def test_unknown_options_are_errors(option, message):
     with pytest.raises(InputError, match=message):
         Probes(optimizer=adam, **option)
+
+
+@pytest.mark.parametrize("containing", [False, True])
+def test_training_loss_is_that_of_labelled_pixels(containing):
+    """Each concept averages over its labelled share of all training images, or of some."""
+    backbone = tiny_backbone(("4",))
+    data = tiny_data(backbone, VoidSquares(grid=(32, 32)), batch_size=8)
+    fit = ProbeFit(
+        backbone,
+        ("red", "green"),
+        loss="balanced",
+        containing=containing,
+        transform="none",
+        optimizer=adam,
+        batch_size=8,
+        seed=0,
+    )
+    survey = Survey(backbone, 2, 24, transform="none", containing=containing)
+    for batch in data.in_order("train", targets=True):
+        survey.test_step(batch)
+    fit.start_from(survey)
+    assert (fit.probes[0].scale != 1).any()
+    found, cost, area = 0.0, torch.zeros(2), torch.zeros(2)
+    for batch in data.in_order("train", targets=True):
+        found += fit._losses(batch)[0].sum(dim=0).detach() / 24
+        targets = batch.targets[8, 8]
+        p = torch.sigmoid(fit.probes[0](backbone(batch.inputs)["4"]).detach())
+        alpha = fit.alpha[:, None, None]
+        absent = targets.labelled - targets.present
+        cells = -alpha * targets.present * p.log() - (1 - alpha) * absent * (1 - p).log()
+        counted = torch.ones(len(p), 2)
+        if containing:
+            counted = (batch.targets[1, 1].present[:, :, 0, 0] > 0).float()
+        cost += (cells.sum(dim=(2, 3)) * counted).sum(dim=0)
+        area += (targets.labelled.sum(dim=(2, 3)) * counted).sum(dim=0)
+    torch.testing.assert_close(found, cost / area, rtol=1e-4, atol=1e-6)
+
+
+def test_concept_without_validation_pixels_goes_on():
+    probes = StackedProbes("a", ["x"], 2, seed=0)
+    for _ in range(2):
+        with torch.no_grad():
+            probes.weight.add_(1)
+        probes.keep_best(torch.tensor([-torch.inf]))
+    assert torch.equal(probes.fold().vectors, probes.weight.detach())
+
+
+def test_diverged_probes_are_named(tmp_path):
+    def explosive(parameters):
+        return torch.optim.SGD(parameters, lr=1e38)
+
+    with pytest.raises(InputError, match=r"the probes of layer \w+ diverged; lower concepts"):
+        fit(tmp_path, optimizer=explosive)
+
+
+def test_optimizer_that_cannot_be_built_is_named():
+    with pytest.raises(InputError, match=r"concepts.optimizer cannot be built: Invalid learning"):
+        Probes(optimizer=partial(torch.optim.Adam, lr=-1))
+
+
+def test_a_threshold_is_a_probability_other_than_one_half(tmp_path):
+    concepts = fit(tmp_path, threshold=0.9)[0]
+    assert concepts.layers["4"].thresholds[0].item() == pytest.approx(2.1972246, rel=1e-5)

@@ -193,3 +193,16 @@ def test_layers_of_the_head_are_marked_and_do_not_count():
 def test_blocks_of_a_plain_network_are_its_layers():
     names = [layer.name for layer in branched("blocks")]
     assert names[:4] == [f"trunk.{n}" for n in range(4)]
+
+
+def test_outputs_with_channels_last_are_no_maps():
+    with pytest.raises(InputError, match=r"fc1' of convnext_tiny-random yields no map"):
+        timm_backbone(
+            "convnext_tiny", weights="random", image_size=64, layers="stages.0.blocks.0.mlp.fc1"
+        )
+
+
+def test_blocks_of_ghostnet_are_its_bottlenecks():
+    backbone = timm_backbone("ghostnet_050", weights="random", image_size=64, layers="blocks")
+    assert not any("ghost1" in name for name in backbone.names)
+    assert "blocks.3.0" in backbone.names

@@ -6,7 +6,7 @@ import torch
 
 from cavalcade import InputError, load_run
 from cavalcade.concepts.encoding import pack, unpack
-from cavalcade.runs import Truth, digest_of, written_whole
+from cavalcade.runs import Truth, check_name, digest_of, write_meta, written_whole
 from tiny import tiny_faces, tiny_visit
 
 
@@ -90,12 +90,12 @@ def test_folder_that_is_no_run(tmp_path):
 
 def test_truth_that_is_gone_is_named(copy):
     shutil.rmtree(copy.parents[1] / "truth")
-    with pytest.raises(InputError, match="truth is no run folder"):
+    with pytest.raises(InputError, match="truth is no truth folder"):
         _ = load_run(copy).truth
 
 
 def write_and_stop(place, name, **options):
-    with written_whole(place, **options) as folder:
+    with written_whole(place, kind="run", **options) as folder:
         (folder / name).write_text("x")
         raise RuntimeError("stop")
 
@@ -105,7 +105,7 @@ def test_written_whole_or_absent(tmp_path):
     with pytest.raises(RuntimeError, match="stop"):
         write_and_stop(place, "half")
     assert list(tmp_path.iterdir()) == []
-    with written_whole(place) as folder:
+    with written_whole(place, kind="run") as folder:
         (folder / "whole").write_text("x")
         assert not place.exists()
     assert [p.name for p in place.iterdir()] == ["whole"]
@@ -113,9 +113,10 @@ def test_written_whole_or_absent(tmp_path):
 
 def test_failed_rewrite_keeps_the_old_one(tmp_path):
     place = tmp_path / "run"
-    with written_whole(place) as folder:
+    with written_whole(place, kind="run") as folder:
         (folder / "old").write_text("x")
-    with pytest.raises(RuntimeError, match="stop"), written_whole(place):
+        write_meta(folder, "run", {})
+    with pytest.raises(RuntimeError, match="stop"), written_whole(place, kind="run"):
         raise RuntimeError("stop")
     assert (place / "old").exists()
 
@@ -124,10 +125,42 @@ def test_interrupted_write_keeps_what_it_resumes_from(tmp_path):
     place = tmp_path / "run"
     with pytest.raises(RuntimeError, match="stop"):
         write_and_stop(place, "ck", resume="ck")
-    with written_whole(place, resume="ck") as folder:
+    with written_whole(place, kind="run", resume="ck") as folder:
         assert (folder / "ck").exists()
 
 
 def test_digest_is_blind_to_the_order_of_keys():
     assert digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1})
     assert digest_of({"a": 1}) != digest_of({"a": 2})
+
+
+def test_nothing_else_is_ever_replaced(tmp_path):
+    place = tmp_path / "precious"
+    place.mkdir()
+    (place / "thesis.txt").write_text("x")
+    with (
+        pytest.raises(InputError, match="precious exists and is no run of cavalcade"),
+        written_whole(place, kind="run"),
+    ):
+        pass
+    assert (place / "thesis.txt").exists()
+
+
+def test_folder_of_another_kind_is_named(finished):
+    with pytest.raises(InputError, match="is a truth folder, not a run folder"):
+        load_run(finished.parents[1] / "truth")
+
+
+def test_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with (
+        pytest.raises(InputError, match=r"cannot write to .*file"),
+        written_whole(tmp_path / "file" / "run", kind="run"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden", "a\\b"])
+def test_names_are_plain(name):
+    with pytest.raises(InputError, match="name is"):
+        check_name("name", name)

@@ -6,6 +6,7 @@ import json
 import logging
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -15,11 +16,13 @@ from cavalcade import load_run
 from cavalcade.concepts import Probes
 from cavalcade.concepts.encoding import Calibration, unpack
 from cavalcade.concepts.fitting import ProbeFit
+from cavalcade.data.geometry import seen_cells, to_common_grid
 from cavalcade.errors import InputError
 from cavalcade.runs import digest_of
 from cavalcade.visit import Trainers, identify, visit
 from tiny import (
     PlantedSquares,
+    VoidSquares,
     adam,
     quiet_trainer,
     tiny_backbone,
@@ -91,8 +94,6 @@ def test_masks_are_those_of_the_stored_concepts(run, visited):
     batch = next(iter(tiny_data(backbone).in_order("test")))
     calibration = Calibration(backbone, run.concept_set, (24, 24))
     maps = calibration.concepts.encode(backbone(batch.inputs))["4"]
-    from cavalcade.data.geometry import to_common_grid
-
     on_grid = to_common_grid(maps, batch.frames, (24, 24))
     fired = on_grid > run.concept_set.layers["4"].thresholds[:, None, None]
     assert torch.equal(run.masks("4")[: len(fired)], fired.flatten(2))
@@ -225,7 +226,7 @@ def test_absent_concept_is_kept_as_nan_and_said(tmp_path, caplog):
     backbone = tiny_backbone()
     with caplog.at_level(logging.WARNING):
         path = tiny_visit(tmp_path, backbone, data=tiny_data(backbone, data))
-    assert "no training pixel shows hair: kept" in caplog.text
+    assert "no training pixel shows hair, or none at a centre" in caplog.text
     run = load_run(path)
     assert run.score_matrix()["hair"].isna().all()
     assert run.score_matrix()[["skin", "clothes"]].notna().all().all()
@@ -253,3 +254,93 @@ def test_crop_is_recorded_as_unseen_border(tmp_path):
     assert seen[3:21, 3:21].all()  # three quarters of each side
     assert not seen[:3].any()
     assert not run.masks("2")[:, :, ~run.seen[0]].any()
+
+
+def test_scores_and_thresholds_look_at_seen_and_labelled_pixels_alone(tmp_path):
+    """Void truth and a crop, against scikit-learn and a search over all thresholds."""
+    backbone = tiny_backbone(crop_mode="center")
+    data = tiny_data(backbone, VoidSquares(grid=(32, 32)))
+    run = load_run(
+        tiny_visit(tmp_path, backbone, data=data, method=Probes(optimizer=adam, epochs=4))
+    )
+    truth = run.truth
+    true, labelled = (unpack(bits, truth.grid) for bits in (truth.masks, truth.labelled))
+    counted = (labelled & run.seen[:, None]).numpy()
+    for k, concept in enumerate(truth.concepts):
+        images = range(len(truth.ids))
+        x, y = true[:, k].numpy(), run.masks("2")[:, k].numpy()
+        pooled = jaccard_score(x[counted[:, k]], y[counted[:, k]])
+        assert run.score_matrix().loc["2", concept] == pytest.approx(pooled, abs=1e-5)
+        each = [
+            jaccard_score(x[i][counted[i, k]], y[i][counted[i, k]])
+            for i in images
+            if (x[i] | y[i])[counted[i, k]].any()
+        ]
+        stored = run.score_matrix("jaccard_per_image").loc["2", concept]
+        assert stored == pytest.approx(np.mean(each), abs=1e-5)
+    layer = run.concept_set.layers["2"]
+    logits, train, valid = [], [], []
+    for batch in data.in_order("train"):
+        maps = layer.encode(backbone(batch.inputs)["2"])
+        logits.append(to_common_grid(maps, batch.frames, (32, 32)))
+        train.append(batch.truth)
+        valid.append(batch.labelled & seen_cells(batch.frames, (32, 32))[:, None])
+    logits, train, valid = (torch.cat(part).transpose(0, 1) for part in (logits, train, valid))
+    for k in range(2):
+        z, t = logits[k][valid[k]].numpy(), train[k][valid[k]].numpy()
+        edges = np.arange(-6, 6, 1 / 64)
+        best = max(jaccard_score(t, z > edge) for edge in edges)
+        assert jaccard_score(t, z > layer.thresholds[k].item()) == pytest.approx(best, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gradient_clip_val": 1.0}, "trainer.gradient_clip_val cannot be set"),
+        ({"fast_dev_run": True}, "trainer.fast_dev_run cannot be set"),
+        ({"limit_test_batches": 1}, "trainer.limit_test_batches cannot be set"),
+        ({"precision": "bf16-true"}, "precision is 'bf16-true', which would change the frozen"),
+        ({"accelerator": "abacus"}, "the trainer cannot be built: .*abacus"),
+    ],
+)
+def test_settings_that_would_spoil_a_run_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        Trainers(partial(Trainer, **settings)).check()
+
+
+@pytest.mark.parametrize("label", ["a/b", "..", ""])
+def test_names_of_folders_are_plain(label, tmp_path):
+    with pytest.raises(InputError, match="the label of the network is"):
+        tiny_visit(tmp_path, tiny_backbone(label=label))
+
+
+def interrupted_visit(folder, monkeypatch):
+    step = ProbeFit.training_step
+
+    def interrupted(self, batch):
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ProbeFit, "training_step", interrupted)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            tiny_visit(folder)
+    return next(folder.glob("*/probes/.tiny-*/checkpoints/last.ckpt"))
+
+
+def test_damaged_checkpoint_starts_over(visited, tmp_path, monkeypatch, caplog):
+    checkpoint = interrupted_visit(tmp_path, monkeypatch)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    path = tiny_visit(tmp_path)
+    assert "last.ckpt is damaged; the fit starts over" in caplog.text
+    assert contents(path) == contents(visited[0])
+
+
+def test_force_starts_over(visited, tmp_path, monkeypatch):
+    interrupted_visit(tmp_path, monkeypatch)
+    surveys = []
+    survey = Probes._survey
+    monkeypatch.setattr(Probes, "_survey", lambda *a: surveys.append(1) or survey(*a))
+    assert contents(tiny_visit(tmp_path, force=True)) == contents(visited[0])
+    assert surveys

@@ -119,7 +119,24 @@ class Squares(ConceptDataset):
         )
 
     def fingerprint(self):
-        return f"squares {self.size} {len(self)} {self.seed}"
+        return f"squares {type(self).__name__} {self.size} {len(self)} {self.seed}"
+
+
+@dataclass(kw_only=True)
+class VoidSquares(PlantedSquares):
+    """The same, with wrong truth in the upper half, which is void for the red ones."""
+
+    def open(self, split):
+        return SquaresWithVoid(self.size, self.counts[split], 7)
+
+
+class SquaresWithVoid(Squares):
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        masks, labelled = sample.masks.clone(), sample.labelled.clone()
+        masks[0, : self.size // 2] = True
+        labelled[0, : self.size // 2] = False
+        return sample._replace(masks=masks, labelled=labelled)
 
 
 def adam(parameters):

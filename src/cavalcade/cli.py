@@ -12,8 +12,9 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import get_object
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -57,13 +58,19 @@ def reports_errors(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], 
 
 def user_error(error: BaseException | None) -> str | None:
     """The sentence of a user's error, also where Hydra or a data worker has wrapped it."""
+    found = None
     while error is not None:
         if isinstance(error, InputError):
             return str(error).splitlines()[-1].removeprefix("cavalcade.errors.InputError: ")
         if isinstance(error, MisconfigurationException):
             return sentence(error)
+        # a value of another type than its target takes, or a reference to nothing
+        if isinstance(error, OmegaConfBaseException) or (
+            isinstance(error, InstantiationException) and isinstance(error.__cause__, TypeError)
+        ):
+            found = sentence(error)
         error = error.__cause__
-    return None
+    return found
 
 
 def run(main: Callable[[], None]) -> None:
@@ -71,12 +78,18 @@ def run(main: Callable[[], None]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions reach us, not Hydra's printer
     _silence_known_noise()
     _reuse_freed_memory()
+    _compute_exactly()
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(sentence(error))
     if _failures:
         sys.exit(1)
+
+
+def _compute_exactly() -> None:
+    """Keep the convolutions of a GPU in float32: TF32 has three digits."""
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def _reuse_freed_memory() -> None:
@@ -114,7 +127,12 @@ def _check_target(path: str, node: object) -> None:
     if not isinstance(node, DictConfig):
         return
     if "_target_" in node:
-        target = get_object(node["_target_"])
+        try:
+            target = get_object(node["_target_"])
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"{path}._target_ names {node['_target_']}, which cannot be imported; mend it"
+            ) from error
         parameters = inspect.signature(target).parameters.values()
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
             _check_keys(f"{path}.", node, [p.name for p in parameters])

@@ -97,7 +97,7 @@ def find_runs(patterns: Iterable[str | os.PathLike[str]]) -> list[Run]:
     """
     paths: dict[Path, None] = {}
     for pattern in patterns:
-        found = sorted(Path(p) for p in glob.glob(os.fspath(pattern)))  # noqa: PTH207
+        found = sorted(Path(p) for p in glob.glob(os.path.expanduser(pattern)))  # noqa: PTH111, PTH207
         found = [p for p in found if p.is_dir()]
         if not found:
             raise InputError(
@@ -130,6 +130,12 @@ def check_comparable(runs: Sequence[Run]) -> None:
         InputError: naming two runs and what differs.
     """
     first = runs[0]
+    places = {run.path.name: run.path for run in runs}
+    for run in runs:
+        if places[run.path.name] != run.path:
+            raise InputError(
+                f"{run.path} and {places[run.path.name]} are one run twice; leave one of them out"
+            )
     for run in runs[1:]:
         for what, ours, theirs in (
             ("method", first.method, run.method),
@@ -199,7 +205,7 @@ def _similarities(runs: Sequence[Run]) -> Iterator[tuple[tuple[int, int], Cells,
             pair_counts.update(block, masks_a, masks_b, seen_a, seen_b)
     for (i, j), both in progress(joint.items(), "removing chance"):
         expected = expected_intersection(
-            pixels[i].fired, pixels[j].fired, pixels[i].seen, pixels[j].seen, both.joint
+            pixels[i].fired, pixels[j].fired, pixels[i].seen, pixels[j].seen, both.joint.sum(dim=0)
         )
         adjusted = adjusted_jaccard(both.jaccard(), expected, both.area_sums())
         yield (i, j), both.jaccard().numpy(), adjusted.numpy()

@@ -42,7 +42,7 @@ def default_name(runs: Sequence[Run]) -> str:
 
 def write_comparison(comparison: Comparison, runs: Sequence[Run], place: Path) -> None:
     """Write a comparison to a folder, replacing what was there."""
-    with written_whole(place) as folder:
+    with written_whole(place, kind="comparison") as folder:
         for name in ("layer_similarity", "concept_similarity", "pairs"):
             table: pd.DataFrame = getattr(comparison, name)
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
@@ -56,7 +56,7 @@ def write_comparison(comparison: Comparison, runs: Sequence[Run], place: Path) -
             "runs": [run.path.name for run in runs],
             "left_out": comparison.left_out,
         }
-        write_meta(folder, meta)
+        write_meta(folder, "comparison", meta)
 
 
 def track_comparison(comparison: Comparison, place: Path, logger: Logger | None) -> None:
@@ -88,7 +88,11 @@ def print_comparison(comparison: Comparison, place: Path) -> None:
         print_table("Best matches of layers: mean Jaccard index", table)
     for title, concepts in comparison.left_out.items():
         if concepts:
-            log.warning("%s: left out, not defined at every layer: %s", title, ", ".join(concepts))
+            log.warning(
+                "%s: left out, at some layer empty or without a chance level: %s",
+                title,
+                ", ".join(concepts),
+            )
     print_places({"pictures": place / "heatmaps", "tables": place})
 
 
@@ -137,7 +141,7 @@ def load_comparison(path: str | os.PathLike[str]) -> LoadedComparison:
         InputError: if it is none, or a file is damaged.
     """
     folder = Path(path)
-    read_meta(folder)
+    read_meta(folder, "comparison")
     tables = (
         read_table(folder / f"{name}.csv")
         for name in ("layer_similarity", "concept_similarity", "pairs")

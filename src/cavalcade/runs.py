@@ -48,57 +48,98 @@ def digest_of(identity: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def written_whole(place: Path, *, resume: str | None = None) -> Iterator[Path]:
+def written_whole(place: Path, *, kind: str, resume: str | None = None) -> Iterator[Path]:
     """A folder beside `place` to write into, renamed to `place` if the block succeeds.
 
     After an error it is removed, unless it holds `resume`, from which a later try goes on.
+
+    Args:
+        place: replaced only if it is a finished folder of the same kind.
+        kind: `run`, `truth` or `comparison`.
+        resume: a file within the folder.
+
+    Raises:
+        InputError: if the folder cannot be written, or would replace something else.
     """
-    partial = place.with_name(f".{place.name}.partial")
+    if place.exists() and _kind(place) != kind:
+        raise InputError(f"{place} exists and is no {kind} of cavalcade; give another place")
+    # what can be resumed is found again by its name; anything else belongs to its process
+    partial = place.with_name(f".{place.name}.partial{'' if resume else f'-{os.getpid()}'}")
     if partial.exists() and not (resume and (partial / resume).exists()):
         shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {place.parent} ({error}); give another place") from error
     try:
         yield partial
     except BaseException:
         if not (resume and (partial / resume).exists()):
             shutil.rmtree(partial, ignore_errors=True)
         raise
-    old = place.with_name(f".{place.name}.old")
-    if place.exists():  # never a moment in which a kill would leave neither
+    if place.exists():
+        old = place.with_name(f".{place.name}.old-{os.getpid()}")
         place.rename(old)
-    partial.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
+        partial.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        partial.rename(place)
 
 
-def write_meta(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write `meta.json`: the content, the format, and a checksum of every file beside it."""
+def _kind(folder: Path) -> str | None:
+    """What a folder of ours holds; None for anything else."""
+    try:
+        return str(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_name(what: str, name: str) -> None:
+    """Raise unless a name can be that of a folder.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    if not name or name.startswith(".") or "/" in name or "\\" in name:
+        raise InputError(f"{what} is {name!r}; give a plain name without slashes")
+
+
+def write_meta(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
+    """Write `meta.json`: kind, format, content, and a checksum of every file beside it."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "meta.json")
     checksums = {p.relative_to(folder).as_posix(): _checksum(p) for p in files}
-    meta = {"format": FORMAT, **content, "files": checksums}
+    meta = {"kind": kind, "format": FORMAT, **content, "files": checksums}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 
-def read_meta(folder: Path) -> dict[str, Any]:
+def read_meta(folder: Path, kind: str) -> dict[str, Any]:
     """Read `meta.json` and check every file that it lists.
 
     Raises:
-        InputError: if it is missing, of a newer format, or a file differs from its checksum.
+        InputError: if it is missing, of another kind or a newer format, or if a file differs
+            from its checksum.
     """
     path = folder / "meta.json"
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
-        found, files = meta["format"], dict(meta["files"])
+        found, files, is_kind = meta["format"], dict(meta["files"]), meta["kind"]
     except FileNotFoundError as error:
-        raise InputError(f"{folder} is no run folder: it holds no meta.json") from error
+        raise InputError(f"{folder} is no {kind} folder: it holds no meta.json") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); train again with force=true") from error
+        raise InputError(
+            f"{path} cannot be read ({error}); delete the folder and make it again"
+        ) from error
+    if is_kind != kind:
+        raise InputError(f"{folder} is a {is_kind} folder, not a {kind} folder; mend the path")
     if found != FORMAT:
         raise InputError(
             f"{folder} has format {found}, this version reads {FORMAT}; update cavalcade"
         )
     for name, checksum in files.items():
         if not (folder / name).is_file() or _checksum(folder / name) != checksum:
-            raise InputError(f"{folder / name} is missing or damaged; train again with force=true")
+            raise InputError(
+                f"{folder / name} is missing or damaged; delete the folder and make it again"
+            )
     return meta
 
 
@@ -155,11 +196,11 @@ class Truth:
 
     def save(self, place: Path) -> None:
         """Write the truth folder."""
-        with written_whole(place) as folder:
+        with written_whole(place, kind="truth") as folder:
             tensors = {"masks": self.masks, "labelled": self.labelled}
             save_file(tensors, folder / "masks.safetensors")
             named = {k: v for k, v in vars(self).items() if k not in tensors}
-            write_meta(folder, named)
+            write_meta(folder, "truth", named)
 
     @classmethod
     def load(cls, folder: Path) -> "Truth":
@@ -168,7 +209,7 @@ class Truth:
         Raises:
             InputError: if it is missing or damaged.
         """
-        meta = read_meta(folder)
+        meta = read_meta(folder, "truth")
         tensors = _read_tensors(folder / "masks.safetensors")
         rows, columns = meta["grid"]
         return cls(
@@ -204,7 +245,7 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.meta = read_meta(path)
+        self.meta = read_meta(path, "run")
         self.label: str = self.meta["label"]
         self.method: str = self.meta["method"]
         self.concepts: tuple[str, ...] = tuple(self.meta["concepts"])
@@ -300,7 +341,7 @@ def write_run(
     scores.to_csv(folder / "scores.csv", index=False, float_format="%.6g")
     versions = {package: version(package) for package in PACKAGES}
     described = [asdict(layer) for layer in layers]
-    write_meta(folder, {**meta, "layers": described, "versions": versions})
+    write_meta(folder, "run", {**meta, "layers": described, "versions": versions})
 
 
 def _read_tensors(path: Path, *names: str) -> dict[str, Tensor]:
@@ -308,4 +349,6 @@ def _read_tensors(path: Path, *names: str) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in names or file.keys()}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({error}); train again with force=true") from error
+        raise InputError(
+            f"{path} cannot be read ({error}); delete the folder and make it again"
+        ) from error

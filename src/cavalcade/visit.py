@@ -21,16 +21,30 @@ from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import ConceptSet, Probes
 from cavalcade.concepts.encoding import Encoding, LayerEncoding, score_matrix, score_table
 from cavalcade.data import ConceptDataModule
-from cavalcade.errors import InputError
+from cavalcade.errors import InputError, closest
 from cavalcade.report import tracking
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.report.progress import PassProgress
-from cavalcade.runs import Run, Truth, data_folder, digest_of, load_run, write_run, written_whole
+from cavalcade.runs import (
+    Run,
+    Truth,
+    check_name,
+    data_folder,
+    digest_of,
+    load_run,
+    write_run,
+    written_whole,
+)
 
 log = logging.getLogger(__name__)
 
 RESUME_FROM = "checkpoints/last.ckpt"
-HARDWARE = ("accelerator", "devices", "strategy", "num_nodes")  # settings that change no result
+HARDWARE = (  # settings of the trainer that change no result
+    *("accelerator", "devices", "strategy", "num_nodes"),
+    *("enable_progress_bar", "benchmark"),
+)
+SETTINGS = (*HARDWARE, "precision", "deterministic")
+PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
 
 
 @dataclass
@@ -58,17 +72,44 @@ class Trainers:
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,
         }
-        trainer = self.base(
-            callbacks=[PassProgress(), *(extra_callbacks or [])],
-            logger=(self.logger or False) if tracked else False,
-            **(quiet | settings),
-        )
+        given = self.base.keywords if isinstance(self.base, functools.partial) else {}
+        if given.get("accelerator") == "auto" and torch.backends.mps.is_available():
+            settings["accelerator"] = "cpu"  # the statistics are float64, which MPS lacks
+        bars = [PassProgress()] if given.get("enable_progress_bar", True) else []
+        try:
+            trainer = self.base(
+                callbacks=[*bars, *(extra_callbacks or [])],
+                logger=(self.logger or False) if tracked else False,
+                **(quiet | settings),
+            )
+        except (ValueError, TypeError) as error:
+            raise InputError(f"the trainer cannot be built: {error}") from error
         if trainer.world_size > 1:
             raise InputError(
                 f"the trainer would run {trainer.world_size} processes, and a visit runs in one; "
                 "set trainer.devices=1"
             )
         return trainer
+
+    def check(self) -> None:
+        """Build a trainer once, before anything is written.
+
+        Raises:
+            InputError: for a setting that has no place here, or does not work on this machine.
+        """
+        given = self.base.keywords if isinstance(self.base, functools.partial) else {}
+        for name in given:
+            if name not in SETTINGS:
+                raise InputError(
+                    f"trainer.{name} cannot be set, since all probes must train on all images as "
+                    f"if alone; {closest(name, SETTINGS)}"
+                )
+        if str(given.get("precision", "32-true")) not in PRECISIONS:
+            raise InputError(
+                f"trainer.precision is {given['precision']!r}, which would change the frozen "
+                f"network; give one of {', '.join(PRECISIONS)}"
+            )
+        self()
 
     def identity(self) -> dict[str, Any]:
         """The user's settings that change results, for the digest of a run."""
@@ -102,6 +143,8 @@ def visit(
     Returns:
         The run folder.
     """
+    check_name("the label of the network", backbone.label)
+    check_name("data.name", data.data.name)
     identity = identify(backbone, data, method, trainers)
     home = data_folder(runs, data.data, data.splits["test"])
     place = home / method.name / f"{backbone.label}-{digest_of(identity)}"
@@ -111,11 +154,13 @@ def visit(
         )
         os.utime(place)  # compare.py takes the data set that was asked for last
         return place
+    trainers.check()
     _announce(backbone, data, method)
     tracking.log_config(trainers.logger, config)
     if not _finished(home / "truth"):
         Truth.of(data.data, data.splits["test"]).save(home / "truth")
-    with written_whole(place, resume=RESUME_FROM) as folder:
+    resume = None if force else RESUME_FROM
+    with written_whole(place, kind="run", resume=resume) as folder:
         concepts = method.fit(backbone, data, trainers, (folder / RESUME_FROM).parent)
         seen, encodings, scores = _encode(backbone, data, concepts, trainers)
         _say_absent(concepts)
@@ -177,7 +222,7 @@ def track_run(run: Run, logger: Logger | None) -> None:
     """Say where a run lies; log its scores as one table and one picture, and its best layer."""
     tracking.log_table(logger, "scores", run.scores)
     tracking.log_picture(logger, "scores_by_layer", run.path / "scores.png")
-    per_layer = run.score_matrix("jaccard", "test").mean(axis=1)
+    per_layer = run.score_matrix("jaccard", "test").dropna(axis=1).mean(axis=1)
     log.info("%s: finished: %s", run.label, run.path)
     if per_layer.notna().any():
         log.info(
@@ -217,7 +262,8 @@ def _say_absent(concepts: ConceptSet) -> None:
     absent = [n for n, t in zip(first.names, first.thresholds, strict=True) if t.isnan()]
     if absent:
         log.warning(
-            "no training pixel shows %s: kept, its scores and similarities are NaN",
+            "no training pixel shows %s, or none at a centre of data.grid: kept, its scores and "
+            "similarities are NaN",
             ", ".join(absent),
         )
 
@@ -257,7 +303,7 @@ def _announce(backbone: FrozenBackbone, data: ConceptDataModule, method: Probes)
     bits = sizes["test"] * len(data.splits["test"].concepts) * rows * columns * len(backbone.layers)
     features = 32 * sizes["test"] * sum(layer.channels for layer in backbone.layers)
     log.info(
-        "%s: %d images through the network, about %.0f s for that on this CPU; %.1f MB on disk",
+        "%s: %d images through the network, about %.0f s for that on a CPU; %.1f MB on disk",
         backbone.label,
         images,
         seconds,

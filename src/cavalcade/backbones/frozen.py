@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ class Network:
     model: nn.Module
     preprocessing: Preprocessing
     head: Sequence[str] = ()
-    stage_ends: Sequence[str] = field(default=())
+    stage_ends: Sequence[str] = ()
 
 
 class _AllTappedError(Exception):
@@ -120,6 +120,7 @@ class FrozenBackbone(nn.Module):
     def identity(self) -> dict[str, Any]:
         """All of the network that changes results, for the digest of a run."""
         return {
+            "architecture": hashlib.sha256(repr(self.model).encode()).hexdigest(),
             "weights": self.weights_fingerprint(),
             "preprocessing": self.preprocessing.identity(),
             "layers": list(self.names),

@@ -11,6 +11,7 @@ from cavalcade.errors import InputError, closest
 RULES = ("stages", "blocks")
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 FEWEST_BLOCKS = 4
+FEWEST_TWINS = 2
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _with_every_stride(blocks: list[str], stages: list[str], trace: Trace) -> li
 def _blocks(model: nn.Module, trace: Trace) -> list[str]:
     """Every block of a network: the outermost units of several weight-bearing layers.
 
-    A stage, that is a module of a class that somewhere holds two such units of one class, is
+    A stage, that is a module of a class that somewhere holds three such units of one class, is
     entered; a block is taken and not entered. Networks without blocks (VGG) fall back on
     their activations.
     """
@@ -138,12 +139,13 @@ def _blocks(model: nn.Module, trace: Trace) -> list[str]:
 
 
 def _holds_twins(name: str, units: dict[str, nn.Module]) -> bool:
+    """Whether a unit holds three or more units of one class: a bottleneck may be made of two."""
     kinds = [
         type(module)
         for other, module in units.items()
         if other.startswith(f"{name}.") and type(module) is not type(units[name])
     ]
-    return len(set(kinds)) < len(kinds)
+    return any(kinds.count(kind) > FEWEST_TWINS for kind in kinds)
 
 
 def _activations(model: nn.Module, maps: set[str]) -> list[str]:

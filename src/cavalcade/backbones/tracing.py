@@ -21,6 +21,7 @@ class Call:
         calls_before: weight-bearing calls of the trunk that had ended by then.
         shape: shape of the output where it is a tensor.
         trunk: whether the module belongs to the trunk.
+        input_size: height and width of the network's input.
     """
 
     name: str
@@ -29,10 +30,19 @@ class Call:
     shape: tuple[int, ...] | None
     trunk: bool
 
+    input_size: tuple[int, int]
+
     @property
     def is_map(self) -> bool:
-        """Whether the output is a map: channels over height and width."""
-        return self.shape is not None and len(self.shape) == 4
+        """Whether the output is a map: channels, then height and width as the input has them.
+
+        Outputs with channels last, and those of attention, have four dimensions too.
+        """
+        if self.shape is None or len(self.shape) != 4:
+            return False
+        rows, columns = self.shape[2:]
+        expected = rows * self.input_size[1] / self.input_size[0]
+        return abs(columns - expected) <= 1 + 0.1 * expected
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ def trace(model: nn.Module, input_size: tuple[int, int], head: Sequence[str] = (
         trunk_calls += isinstance(module, WEIGHT_BEARING) and in_trunk(name)
         if name not in calls:
             shape = tuple(output.shape) if isinstance(output, Tensor) else None
-            calls[name] = Call(name, len(calls), trunk_calls, shape, in_trunk(name))
+            calls[name] = Call(name, len(calls), trunk_calls, shape, in_trunk(name), input_size)
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     names = [name for name, _ in model.named_modules() if name]

@@ -14,6 +14,7 @@ from cavalcade.concepts.passes import BackbonePass, computed
 from cavalcade.concepts.probes import StackedProbes, probe_loss
 from cavalcade.concepts.survey import Survey
 from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch
+from cavalcade.errors import InputError
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -55,6 +56,7 @@ class ProbeFit(BackbonePass):
         containing: average each concept over the images that contain it, as Net2Vec does.
         transform: what happens to activations first: `none` or `quantile`.
         optimizer: given the parameters, the optimizer.
+        batch_size: images per step.
         seed: of the initial probes.
     """
 
@@ -71,11 +73,12 @@ class ProbeFit(BackbonePass):
         containing: bool,
         transform: str,
         optimizer: OptimizerFactory,
+        batch_size: int,
         seed: int,
     ) -> None:
         super().__init__(backbone)
         self.concepts, self.loss, self.containing = tuple(concepts), loss, containing
-        self.optimizer = optimizer
+        self.optimizer, self.batch_size = optimizer, batch_size
         self.probes = [
             StackedProbes(layer.name, concepts, layer.channels, transform=transform, seed=seed)
             for layer in backbone.layers
@@ -83,6 +86,7 @@ class ProbeFit(BackbonePass):
         self.val_losses = [MeanOverImages(len(concepts)) for _ in backbone.layers]
         # a dictionary would forbid the dots in the names of layers
         self.heads = nn.ModuleList(self.probes)
+        self.val_present = MeanOverImages(len(concepts))
         self.registered = nn.ModuleList(self.val_losses)
         self.register_buffer("alpha", torch.ones(len(concepts)))
         self.register_buffer("area", torch.ones(len(concepts)))
@@ -90,14 +94,10 @@ class ProbeFit(BackbonePass):
     def start_from(self, survey: Survey) -> None:
         """Take channel statistics and concept sizes from the first pass."""
         self.alpha, self.area = computed(survey.shares)
-        for probes, moments, quantiles in zip(
-            self.probes, survey.moments, survey.quantiles, strict=True
-        ):
-            if probes.transform == "quantile":
-                limits, mean, deviation = computed(quantiles)
-                probes.quantiles.copy_(limits)
-            else:
-                mean, deviation = computed(moments)
+        for probes, channels in zip(self.probes, survey.channels, strict=True):
+            *quantiles, mean, deviation = computed(channels)
+            if quantiles:
+                probes.quantiles.copy_(quantiles[0])
             probes.standardise(mean, deviation)
 
     def absent(self) -> list[str]:
@@ -108,23 +108,32 @@ class ProbeFit(BackbonePass):
     def training_step(self, batch: ConceptBatch) -> Tensor:
         """The summed loss of all probes on one batch."""
         losses = self._losses(batch)
-        total = torch.stack([loss.mean(dim=0).sum() for loss in losses]).sum()
+        # by the full batch size, so that no image of a short last batch weighs more
+        total = torch.stack([loss.sum() / self.batch_size for loss in losses]).sum()
         self.log("train/loss", total, prog_bar=True, on_step=False, on_epoch=True)
         return total
 
     def validation_step(self, batch: ConceptBatch) -> None:
         """Add up each probe's own loss on the validation images."""
+        self.val_present.update(batch.targets[WHOLE_FRAME].present[:, :, 0, 0])
         for metric, loss in zip(self.val_losses, self._losses(batch), strict=True):
             metric.update(loss)
 
     def on_validation_epoch_end(self) -> None:
         """Let each probe keep its best parameters."""
+        (present,) = computed(self.val_present)
+        self.val_present.reset()
         for name, probes, metric in zip(
             self.backbone.names, self.probes, self.val_losses, strict=True
         ):
             (loss,) = computed(metric)
             metric.reset()
-            probes.keep_best(loss)
+            if not loss.isfinite().all():
+                raise InputError(
+                    f"the probes of layer {name} diverged; lower concepts.optimizer.lr"
+                )
+            # what validation never shows cannot be judged by it: such a concept goes on
+            probes.keep_best(torch.where(present > 0, loss, -torch.inf))
             self.log(f"val/loss/{name}", loss.sum())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

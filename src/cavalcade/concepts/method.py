@@ -1,6 +1,8 @@
 """The supervised method: probes for labelled concepts, from survey to thresholds."""
 
 import functools
+import logging
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +20,8 @@ from cavalcade.concepts.probes import LOSSES
 from cavalcade.concepts.survey import Survey
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import InputError, check_choice
+
+log = logging.getLogger(__name__)
 
 TrainerFactory = Callable[..., Trainer]
 
@@ -52,6 +56,10 @@ class Probes:
         check_choice("concepts.input", self.input, TRANSFORMS)
         if not isinstance(self.epochs, int) or self.epochs < 1:
             raise InputError(f"concepts.epochs is {self.epochs!r}; give a whole number above 0")
+        try:
+            self.optimizer([torch.nn.Parameter(torch.zeros(1))])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"concepts.optimizer cannot be built: {error}") from error
         a_probability = isinstance(self.threshold, float) and 0 < self.threshold < 1
         if self.threshold != "calibrated" and not a_probability:
             raise InputError(
@@ -111,9 +119,11 @@ class Probes:
             containing=self.images == "containing",
             transform=self.input,
             optimizer=self.optimizer,
+            batch_size=data.batch_size,
             seed=data.seed,
         )
         interrupted = checkpoints / "last.ckpt"
+        _discard_unless_whole(interrupted)
         if not interrupted.exists():
             fit.start_from(self._survey(backbone, data, new_trainer))
         trainer = new_trainer(
@@ -145,6 +155,17 @@ class Probes:
         )
         new_trainer().test(survey, data.in_order("train", targets=True), verbose=False)
         return survey
+
+
+def _discard_unless_whole(checkpoint: Path) -> None:
+    """Remove a checkpoint that was cut off; it is read as plain data, so it runs no code."""
+    if not checkpoint.exists():
+        return
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        log.warning("%s is damaged; the fit starts over", checkpoint)
+        checkpoint.unlink()
 
 
 def _describe(factory: OptimizerFactory) -> dict[str, Any]:

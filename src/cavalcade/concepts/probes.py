@@ -105,7 +105,7 @@ class StackedProbes(nn.Module):
     @torch.no_grad()
     def keep_best(self, loss: Float[Tensor, " concepts"]) -> None:
         """Keep the present parameters of the concepts whose validation loss is their lowest."""
-        better = loss <= self.best_loss  # equal: a concept without validation pixels goes on
+        better = loss <= self.best_loss
         self.best_weight[better] = self.weight[better]
         self.best_bias[better] = self.bias[better]
         self.best_loss[better] = loss[better]

@@ -132,18 +132,21 @@ class Survey(BackbonePass):
     ) -> None:
         super().__init__(backbone)
         rows_per_image = math.ceil(QUANTILE_ROWS / num_images)
-        self.transform = transform
         self.shares = ConceptShares(num_concepts, containing=containing)
-        self.moments = [ChannelMoments(layer.channels) for layer in backbone.layers]
-        self.quantiles = [ChannelQuantiles(rows_per_image) for _ in backbone.layers]
-        self.registered = nn.ModuleList([*self.moments, *self.quantiles])
+        self.channels: list[ChannelMoments | ChannelQuantiles] = [
+            ChannelQuantiles(rows_per_image)
+            if transform == "quantile"
+            else ChannelMoments(layer.channels)
+            for layer in backbone.layers
+        ]
+        self.registered = nn.ModuleList(self.channels)  # follow the module to its device
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Look at one batch."""
         activations = self.backbone(batch.inputs)
         self.shares.update(batch.targets[WHOLE_FRAME])
-        for i, name in enumerate(self.backbone.names):
-            if self.transform == "quantile":
-                self.quantiles[i].update(activations[name], batch.positions)
+        for name, channels in zip(self.backbone.names, self.channels, strict=True):
+            if isinstance(channels, ChannelQuantiles):
+                channels.update(activations[name], batch.positions)
             else:
-                self.moments[i].update(activations[name])
+                channels.update(activations[name])

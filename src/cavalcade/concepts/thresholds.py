@@ -31,7 +31,7 @@ class LogitHistograms(Metric):
         counted: Bool[Tensor, "images concepts rows columns"],
     ) -> None:
         """Count the pixels of a batch whose truth is known and which the network saw."""
-        bins = ((logits + RANGE) * (BINS / (2 * RANGE))).long().clamp_(0, BINS - 1)
+        bins = ((logits.float() + RANGE) * (BINS / (2 * RANGE))).long().clamp_(0, BINS - 1)
         concept = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
         cells = (2 * concept + truth.long()) * BINS + bins
         counts = torch.bincount(cells[counted], minlength=self.counts.numel())
@@ -55,5 +55,6 @@ def best_thresholds(
     positives = true_positives[:, :1]
     jaccard = true_positives / (positives + false_positives)
     edges = torch.arange(BINS, device=counts.device) * (2 * RANGE / BINS) - RANGE
+    edges[0] = -torch.inf  # the lowest bin holds all that lies below it
     best = edges[jaccard.argmax(dim=1)]
     return torch.where(positives[:, 0] > 0, best, torch.nan)

@@ -19,7 +19,7 @@ from torch import Tensor
 from cavalcade.data.sample import SPLITS, ConceptData, ConceptDataset, ConceptSample
 from cavalcade.errors import InputError, closest
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ def expected_intersection(
         E[I] = sum_p n (A B - sum_g A_g B_g) / (V_a V_b - sum_g V_a,g V_b,g)
 
     Exact: the mean over all pairs of images of different blocks, at each pixel over those
-    that both runs see. NaN where a jointly seen pixel is seen in one block only, since then
-    no re-pairing exists.
+    that both runs see. NaN where both masks fire at a pixel that is seen in one block only,
+    since then no re-pairing exists.
 
     Args:
         fired_a: images of each block in which each mask holds each pixel, of the first run.
@@ -31,13 +31,14 @@ def expected_intersection(
         joint: images in which both runs saw each pixel.
     """
     pairs = _over_different_blocks(seen_a, seen_b)
-    weight = torch.where(joint > 0, joint.double() / pairs, 0.0)
-    weight = weight.masked_fill((joint > 0) & (pairs == 0), torch.nan)
+    weight = torch.where(pairs > 0, joint.double() / pairs, 0.0)
     total_a, total_b = fired_a.sum(dim=0).double(), fired_b.sum(dim=0).double()
     expected = (total_a * weight) @ total_b.transpose(1, 2)
     for block_a, block_b in zip(fired_a, fired_b, strict=True):
         expected -= (block_a.double() * weight) @ block_b.double().transpose(1, 2)
-    return expected
+    alone = (joint > 0) & (pairs == 0)
+    unknown = total_a[..., alone].sum(-1)[:, :, None] * total_b[..., alone].sum(-1)[:, None, :]
+    return expected.masked_fill(unknown > 0, torch.nan)
 
 
 def _over_different_blocks(

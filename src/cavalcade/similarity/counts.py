@@ -15,7 +15,7 @@ class JointCounts(Metric):
     group is a concept. Masks must be false where their network did not look.
 
     State, for B blocks, G groups, M and N rows: intersections (B, G, M, N), areas (B, G, M)
-    and (B, G, N), and for each pixel the number of images in which both runs saw it.
+    and (B, G, N), and joint (B, P): in how many images both runs saw each pixel.
     """
 
     full_state_update = False
@@ -32,7 +32,7 @@ class JointCounts(Metric):
             ("intersection", (num_blocks, num_groups, rows_a, rows_b)),
             ("area_a", (num_blocks, num_groups, rows_a)),
             ("area_b", (num_blocks, num_groups, rows_b)),
-            ("joint", (num_pixels,)),
+            ("joint", (num_blocks, num_pixels)),
         ):
             self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -53,7 +53,7 @@ class JointCounts(Metric):
             self.intersection[block] += (a @ b.transpose(1, 2)).long()
             self.area_a[block] += (a @ both_b).long()
             self.area_b[block] += (b @ both_a).long()
-        self.joint += (seen_a & seen_b).sum(dim=0)
+        self.joint[block] += (seen_a & seen_b).sum(dim=0)
 
     def compute(self) -> Float[Tensor, "groups rows_a rows_b"]:
         """The Jaccard index; see `jaccard`."""
