@@ -1,5 +1,6 @@
 """Compares finished runs, layer by layer: python compare.py --help."""
 
+import logging
 from pathlib import Path
 
 import hydra
@@ -14,8 +15,11 @@ from cavalcade.comparison_folder import (
     track_comparison,
     write_comparison,
 )
+from cavalcade.errors import InputError
 from cavalcade.report.tracking import finish, log_config
 from cavalcade.runs import check_name
+
+log = logging.getLogger(__name__)
 
 KEYS = ("runs", "root", "name", "comparisons", "logger")
 
@@ -31,8 +35,11 @@ def main(config: DictConfig) -> None:
     else:
         listed = patterns if isinstance(patterns, ListConfig) else [patterns]
         runs = find_runs([str(pattern) for pattern in listed])
+    if not runs:
+        raise InputError("runs= names no run; give folders of runs")
     name = str(config.name or default_name(runs))
     check_name("name", name)
+    log.info("%s: comparing %s", runs[0].path.parents[1].name, ", ".join(r.label for r in runs))
     comparison = compare(runs)
     place = Path(str(config.comparisons)).expanduser() / name
     write_comparison(comparison, runs, place)

@@ -184,3 +184,9 @@ def test_one_run_twice_is_named(root, runs, tmp_path):
     again = load_run(copy / runs[0].path.relative_to(root))
     with pytest.raises(InputError, match="are one run twice; leave one of them out"):
         compare([*runs, again])
+
+
+def test_a_folder_stands_for_all_runs_in_it(root, runs):
+    data = runs[0].path.parents[1]
+    for folder in (root, data, data / "probes"):
+        assert [run.label for run in find_runs([folder])] == ["original", "shuffled", "stranger"]

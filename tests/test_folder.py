@@ -419,3 +419,15 @@ def test_camvid(camvid):
     thinned = data.split("val")
     assert len(thinned) == 40
     assert set(thinned.ids) < set(whole["val"].ids)
+
+
+def test_background_is_labelled_and_of_no_concept(tmp_path):
+    (tmp_path / "classes.json").write_text('{"names": ["sky"], "void": 255, "background": 1}')
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "test").mkdir(parents=True)
+    Image.fromarray(np.zeros((1, 3, 3), dtype=np.uint8)).save(tmp_path / "images/test/a.png")
+    indices = np.array([[0, 1, 255]], dtype=np.uint8)
+    Image.fromarray(indices).save(tmp_path / "masks/test/a.png")
+    sample = Folder(root=str(tmp_path)).open("test")[0]
+    assert sample.masks[0].tolist() == [[True, False, False]]
+    assert sample.labelled[0].tolist() == [[True, True, False]]

@@ -164,3 +164,11 @@ def test_place_that_cannot_be_written_is_named(tmp_path):
 def test_names_are_plain(name):
     with pytest.raises(InputError, match="name is"):
         check_name("name", name)
+
+
+def test_unknown_score_and_split_are_named(finished):
+    run = load_run(finished)
+    with pytest.raises(InputError, match="score is 'iou', which is none of depth, jaccard"):
+        run.score_matrix("iou")
+    with pytest.raises(InputError, match="split is 'train', which is none of val, test"):
+        run.score_matrix("jaccard", "train")

@@ -156,7 +156,7 @@ def sentence(error: Exception) -> str:
             f"unknown config key {unknown[1]}; the keys are listed by "
             f"python {os.path.basename(sys.argv[0])} --cfg job"  # noqa: PTH119
         )
-    return re.sub(r"\s*\n\s*", " ", text.strip())
+    return re.sub(r"\s*\n\s*", " ", text.partition("Config search path")[0].strip())
 
 
 def as_plain(config: DictConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from cavalcade.errors import InputError
 from cavalcade.report.progress import progress
-from cavalcade.runs import Run, load_run
+from cavalcade.runs import Run, kind_of, load_run
 from cavalcade.similarity import (
     JointCounts,
     LayerMatrix,
@@ -90,7 +90,7 @@ class Comparison:
 
 
 def find_runs(patterns: Iterable[str | os.PathLike[str]]) -> list[Run]:
-    """Load the runs that some folders or globs name.
+    """Load the runs that some folders or globs name; a folder of runs stands for all of them.
 
     Raises:
         InputError: for a pattern that finds nothing, or a folder that is no finished run.
@@ -103,7 +103,9 @@ def find_runs(patterns: Iterable[str | os.PathLike[str]]) -> list[Run]:
             raise InputError(
                 f"no run folder at {os.fspath(pattern)!r}; train one, or mend the path"
             )
-        paths |= dict.fromkeys(p.resolve() for p in found)
+        for path in found:
+            inside = [] if (path / "meta.json").exists() else _finished_runs(path)
+            paths |= dict.fromkeys(p.resolve() for p in inside or [path])
     return [load_run(path) for path in paths]
 
 
@@ -113,14 +115,20 @@ def latest_runs(root: Path) -> list[Run]:
     Raises:
         InputError: if there are none.
     """
-    finished = [meta.parent for meta in root.glob("*/*/*/meta.json")]
-    finished = [path for path in finished if not path.name.startswith(".")]
+    finished = _finished_runs(root)
     if not finished:
         raise InputError(
             f"{root} holds no finished run; run train.py first, or name some with runs="
         )
     latest = max(finished, key=lambda path: path.stat().st_mtime)
     return [load_run(path) for path in sorted(finished) if path.parent == latest.parent]
+
+
+def _finished_runs(folder: Path) -> list[Path]:
+    """Run folders at any level below a folder, without those that are being written."""
+    metas = (meta for level in ("*", "*/*", "*/*/*") for meta in folder.glob(f"{level}/meta.json"))
+    found = {meta.parent for meta in metas if kind_of(meta.parent) == "run"}
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
@@ -146,8 +154,8 @@ def check_comparable(runs: Sequence[Run]) -> None:
         ):
             if ours != theirs:
                 raise InputError(
-                    f"{first.path.name} and {run.path.name} cannot be compared: their {what} "
-                    f"differ ({ours} and {theirs}); compare runs of one data set"
+                    f"{first.path.name} and {run.path.name} cannot be compared: they differ in "
+                    f"their {what} ({ours}; {theirs}); compare runs of one data set"
                 )
 
 

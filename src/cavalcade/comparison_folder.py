@@ -86,6 +86,8 @@ def print_comparison(comparison: Comparison, place: Path) -> None:
             }
         )
         print_table("Best matches of layers: mean Jaccard index", table)
+    else:
+        log.info("one run has no other to be compared with; its own matrix is drawn")
     for title, concepts in comparison.left_out.items():
         if concepts:
             log.warning(

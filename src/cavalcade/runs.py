@@ -31,7 +31,7 @@ from cavalcade.concepts.encoding import LayerEncoding, pack, score_matrix, unpac
 from cavalcade.data.geometry import at_cell_centres
 from cavalcade.data.groups import contiguous_blocks
 from cavalcade.data.sample import ConceptData, ConceptDataset
-from cavalcade.errors import InputError
+from cavalcade.errors import InputError, check_choice
 
 FORMAT = 1
 NAMES = (  # columns of text in our tables
@@ -61,7 +61,7 @@ def written_whole(place: Path, *, kind: str, resume: str | None = None) -> Itera
     Raises:
         InputError: if the folder cannot be written, or would replace something else.
     """
-    if place.exists() and _kind(place) != kind:
+    if place.exists() and kind_of(place) != kind:
         raise InputError(f"{place} exists and is no {kind} of cavalcade; give another place")
     # what can be resumed is found again by its name; anything else belongs to its process
     partial = place.with_name(f".{place.name}.partial{'' if resume else f'-{os.getpid()}'}")
@@ -86,7 +86,7 @@ def written_whole(place: Path, *, kind: str, resume: str | None = None) -> Itera
         partial.rename(place)
 
 
-def _kind(folder: Path) -> str | None:
+def kind_of(folder: Path) -> str | None:
     """What a folder of ours holds; None for anything else."""
     try:
         return str(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["kind"])
@@ -107,6 +107,8 @@ def check_name(what: str, name: str) -> None:
 def write_meta(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
     """Write `meta.json`: kind, format, content, and a checksum of every file beside it."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "meta.json")
+    for path in files:
+        path.chmod(0o644)  # safetensors keeps its files to their owner
     checksums = {p.relative_to(folder).as_posix(): _checksum(p) for p in files}
     meta = {"kind": kind, "format": FORMAT, **content, "files": checksums}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
@@ -262,7 +264,13 @@ class Run:
         return read_table(self.path / "scores.csv")
 
     def score_matrix(self, score: str = "jaccard", split: str = "test") -> pd.DataFrame:
-        """One score as a matrix, layers in execution order by concepts."""
+        """One score as a matrix, layers in execution order by concepts.
+
+        Raises:
+            InputError: for a score or a split that the run does not hold.
+        """
+        check_choice("score", score, [c for c in self.scores.columns if c not in NAMES])
+        check_choice("split", split, self.scores["split"].unique())
         layers = [layer.name for layer in self.layers]
         return score_matrix(self.scores, layers, self.concepts, score, split)
 

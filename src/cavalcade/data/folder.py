@@ -24,10 +24,11 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".p
 
 @dataclass(frozen=True)
 class Classes:
-    """The contents of `classes.json`: names by index, and the indices without truth."""
+    """The contents of `classes.json`: names by index, indices without truth, and of no concept."""
 
     names: tuple[str, ...]
     void: tuple[int, ...]
+    background: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> "Classes":
@@ -44,11 +45,13 @@ class Classes:
             raise InputError(
                 f'{path}: "names" must differ from each other, be no empty words and hold no "/"'
             )
-        void = content.get("void", [])
-        void = void if isinstance(void, list) else [void]
-        if not all(isinstance(index, int) for index in void):
-            raise InputError(f'{path}: "void" must be an index or a list of indices')
-        return cls(tuple(names), tuple(void))
+        others = {}
+        for key in ("void", "background"):
+            value = content.get(key, [])
+            others[key] = value if isinstance(value, list) else [value]
+            if not all(isinstance(index, int) for index in others[key]):
+                raise InputError(f'{path}: "{key}" must be an index or a list of indices')
+        return cls(tuple(names), tuple(others["void"]), tuple(others["background"]))
 
 
 @dataclass(kw_only=True)
@@ -194,13 +197,13 @@ class FolderSplit(ConceptDataset):
         return torch.stack([read.get(name, absent) for name in self.concepts])
 
     def _check_indices(self, indices: Tensor, path: Path) -> None:
-        allowed = [*range(len(self.concepts)), *self.classes.void]
+        allowed = [*range(len(self.concepts)), *self.classes.void, *self.classes.background]
         outside = indices[~torch.isin(indices, torch.tensor(allowed, dtype=indices.dtype))]
         if outside.numel():
             raise InputError(
                 f"{path} holds the index {int(outside[0])}, but classes.json names "
-                f"{len(self.concepts)} concepts (0 to {len(self.concepts) - 1}); name it or "
-                "list it as void"
+                f"{len(self.concepts)} concepts (0 to {len(self.concepts) - 1}); name it, or "
+                "list it as background (none of them) or void (not known)"
             )
 
 

@@ -22,7 +22,8 @@ def draw_matrices(
 ) -> None:
     """Draw one or several matrices of the same rows and columns side by side, in one scale.
 
-    The scale goes from 0 to 1, or to a smaller round number where all values are below 0.5.
+    The scale goes from 0 to 1, or to a smaller round number where all values are below 0.5;
+    values below 0 have its lowest colour, and the bar is pointed where there are any.
 
     Args:
         panels: a title and a matrix each; names are taken from index and columns, and NaN
@@ -49,9 +50,12 @@ def draw_matrices(
         axis.set_title(name, fontsize=11 * large)
         axis.set_xlabel(columns, fontsize=10 * large)
         axis.set_ylabel(rows, fontsize=10 * large)
-        bar = figure.colorbar(image, ax=axis, shrink=0.8, pad=0.02, aspect=30)
+        below = bool((matrix.to_numpy(dtype=float) < 0).any())
+        bar = figure.colorbar(
+            image, ax=axis, shrink=0.8, pad=0.02, aspect=30, extend="min" if below else "neither"
+        )
         bar.ax.tick_params(labelsize=9 * large)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.1)
 
 
 def _top(matrices: Sequence[pd.DataFrame]) -> float:

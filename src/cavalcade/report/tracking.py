@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import wandb
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ def finish(logger: Logger | None, status: str = "success") -> None:
     """End the tracked run, so that the next job of a sweep gets one of its own."""
     if logger is not None:
         logger.finalize(status)
+    if isinstance(logger, CSVLogger):
+        log.info("tracked in %s", Path(os.path.relpath(logger.log_dir)))
     if isinstance(logger, WandbLogger) and wandb.run is not None:
         log.info("tracked in %s", Path(os.path.relpath(wandb.run.settings.sync_dir)))
         wandb.finish(exit_code=0 if status == "success" else 1)
