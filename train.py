@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 from cavalcade import cli
 from cavalcade.data import ConceptDataModule
 from cavalcade.report.tracking import finish
-from cavalcade.visit import Trainers, visit
+from cavalcade.trainers import Trainers
+from cavalcade.visit import visit
 
 KEYS = (
     *("backbone", "data", "concepts", "trainer", "logger"),

@@ -10,7 +10,7 @@ from cavalcade.concepts.probes import StackedProbes
 from cavalcade.concepts.survey import Survey
 from cavalcade.data import ConceptData, ConceptDataset, Faces
 from cavalcade.errors import InputError
-from cavalcade.visit import Trainers
+from cavalcade.trainers import Trainers
 from tiny import VoidSquares, adam, quiet_trainer, tiny_backbone, tiny_data, tiny_faces
 
 

@@ -19,7 +19,8 @@ from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.data.geometry import seen_cells, to_common_grid
 from cavalcade.errors import InputError
 from cavalcade.runs import digest_of
-from cavalcade.visit import Trainers, identify, visit
+from cavalcade.trainers import Trainers
+from cavalcade.visit import identify, visit
 from tiny import (
     PlantedSquares,
     VoidSquares,

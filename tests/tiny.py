@@ -18,7 +18,8 @@ from cavalcade.data import (
     ConceptSample,
     Faces,
 )
-from cavalcade.visit import Trainers, visit
+from cavalcade.trainers import Trainers
+from cavalcade.visit import visit
 
 
 def tiny_model(seed: int = 0) -> nn.Sequential:

@@ -1,11 +1,9 @@
 """Visits one network once: reduces it, on a labelled data set, to a run folder."""
 
-import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,18 +11,14 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import ConceptSet, Probes
 from cavalcade.concepts.encoding import Encoding, LayerEncoding, score_matrix, score_table
 from cavalcade.data import ConceptDataModule
-from cavalcade.errors import InputError, closest
 from cavalcade.report import tracking
 from cavalcade.report.heatmap import draw_matrices, with_depth
-from cavalcade.report.progress import PassProgress
 from cavalcade.runs import (
     Run,
     Truth,
@@ -35,86 +29,11 @@ from cavalcade.runs import (
     write_run,
     written_whole,
 )
+from cavalcade.trainers import Trainers
 
 log = logging.getLogger(__name__)
 
 RESUME_FROM = "checkpoints/last.ckpt"
-HARDWARE = (  # settings of the trainer that change no result
-    *("accelerator", "devices", "strategy", "num_nodes"),
-    *("enable_progress_bar", "benchmark"),
-)
-SETTINGS = (*HARDWARE, "precision", "deterministic")
-PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
-
-
-@dataclass
-class Trainers:
-    """Makes the Lightning trainer of each pass.
-
-    Attributes:
-        base: `lightning.Trainer` with the user's settings (accelerator, devices, precision).
-        logger: tracks the fit; other passes are silent.
-    """
-
-    base: Callable[..., Trainer]
-    logger: Logger | None = None
-
-    def __call__(
-        self,
-        *,
-        tracked: bool = False,
-        extra_callbacks: list[Callback] | None = None,
-        **settings: Any,  # noqa: ANN401
-    ) -> Trainer:
-        """A trainer for one pass."""
-        quiet = {
-            "enable_checkpointing": False,
-            "enable_model_summary": False,
-            "num_sanity_val_steps": 0,
-        }
-        given = self.base.keywords if isinstance(self.base, functools.partial) else {}
-        if given.get("accelerator") == "auto" and torch.backends.mps.is_available():
-            settings["accelerator"] = "cpu"  # the statistics are float64, which MPS lacks
-        bars = [PassProgress()] if given.get("enable_progress_bar", True) else []
-        try:
-            trainer = self.base(
-                callbacks=[*bars, *(extra_callbacks or [])],
-                logger=(self.logger or False) if tracked else False,
-                **(quiet | settings),
-            )
-        except (ValueError, TypeError) as error:
-            raise InputError(f"the trainer cannot be built: {error}") from error
-        if trainer.world_size > 1:
-            raise InputError(
-                f"the trainer would run {trainer.world_size} processes, and a visit runs in one; "
-                "set trainer.devices=1"
-            )
-        return trainer
-
-    def check(self) -> None:
-        """Build a trainer once, before anything is written.
-
-        Raises:
-            InputError: for a setting that has no place here, or does not work on this machine.
-        """
-        given = self.base.keywords if isinstance(self.base, functools.partial) else {}
-        for name in given:
-            if name not in SETTINGS:
-                raise InputError(
-                    f"trainer.{name} cannot be set, since all probes must train on all images as "
-                    f"if alone; {closest(name, SETTINGS)}"
-                )
-        if str(given.get("precision", "32-true")) not in PRECISIONS:
-            raise InputError(
-                f"trainer.precision is {given['precision']!r}, which would change the frozen "
-                f"network; give one of {', '.join(PRECISIONS)}"
-            )
-        self()
-
-    def identity(self) -> dict[str, Any]:
-        """The user's settings that change results, for the digest of a run."""
-        settings = self.base.keywords if isinstance(self.base, functools.partial) else {}
-        return {name: value for name, value in settings.items() if name not in HARDWARE}
 
 
 def visit(
