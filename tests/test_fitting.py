@@ -7,6 +7,7 @@ import torch
 from cavalcade.concepts import Probes
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.probes import StackedProbes
+from cavalcade.concepts.replicates import replicate_members
 from cavalcade.concepts.survey import Survey
 from cavalcade.data import ConceptData, ConceptDataset, Faces
 from cavalcade.errors import InputError
@@ -22,7 +23,8 @@ def fit(folder, layers=("2", "4", "6"), *, concepts=None, **options):
     backbone = tiny_backbone(layers)
     method = Probes(**{"optimizer": adam, "epochs": 2, **options})
     loader = tiny_data(backbone, data)
-    return method.fit(backbone, loader, Trainers(quiet_trainer), folder), backbone, loader
+    found = method.fit(backbone, loader, Trainers(quiet_trainer), folder)
+    return found.concepts, backbone, loader
 
 
 @dataclass(kw_only=True)
@@ -77,10 +79,14 @@ def test_joint_equals_separate_across_concepts_to_rounding(joint, concept, tmp_p
         )
 
 
+def every_image(count):
+    return replicate_members([str(i) for i in range(count)], split_half=False)
+
+
 def test_survey_statistics_are_those_of_all_training_pixels():
     backbone = tiny_backbone()
     data = tiny_data(backbone)
-    survey = Survey(backbone, 7, 12, transform="none", containing=False)
+    survey = Survey(backbone, 7, every_image(12), transform="none", containing=False)
     maps, present, labelled = [], 0, 0
     for batch in data.in_order("train", targets=True):
         survey.test_step(batch)
@@ -94,7 +100,7 @@ def test_survey_statistics_are_those_of_all_training_pixels():
     torch.testing.assert_close(mean, pixels.mean(1).float(), rtol=1e-4, atol=1e-6)
     reference = pixels.std(1, correction=0).float()
     torch.testing.assert_close(deviation, reference, rtol=1e-4, atol=1e-6)
-    alpha, area = survey.shares.compute()
+    alpha, area = (part[0] for part in survey.shares.compute())
     torch.testing.assert_close(alpha, (1 - present / labelled).float(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(area, (labelled / 12).float(), rtol=1e-5, atol=1e-6)
 
@@ -102,14 +108,14 @@ def test_survey_statistics_are_those_of_all_training_pixels():
 def test_containing_counts_only_images_with_the_concept():
     backbone = tiny_backbone()
     data = tiny_data(backbone)
-    survey = Survey(backbone, 7, 12, transform="none", containing=True)
+    survey = Survey(backbone, 7, every_image(12), transform="none", containing=True)
     for batch in data.in_order("train", targets=True):
         survey.test_step(batch)
     hair = data.splits["train"].concepts.index("hair")
     shares = [data.splits["train"][i].masks[hair].double().mean().item() for i in range(12)]
     shares = [share for share in shares if share > 0]
     alpha, _ = survey.shares.compute()
-    assert alpha[hair].item() == pytest.approx(1 - sum(shares) / len(shares), abs=1e-5)
+    assert alpha[0, hair].item() == pytest.approx(1 - sum(shares) / len(shares), abs=1e-5)
 
 
 def test_quantile_input_is_binary_and_recorded(tmp_path):
@@ -143,7 +149,8 @@ def test_losses_differ(joint, tmp_path):
         ({"loss": "hinge"}, "concepts.loss is 'hinge', which is none of balanced, net2vec"),
         ({"images": "some"}, "concepts.images is 'some'"),
         ({"input": "relu"}, "concepts.input is 'relu'"),
-        ({"epochs": 0}, "concepts.epochs is 0"),
+        ({"epochs": 0}, "concepts.epochs is 0; give a whole number from 1 up"),
+        ({"epochs": True}, "concepts.epochs is True; give a whole number from 1 up"),
         ({"threshold": 2.0}, "concepts.threshold is 2.0; give calibrated, or a number"),
         ({"threshold": "best"}, "concepts.threshold is 'best'"),
     ],
@@ -151,6 +158,13 @@ def test_losses_differ(joint, tmp_path):
 def test_unknown_options_are_errors(option, message):
     with pytest.raises(InputError, match=message):
         Probes(optimizer=adam, **option)
+
+
+def test_split_half_is_yes_or_no():
+    method = Probes(optimizer=adam)
+    method.split_half = "half"  # as Hydra would set it; the type checker of the tests forbids it
+    with pytest.raises(InputError, match=r"concepts.split_half is 'half'; give true or false"):
+        method.__post_init__()
 
 
 @pytest.mark.parametrize("containing", [False, True])
@@ -161,6 +175,7 @@ def test_training_loss_is_that_of_labelled_pixels(containing):
     fit = ProbeFit(
         backbone,
         ("red", "green"),
+        every_image(24),
         loss="balanced",
         containing=containing,
         transform="none",
@@ -168,17 +183,17 @@ def test_training_loss_is_that_of_labelled_pixels(containing):
         batch_size=8,
         seed=0,
     )
-    survey = Survey(backbone, 2, 24, transform="none", containing=containing)
+    survey = Survey(backbone, 2, every_image(24), transform="none", containing=containing)
     for batch in data.in_order("train", targets=True):
         survey.test_step(batch)
     fit.start_from(survey)
     assert (fit.probes[0].scale != 1).any()
     found, cost, area = 0.0, torch.zeros(2), torch.zeros(2)
     for batch in data.in_order("train", targets=True):
-        found += fit._losses(batch)[0].sum(dim=0).detach() / 24
+        found += fit._losses(batch)[0].sum(dim=(0, 1)).detach() / 24
         targets = batch.targets[8, 8]
-        p = torch.sigmoid(fit.probes[0](backbone(batch.inputs)["4"]).detach())
-        alpha = fit.alpha[:, None, None]
+        p = torch.sigmoid(fit.probes[0](backbone(batch.inputs)["4"]).detach()[:, 0])
+        alpha = fit.alpha[0, :, None, None]
         absent = targets.labelled - targets.present
         cells = -alpha * targets.present * p.log() - (1 - alpha) * absent * (1 - p).log()
         counted = torch.ones(len(p), 2)
@@ -194,8 +209,8 @@ def test_concept_without_validation_pixels_goes_on():
     for _ in range(2):
         with torch.no_grad():
             probes.weight.add_(1)
-        probes.keep_best(torch.tensor([-torch.inf]))
-    assert torch.equal(probes.fold().vectors, probes.weight.detach())
+        probes.keep_best(torch.tensor([[-torch.inf]]))
+    assert torch.equal(probes.fold().vectors, probes.weight.detach()[0])
 
 
 def test_diverged_probes_are_named(tmp_path):

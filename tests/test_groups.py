@@ -1,4 +1,4 @@
-"""Blocks are contiguous, enough, and cut no group that fits into one."""
+"""Blocks are contiguous, enough, and cut no group that fits into one; halves are of blocks."""
 
 from itertools import groupby, pairwise
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cavalcade.data.groups import MIN_BLOCKS, contiguous_blocks
+from cavalcade.data.groups import MIN_BLOCKS, contiguous_blocks, two_halves
 
 few = settings(max_examples=100, deadline=None)
 sizes_of_groups = st.lists(st.one_of(st.integers(1, 4), st.integers(1, 90)), max_size=40)
@@ -73,3 +73,40 @@ def test_a_group_that_fits_into_a_block_is_never_cut(sizes):
 )
 def test_examples(sizes, min_blocks, expected):
     assert contiguous_blocks(groups_of(sizes), min_blocks) == expected
+
+
+@few
+@given(sizes_of_groups)
+def test_halves_are_of_whole_blocks_and_cut_no_small_group(sizes):
+    groups = groups_of(sizes)
+    halves, blocks = two_halves(groups), contiguous_blocks(groups)
+    assert len(halves) == len(groups)
+    assert set(halves) <= {0, 1}
+    assert len(set(zip(blocks, halves, strict=True))) == len(set(blocks))
+    largest = max(1, len(groups) // MIN_BLOCKS)
+    for group in set(groups):
+        own = [half for g, half in zip(groups, halves, strict=True) if g == group]
+        assert len(own) > largest or len(set(own)) == 1
+
+
+@few
+@given(sizes_of_groups)
+def test_halves_are_equal_to_within_a_block(sizes):
+    groups = groups_of(sizes)
+    first, second = (two_halves(groups).count(half) for half in (0, 1))
+    assert abs(first - second) <= max(1, len(groups) // MIN_BLOCKS)
+    assert len(groups) < 2 or min(first, second) > 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([], []),
+        ([1], [0]),
+        ([2], [0, 1]),
+        ([60], [0, 0, 0, 1, 1, 1] * 10),
+        ([3, 1] * 15, [0, 0, 0, 1, 1, 1, 1, 0] + [0, 0, 0, 1, 1, 1, 1, 0] * 6 + [0, 0, 0, 1]),
+    ],
+)
+def test_halves_of_examples(sizes, expected):
+    assert two_halves(groups_of(sizes)) == expected

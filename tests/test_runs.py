@@ -6,8 +6,9 @@ import torch
 
 from cavalcade import InputError, load_run
 from cavalcade.concepts.encoding import pack, unpack
-from cavalcade.runs import Truth, check_name, digest_of, write_meta, written_whole
-from tiny import tiny_faces, tiny_visit
+from cavalcade.folders import check_name, digest_of, write_meta, written_whole
+from cavalcade.truth import Truth
+from tiny import tiny_backbone, tiny_data, tiny_visit
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +34,10 @@ def test_scores_come_as_frames(finished):
     assert list(matrix.columns) == list(run.concepts)
 
 
-def test_read_masks_stacks_the_layers(finished):
-    run = load_run(finished)
-    masks, seen = run.read_masks(torch.tensor([1, 3]))
-    assert torch.equal(masks[:, :, 1], run.masks("4")[[1, 3]])
-    assert torch.equal(seen, run.seen[[1, 3]])
-
-
 def test_truth_is_that_of_the_test_images():
-    data = tiny_faces()
-    test = data.split("test")
-    truth = Truth.of(data, test)
+    data = tiny_data(tiny_backbone())
+    test = data.splits["test"]
+    truth = Truth.of(data)
     sample = test[3]
     centres = ((torch.arange(24) + 0.5) * 2).long()
     reference = sample.masks[:, centres][:, :, centres]

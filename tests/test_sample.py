@@ -101,9 +101,10 @@ def test_the_cap_on_test_images_is_spread_evenly():
     ("settings", "message"),
     [
         ({"limit": {"trian": 4}}, "data.limit has no split 'trian'; closest: train"),
-        ({"limit": {"val": 0}}, r"data.limit.val is 0; give a whole number above 0"),
+        ({"limit": {"val": 0}}, "data.limit.val is 0; give a whole number from 1 up"),
         ({"limit": {"test": -3}}, r"data.limit.test is -3; give a whole number"),
-        ({"test_images": 0}, "data.test_images is 0; give a whole number above 0"),
+        ({"test_images": 0}, "data.test_images is 0; give a whole number from 1 up"),
+        ({"test_images": True}, "data.test_images is True; give a whole number from 1 up"),
         ({"grid": (64,)}, r"data.grid is \(64,\); give a height and a width"),
         ({"grid": (64, 64, 3)}, r"data.grid is \(64, 64, 3\)"),
         ({"grid": (0, 64)}, r"data.grid is \(0, 64\)"),

@@ -152,6 +152,8 @@ def test_weights_in_the_cache_need_no_network(hub):
     save_file({name: t.contiguous() for name, t in state.items()}, snapshot / "model.safetensors")
     backbone = tiny(weights="pretrained")
     assert backbone.label == TINY
+    assert not backbone.random
+    assert tiny(seed=5).random
     assert backbone.weights_fingerprint() == tiny(seed=5).weights_fingerprint()
 
 

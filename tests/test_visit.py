@@ -13,12 +13,14 @@ from lightning.pytorch import Trainer
 from sklearn.metrics import jaccard_score
 
 from cavalcade import load_run
+from cavalcade.backbones import FrozenBackbone, Network
 from cavalcade.concepts import Probes
-from cavalcade.concepts.encoding import Calibration, unpack
+from cavalcade.concepts.encoding import unpack
 from cavalcade.concepts.fitting import ProbeFit
+from cavalcade.data.faces import FacesSplit
 from cavalcade.data.geometry import seen_cells, to_common_grid
 from cavalcade.errors import InputError
-from cavalcade.runs import digest_of
+from cavalcade.folders import digest_of
 from cavalcade.trainers import Trainers
 from cavalcade.visit import identify, visit
 from tiny import (
@@ -29,6 +31,7 @@ from tiny import (
     tiny_backbone,
     tiny_data,
     tiny_faces,
+    tiny_model,
     tiny_visit,
 )
 
@@ -68,6 +71,7 @@ def test_folder_has_the_files_of_the_format(visited):
     assert files == {
         *("config.yaml", "meta.json", "concepts.safetensors", "masks.safetensors"),
         *("features.safetensors", "scores.csv", "scores.png", "checkpoints/last.ckpt"),
+        *("halves/1.safetensors", "halves/2.safetensors", "halves/masks.safetensors"),
     }
     meta = json.loads((path / "meta.json").read_text())
     assert set(meta["files"]) == files - {"meta.json"}
@@ -93,8 +97,7 @@ def test_scores_agree_with_scikit_learn_on_the_stored_masks(run):
 def test_masks_are_those_of_the_stored_concepts(run, visited):
     backbone = visited[1]
     batch = next(iter(tiny_data(backbone).in_order("test")))
-    calibration = Calibration(backbone, run.concept_set, (24, 24))
-    maps = calibration.concepts.encode(backbone(batch.inputs))["4"]
+    maps = run.concept_set.encode(backbone(batch.inputs))["4"]
     on_grid = to_common_grid(maps, batch.frames, (24, 24))
     fired = on_grid > run.concept_set.layers["4"].thresholds[:, None, None]
     assert torch.equal(run.masks("4")[: len(fired)], fired.flatten(2))
@@ -136,12 +139,32 @@ def contents(path):
     }
 
 
+def test_random_weights_are_said_and_are_no_part_of_the_identity(visited, tmp_path):
+    assert not load_run(visited[0]).random
+    network = Network("tiny", tiny_model(), tiny_backbone().preprocessing, ("9",), random=True)
+    path = tiny_visit(tmp_path, FrozenBackbone(network, ("2", "4", "6")))
+    assert load_run(path).random
+    assert path.name == visited[0].name
+
+
+def test_each_split_is_digested_once(tmp_path, monkeypatch):
+    backbone = tiny_backbone()
+    data = tiny_data(backbone)
+    digested = []
+    fingerprint = FacesSplit.fingerprint
+    monkeypatch.setattr(
+        FacesSplit, "fingerprint", lambda split: digested.append(split) or fingerprint(split)
+    )
+    tiny_visit(tmp_path, backbone, data=data)
+    assert digested == list(data.splits.values())
+
+
 def test_same_seed_gives_identical_files(visited, tmp_path):
     assert contents(tiny_visit(tmp_path)) == contents(visited[0])
 
 
-def test_interrupted_run_goes_on_and_ends_the_same(visited, tmp_path, monkeypatch):
-    surveys = []
+def interrupted_visit(folder, monkeypatch):
+    """The checkpoint that a visit leaves which is interrupted in its second epoch."""
     step = ProbeFit.training_step
 
     def interrupted(self, batch):
@@ -149,12 +172,17 @@ def test_interrupted_run_goes_on_and_ends_the_same(visited, tmp_path, monkeypatc
             raise KeyboardInterrupt
         return step(self, batch)
 
-    monkeypatch.setattr(ProbeFit, "training_step", interrupted)
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        tiny_visit(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(ProbeFit, "training_step", interrupted)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            tiny_visit(folder)
+    return next(folder.glob("*/probes/.tiny-*/checkpoints/last.ckpt"))
+
+
+def test_interrupted_run_goes_on_and_ends_the_same(visited, tmp_path, monkeypatch):
+    assert interrupted_visit(tmp_path, monkeypatch).exists()
     assert not list(tmp_path.glob("*/probes/tiny-*"))
-    assert list(tmp_path.glob("*/probes/.tiny-*/checkpoints/last.ckpt"))
-    monkeypatch.setattr(ProbeFit, "training_step", step)
+    surveys = []
     monkeypatch.setattr(Probes, "_survey", lambda *a: surveys.append(a))
     path = tiny_visit(tmp_path)
     assert not surveys
@@ -181,6 +209,7 @@ def test_failed_run_leaves_nothing(tmp_path, monkeypatch):
         {"backbone": {"crop_mode": "center"}},
         {"method": {"epochs": 3}},
         {"method": {"threshold": 0.5}},
+        {"method": {"split_half": False}},
         {"data": {"batch_size": 2}},
         {"trainer": {"precision": "bf16-mixed"}},
         {"faces": {"seed": 1}},
@@ -313,21 +342,6 @@ def test_settings_that_would_spoil_a_run_are_refused(settings, message):
 def test_names_of_folders_are_plain(label, tmp_path):
     with pytest.raises(InputError, match="the label of the network is"):
         tiny_visit(tmp_path, tiny_backbone(label=label))
-
-
-def interrupted_visit(folder, monkeypatch):
-    step = ProbeFit.training_step
-
-    def interrupted(self, batch):
-        if self.current_epoch == 1:
-            raise KeyboardInterrupt
-        return step(self, batch)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ProbeFit, "training_step", interrupted)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            tiny_visit(folder)
-    return next(folder.glob("*/probes/.tiny-*/checkpoints/last.ckpt"))
 
 
 def test_damaged_checkpoint_starts_over(visited, tmp_path, monkeypatch, caplog):

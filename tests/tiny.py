@@ -59,6 +59,7 @@ def tiny_backbone(
     label: str = "tiny",
     crop_mode: str = "squash",
     model: nn.Module | None = None,
+    random: bool = False,
 ) -> FrozenBackbone:
     preprocessing = Preprocessing(
         size=(32, 32),
@@ -68,7 +69,8 @@ def tiny_backbone(
         crop_pct=0.75 if crop_mode == "center" else 1.0,
     )
     model = model or tiny_model(seed)
-    return FrozenBackbone(Network(label, model, preprocessing, head=("9",)), layers)
+    network = Network(label, model, preprocessing, head=("9",), random=random)
+    return FrozenBackbone(network, layers)
 
 
 def tiny_faces(train: int = 12, val: int = 4, test: int = 8) -> Faces:

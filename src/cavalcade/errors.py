@@ -34,3 +34,13 @@ def check_choice(what: str, value: str, options: Iterable[str]) -> None:
     options = list(options)
     if value not in options:
         raise InputError(f"{what} is {value!r}, which is none of {', '.join(options)}")
+
+
+def check_whole(what: str, value: object, least: int) -> None:
+    """Raise unless `value` is a whole number of at least `least`; True and False are none.
+
+    Raises:
+        InputError: naming the setting and the value.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{what} is {value!r}; give a whole number from {least} up")

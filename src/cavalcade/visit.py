@@ -14,22 +14,15 @@ import yaml
 from lightning.pytorch.loggers import Logger
 
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts import ConceptSet, Probes
-from cavalcade.concepts.encoding import Encoding, LayerEncoding, score_matrix, score_table
+from cavalcade.concepts import ConceptSet, Found, Probes
+from cavalcade.concepts.encoding import Encoded, Encoding, score_matrix, score_table
 from cavalcade.data import ConceptDataModule
+from cavalcade.folders import check_name, digest_of, written_whole
 from cavalcade.report import tracking
 from cavalcade.report.heatmap import draw_matrices, with_depth
-from cavalcade.runs import (
-    Run,
-    Truth,
-    check_name,
-    data_folder,
-    digest_of,
-    load_run,
-    write_run,
-    written_whole,
-)
+from cavalcade.runs import Run, load_run, write_run
 from cavalcade.trainers import Trainers
+from cavalcade.truth import Truth, data_folder
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +58,7 @@ def visit(
     check_name("the label of the network", backbone.label)
     check_name("data.name", data.data.name)
     identity = identify(backbone, data, method, trainers)
-    home = data_folder(runs, data.data, data.splits["test"])
+    home = data_folder(runs, data)
     place = home / method.name / f"{backbone.label}-{digest_of(identity)}"
     if _finished(place) and not force:
         log.info(
@@ -77,21 +70,20 @@ def visit(
     _announce(backbone, data, method)
     tracking.log_config(trainers.logger, config)
     if not _finished(home / "truth"):
-        Truth.of(data.data, data.splits["test"]).save(home / "truth")
+        Truth.of(data).save(home / "truth")
     resume = None if force else RESUME_FROM
     with written_whole(place, kind="run", resume=resume) as folder:
-        concepts = method.fit(backbone, data, trainers, (folder / RESUME_FROM).parent)
-        seen, encodings, scores = _encode(backbone, data, concepts, trainers)
-        _say_absent(concepts)
+        found = method.fit(backbone, data, trainers, (folder / RESUME_FROM).parent)
+        encoded, scores = _encode(backbone, data, found, trainers)
+        _say_absent(found)
         (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         _draw_scores(scores, backbone, data, folder / "scores.png")
         write_run(
             folder,
             meta=_describe(backbone, data, method, identity),
             layers=backbone.layers,
-            concepts=concepts,
-            seen=seen,
-            encodings=encodings,
+            found=found,
+            encoded=encoded,
             scores=scores,
         )
     track_run(load_run(place), trainers.logger)
@@ -107,7 +99,7 @@ def identify(
         "backbone": backbone.identity(),
         "method": method.identity(),
         "trainer": trainers.identity(),
-        "data": {split: dataset.fingerprint() for split, dataset in data.splits.items()},
+        "data": data.fingerprints,
         "grid": list(data.data.grid),
         "concepts": list(data.splits["test"].concepts),
         "batch_size": data.batch_size,
@@ -122,18 +114,18 @@ def _describe(
     identity: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What a run's `meta.json` says of its origin."""
-    test = data.splits["test"]
     return {
         "label": backbone.label,
+        "random": backbone.random,
         "method": method.name,
         "digest": digest_of(identity),
         "identity": identity,
         "data": {
             "name": data.data.name,
-            "test": test.fingerprint(),
+            "test": data.fingerprints["test"],
             "grid": list(data.data.grid),
         },
-        "concepts": list(test.concepts),
+        "concepts": list(data.splits["test"].concepts),
     }
 
 
@@ -162,29 +154,42 @@ def _finished(place: Path) -> bool:
 
 
 def _encode(
-    backbone: FrozenBackbone, data: ConceptDataModule, concepts: ConceptSet, trainers: Trainers
-) -> tuple[torch.Tensor, Mapping[str, LayerEncoding], pd.DataFrame]:
-    """Masks and features of the test images, and the scores of validation and test."""
+    backbone: FrozenBackbone, data: ConceptDataModule, found: Found, trainers: Trainers
+) -> tuple[Encoded, pd.DataFrame]:
+    """What the test images show, and the scores of validation and test."""
     tables = []
-    thresholds = {name: layer.thresholds for name, layer in concepts.layers.items()}
-    for split in ("val", "test"):
-        encoding = Encoding(backbone, concepts, data.data.grid, split)
+    thresholds = {name: layer.thresholds for name, layer in found.concepts.layers.items()}
+    for split, halves in (("val", ()), ("test", found.halves)):
+        encoding = Encoding(backbone, found.concepts, data.data.grid, split, halves)
         trainers().test(encoding, data.in_order(split), verbose=False)
-        seen, encodings = encoding.result()
+        encoded = encoding.result()
         names = data.splits[split].concepts
-        tables.append(score_table(encodings, backbone.layers, names, thresholds, split))
-    return seen, encodings, pd.concat(tables, ignore_index=True)
+        tables.append(score_table(encoded.layers, backbone.layers, names, thresholds, split))
+    return encoded, pd.concat(tables, ignore_index=True)
 
 
-def _say_absent(concepts: ConceptSet) -> None:
-    first = next(iter(concepts.layers.values()))
-    absent = [n for n, t in zip(first.names, first.thresholds, strict=True) if t.isnan()]
+def _say_absent(found: Found) -> None:
+    absent = _absent(found.concepts)
     if absent:
         log.warning(
             "no training pixel shows %s, or none at a centre of data.grid: kept, its scores and "
             "similarities are NaN",
             ", ".join(absent),
         )
+    for number, half in enumerate(found.halves, start=1):
+        missing = [name for name in _absent(half) if name not in absent]
+        if missing:
+            log.warning(
+                "half %d of the training images does not show %s, or not at a centre of data.grid: "
+                "its ceiling is NaN; concepts.split_half=false fits no halves",
+                number,
+                ", ".join(missing),
+            )
+
+
+def _absent(concepts: ConceptSet) -> list[str]:
+    first = next(iter(concepts.layers.values()))
+    return [n for n, t in zip(first.names, first.thresholds, strict=True) if t.isnan()]
 
 
 def _draw_scores(
@@ -221,7 +226,8 @@ def _announce(backbone: FrozenBackbone, data: ConceptDataModule, method: Probes)
     images = sizes["train"] * method.passes + sizes["val"] * (method.epochs + 1) + sizes["test"]
     seconds = images * _seconds_per_image(backbone, data.batch_size)
     rows, columns = data.data.grid
-    bits = sizes["test"] * len(data.splits["test"].concepts) * rows * columns * len(backbone.layers)
+    masks = len(test.concepts) * len(backbone.layers) * method.replicates
+    bits = sizes["test"] * masks * rows * columns
     features = 32 * sizes["test"] * sum(layer.channels for layer in backbone.layers)
     log.info(
         "%s: %d images through the network, whose forwards alone take about %.0f s on a CPU; "

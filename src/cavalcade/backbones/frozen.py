@@ -26,6 +26,7 @@ class Network:
         preprocessing: how an image reaches it.
         head: modules outside of its trunk.
         stage_ends: the last module of each stage, where the zoo says so.
+        random: its weights are random, not trained.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Network:
     preprocessing: Preprocessing
     head: Sequence[str] = ()
     stage_ends: Sequence[str] = ()
+    random: bool = False
 
 
 class _AllTappedError(Exception):
@@ -49,6 +51,7 @@ class FrozenBackbone(nn.Module):
         label: the network's name.
         layers: the taps, in execution order.
         preprocessing: how an image reaches the network.
+        random: its weights are random, not trained.
     """
 
     def __init__(self, network: Network, layers: str | Sequence[str] = "stages") -> None:
@@ -64,6 +67,7 @@ class FrozenBackbone(nn.Module):
         super().__init__()
         self.label = network.label
         self.preprocessing = network.preprocessing
+        self.random = network.random
         # the last is by far the fastest layout of convolutions on CPUs and on tensor cores
         self.model = network.model.requires_grad_(False).to(memory_format=torch.channels_last)
         self.train(False)

@@ -58,6 +58,7 @@ def timm_backbone(
         preprocessing=preprocessing,
         head=(classifier,) if isinstance(classifier, str) else tuple(classifier),
         stage_ends=_stage_ends(model),
+        random=weights == "random",
     )
     return FrozenBackbone(network, layers)
 

@@ -2,5 +2,6 @@
 
 from cavalcade.concepts.concept_set import ConceptSet, LayerConcepts
 from cavalcade.concepts.method import Probes
+from cavalcade.concepts.replicates import Found
 
-__all__ = ["ConceptSet", "LayerConcepts", "Probes"]
+__all__ = ["ConceptSet", "Found", "LayerConcepts", "Probes"]

@@ -98,6 +98,15 @@ class ConceptSet:
         """The same concepts on a device."""
         return ConceptSet({name: layer.to(device) for name, layer in self.layers.items()})
 
+    def with_thresholds(self, thresholds: Mapping[str, Float[Tensor, " concepts"]]) -> "ConceptSet":
+        """The same concepts with other thresholds for each layer."""
+        return ConceptSet(
+            {
+                name: replace(layer, thresholds=thresholds[name].clone())
+                for name, layer in self.layers.items()
+            }
+        )
+
     def save(self, path: Path) -> None:
         """Write as safetensors; kinds and names go into the metadata as JSON."""
         tensors: dict[str, Tensor] = {}

@@ -1,18 +1,17 @@
 """Where each concept fires on the images of a split: masks, scores, pooled features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from cavalcade.backbones import FrozenBackbone, Layer
 from cavalcade.concepts.concept_set import ConceptSet
-from cavalcade.concepts.passes import BackbonePass, computed
-from cavalcade.concepts.thresholds import LogitHistograms
+from cavalcade.concepts.passes import ConceptPass
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.data.geometry import seen_cells, to_common_grid
 
@@ -42,44 +41,6 @@ def unpack(
     return torch.from_numpy(values.view(bool))
 
 
-class ConceptPass(BackbonePass):
-    """A pass that looks where known concepts fire."""
-
-    def __init__(self, backbone: FrozenBackbone, concepts: ConceptSet, grid: Sequence[int]) -> None:
-        super().__init__(backbone)
-        self.concepts, self.grid = concepts, grid
-
-    def on_test_start(self) -> None:
-        """Take the concepts to the network's device."""
-        self.concepts = self.concepts.to(self.device)
-
-
-class Calibration(ConceptPass):
-    """One pass that finds each concept's threshold on the training pixels."""
-
-    phase = "calibrating thresholds"
-
-    def __init__(self, backbone: FrozenBackbone, concepts: ConceptSet, grid: Sequence[int]) -> None:
-        super().__init__(backbone, concepts, grid)
-        self.histograms = [LogitHistograms(len(layer.names)) for layer in concepts.layers.values()]
-        self.registered = nn.ModuleList(self.histograms)  # follow the module to its device
-
-    def test_step(self, batch: ConceptBatch) -> None:
-        """Count the logits of one batch."""
-        maps = self.concepts.encode(self.backbone(batch.inputs))
-        counted = batch.labelled & seen_cells(batch.frames, self.grid)[:, None]
-        for histogram, layer_maps in zip(self.histograms, maps.values(), strict=True):
-            logits = to_common_grid(layer_maps, batch.frames, self.grid)
-            histogram.update(logits, batch.truth, counted)
-
-    def thresholds(self) -> dict[str, Float[Tensor, " concepts"]]:
-        """For each layer the thresholds of highest Jaccard index."""
-        return {
-            name: computed(histogram)[0].cpu()
-            for name, histogram in zip(self.concepts.layers, self.histograms, strict=True)
-        }
-
-
 @dataclass
 class LayerEncoding:
     """What one layer says about a split.
@@ -100,33 +61,74 @@ class LayerEncoding:
     true: Tensor
 
 
+@dataclass
+class Encoded:
+    """What the concepts of a network say about a split.
+
+    Attributes:
+        seen: bits on the common grid, where the network looked.
+        layers: the encoding of each layer.
+        halves: for the probes of each half, and each layer, masks as bits (images, concepts,
+            bytes).
+    """
+
+    seen: UInt8[Tensor, "images bytes"]
+    layers: Mapping[str, LayerEncoding]
+    halves: Sequence[Mapping[str, Tensor]]
+
+
 class Encoding(ConceptPass):
-    """One pass over a split that records where each concept fires."""
+    """One pass over a split that records where each concept fires.
+
+    Args:
+        backbone: the frozen network.
+        concepts: whose masks, features and scores are recorded.
+        grid: the common one.
+        split: for the user.
+        halves: whose masks alone are recorded.
+    """
 
     phase = "encoding"
 
     def __init__(
-        self, backbone: FrozenBackbone, concepts: ConceptSet, grid: Sequence[int], split: str
+        self,
+        backbone: FrozenBackbone,
+        concepts: ConceptSet,
+        grid: Sequence[int],
+        split: str,
+        halves: Sequence[ConceptSet] = (),
     ) -> None:
-        super().__init__(backbone, concepts, grid)
+        super().__init__(backbone, (concepts, *halves), grid)
         self.phase = f"encoding {split} images"
         self.seen: list[Tensor] = []
         self.parts: dict[str, list[LayerEncoding]] = {name: [] for name in concepts.layers}
+        self.half_parts: list[dict[str, list[Tensor]]] = [
+            {name: [] for name in half.layers} for half in halves
+        ]
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Record one batch; batches come in the order of the split."""
         activations = self.backbone(batch.inputs)
         seen = seen_cells(batch.frames, self.grid)
         self.seen.append(pack(seen))
-        for name, maps in self.concepts.encode(activations).items():
-            on_grid = to_common_grid(maps, batch.frames, self.grid)
-            masks = concept_masks(on_grid, self.concepts.layers[name].thresholds)
+        concepts, *halves = self.replicates
+        for name, masks in self._masks(concepts, activations, batch.frames, seen):
             features = activations[name].mean(dim=(2, 3)).float().cpu()
-            part = _encode(masks & seen[:, None], batch, seen, features)
-            self.parts[name].append(part)
+            self.parts[name].append(_encode(masks, batch, seen, features))
+        for half, parts in zip(halves, self.half_parts, strict=True):
+            for name, masks in self._masks(half, activations, batch.frames, seen):
+                parts[name].append(pack(masks))
 
-    def result(self) -> tuple[UInt8[Tensor, "images bytes"], dict[str, LayerEncoding]]:
-        """What the network saw of each image, and the encoding of each layer."""
+    def _masks(
+        self, concepts: ConceptSet, activations: Mapping[str, Tensor], frames: Tensor, seen: Tensor
+    ) -> Iterator[tuple[str, Bool[Tensor, "images concepts rows columns"]]]:
+        """For each layer where its concepts fire, of what the network saw."""
+        for name, maps in concepts.encode(activations).items():
+            on_grid = to_common_grid(maps, frames, self.grid)
+            yield name, concept_masks(on_grid, concepts.layers[name].thresholds) & seen[:, None]
+
+    def result(self) -> Encoded:
+        """All batches together."""
         layers = {
             name: LayerEncoding(
                 *(
@@ -136,7 +138,10 @@ class Encoding(ConceptPass):
             )
             for name, parts in self.parts.items()
         }
-        return torch.cat(self.seen), layers
+        halves = [
+            {name: torch.cat(masks) for name, masks in parts.items()} for parts in self.half_parts
+        ]
+        return Encoded(torch.cat(self.seen), layers, halves)
 
 
 def _encode(masks: Tensor, batch: ConceptBatch, seen: Tensor, features: Tensor) -> LayerEncoding:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -20,38 +20,40 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class MeanOverImages(Metric):
-    """Mean of one number per concept over all images."""
+    """Mean of each number over all images."""
 
     full_state_update = False
     total: Tensor
     images: Tensor
 
-    def __init__(self, num_concepts: int) -> None:
+    def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.add_state("total", torch.zeros(num_concepts), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(shape), dist_reduce_fx="sum")
         self.add_state("images", torch.zeros(()), dist_reduce_fx="sum")
 
-    def update(self, values: Float[Tensor, "images concepts"]) -> None:
+    def update(self, values: Float[Tensor, "images *shape"]) -> None:
         """Add the images of a batch."""
         self.total += values.sum(dim=0)
         self.images += len(values)
 
-    def compute(self) -> Float[Tensor, " concepts"]:
-        """Mean of each concept."""
+    def compute(self) -> Float[Tensor, "*shape"]:
+        """The means."""
         return self.total / self.images
 
 
 class ProbeFit(BackbonePass):
     """Trains every probe as if it were alone, all of them in one forward.
 
-    The loss is the sum over layers and concepts, each concept averaged over its labelled
-    pixels of all training images. Nothing couples two probes: no gradient is clipped, the
-    learning rate falls along a cosine that depends on the step alone, and every concept at
-    every layer keeps the parameters of its own best epoch on the validation images.
+    The loss is the sum over layers, replicates and concepts, each averaged over its labelled
+    pixels of all training images of its replicate. Nothing couples two probes: no gradient is
+    clipped, the learning rate falls along a cosine that depends on the step alone, and every
+    probe keeps the parameters of its own best epoch on the validation images, which are the
+    same for all replicates.
 
     Args:
         backbone: the frozen network.
         concepts: their names.
+        members: which training images each replicate learns from.
         loss: `balanced` or `net2vec`; see `probe_loss`.
         containing: average each concept over the images that contain it, as Net2Vec does.
         transform: what happens to activations first: `none` or `quantile`.
@@ -63,11 +65,13 @@ class ProbeFit(BackbonePass):
     phase = "fitting probes"
     alpha: Tensor
     area: Tensor
+    members: Tensor
 
     def __init__(
         self,
         backbone: FrozenBackbone,
         concepts: Sequence[str],
+        members: Bool[Tensor, "replicates images"],
         *,
         loss: str,
         containing: bool,
@@ -77,41 +81,52 @@ class ProbeFit(BackbonePass):
         seed: int,
     ) -> None:
         super().__init__(backbone)
-        self.concepts, self.loss, self.containing = tuple(concepts), loss, containing
+        self.loss, self.containing = loss, containing
         self.optimizer, self.batch_size = optimizer, batch_size
+        heads = (len(members), len(concepts))
         self.probes = [
-            StackedProbes(layer.name, concepts, layer.channels, transform=transform, seed=seed)
+            StackedProbes(
+                layer.name,
+                concepts,
+                layer.channels,
+                replicates=len(members),
+                transform=transform,
+                seed=seed,
+            )
             for layer in backbone.layers
         ]
-        self.val_losses = [MeanOverImages(len(concepts)) for _ in backbone.layers]
+        self.val_losses = [MeanOverImages(*heads) for _ in backbone.layers]
         # a dictionary would forbid the dots in the names of layers
         self.heads = nn.ModuleList(self.probes)
         self.val_present = MeanOverImages(len(concepts))
         self.registered = nn.ModuleList(self.val_losses)
-        self.register_buffer("alpha", torch.ones(len(concepts)))
-        self.register_buffer("area", torch.ones(len(concepts)))
+        self.register_buffer("alpha", torch.ones(heads))
+        self.register_buffer("area", torch.ones(heads))
+        self.register_buffer("members", members, persistent=False)
 
     def start_from(self, survey: Survey) -> None:
         """Take channel statistics and concept sizes from the first pass."""
-        self.alpha, self.area = computed(survey.shares)
+        self.alpha, self.area = (part.view_as(self.alpha) for part in computed(survey.shares))
         for probes, channels in zip(self.probes, survey.channels, strict=True):
             *quantiles, mean, deviation = computed(channels)
             if quantiles:
                 probes.quantiles.copy_(quantiles[0])
             probes.standardise(mean, deviation)
 
-    def absent(self) -> list[str]:
-        """Concepts without a single labelled training pixel."""
-        nowhere = (self.alpha >= 1) | (self.area <= 0)
-        return [name for name, absent in zip(self.concepts, nowhere, strict=True) if absent]
+    def absent(self) -> Bool[Tensor, "replicates concepts"]:
+        """Concepts without a single labelled pixel in the training images of a replicate."""
+        return (self.alpha >= 1) | (self.area <= 0)
 
     def training_step(self, batch: ConceptBatch) -> Tensor:
-        """The summed loss of all probes on one batch."""
-        losses = self._losses(batch)
+        """The summed loss of all probes on one batch; that of the first replicate is logged."""
+        weights = self._weights(batch)[..., None]
         # by the full batch size, so that no image of a short last batch weighs more
-        total = torch.stack([loss.sum() / self.batch_size for loss in losses]).sum()
-        self.log("train/loss", total, prog_bar=True, on_step=False, on_epoch=True)
-        return total
+        losses = [
+            (loss * weights).sum(dim=(0, 2)) / self.batch_size for loss in self._losses(batch)
+        ]
+        total = torch.stack(losses).sum(dim=0)
+        self.log("train/loss", total[0], prog_bar=True, on_step=False, on_epoch=True)
+        return total.sum()
 
     def validation_step(self, batch: ConceptBatch) -> None:
         """Add up each probe's own loss on the validation images."""
@@ -132,9 +147,10 @@ class ProbeFit(BackbonePass):
                 raise InputError(
                     f"the probes of layer {name} diverged; lower concepts.optimizer.lr"
                 )
+            loss = loss.view_as(self.alpha)
             # what validation never shows cannot be judged by it: such a concept goes on
             probes.keep_best(torch.where(present > 0, loss, -torch.inf))
-            self.log(f"val/loss/{name}", loss.sum())
+            self.log(f"val/loss/{name}", loss[0].sum())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimizer over all probes; the cosine is a function of the step alone."""
@@ -146,8 +162,16 @@ class ProbeFit(BackbonePass):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def _losses(self, batch: ConceptBatch) -> list[Tensor]:
-        """For each layer the loss (images, concepts), relative to the mean labelled area."""
+    def _weights(self, batch: ConceptBatch) -> Float[Tensor, "images replicates"]:
+        """How much each image of a batch counts in each replicate; 1 over all training images.
+
+        Images of the other half weigh nothing, so that every probe gets a gradient, be it zero.
+        """
+        shares = self.members.float().mean(dim=1)
+        return self.members[:, batch.positions].T / shares
+
+    def _losses(self, batch: ConceptBatch) -> list[Float[Tensor, "images replicates concepts"]]:
+        """For each layer the losses, relative to the mean labelled area."""
         activations = self.backbone(batch.inputs)
         contained = batch.targets[WHOLE_FRAME].present[:, :, 0, 0] > 0
         losses = []
@@ -155,6 +179,6 @@ class ProbeFit(BackbonePass):
             targets = batch.targets[layer.grid]
             loss = probe_loss(probes(activations[layer.name]), targets, self.alpha, self.loss)
             if self.containing:
-                loss = loss * contained
+                loss = loss * contained[:, None]
             losses.append(loss / self.area.clamp(min=1e-12))
         return losses

@@ -4,22 +4,25 @@ import functools
 import logging
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.concept_set import TRANSFORMS, ConceptSet
-from cavalcade.concepts.encoding import Calibration
 from cavalcade.concepts.fitting import OptimizerFactory, ProbeFit
 from cavalcade.concepts.probes import LOSSES
+from cavalcade.concepts.replicates import Found, replicate_members
 from cavalcade.concepts.survey import Survey
+from cavalcade.concepts.thresholds import Calibration
 from cavalcade.data import ConceptDataModule
-from cavalcade.errors import InputError, check_choice
+from cavalcade.errors import InputError, check_choice, check_whole
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ class Probes:
             and 0 elsewhere, as Net2Vec does.
         threshold: `calibrated` for the highest Jaccard index on training pixels, or a
             probability, 0.5 in the paper.
+        split_half: fit two replicates of every probe on halves of the training images, whose
+            similarity is the ceiling of that of networks.
     """
 
     name = "probes"
@@ -49,13 +54,15 @@ class Probes:
     images: str = "all"
     input: str = "none"
     threshold: str | float = "calibrated"
+    split_half: bool = True
 
     def __post_init__(self) -> None:
         check_choice("concepts.loss", self.loss, LOSSES)
         check_choice("concepts.images", self.images, ("all", "containing"))
         check_choice("concepts.input", self.input, TRANSFORMS)
-        if not isinstance(self.epochs, int) or self.epochs < 1:
-            raise InputError(f"concepts.epochs is {self.epochs!r}; give a whole number above 0")
+        check_whole("concepts.epochs", self.epochs, 1)
+        if not isinstance(self.split_half, bool):
+            raise InputError(f"concepts.split_half is {self.split_half!r}; give true or false")
         try:
             self.optimizer([torch.nn.Parameter(torch.zeros(1))])
         except (TypeError, ValueError) as error:
@@ -72,6 +79,11 @@ class Probes:
         """How often the training images go through the network."""
         return self.epochs + 1 + (self.threshold == "calibrated")
 
+    @property
+    def replicates(self) -> int:
+        """How many probes each concept gets at each layer."""
+        return 3 if self.split_half else 1
+
     def identity(self) -> dict[str, Any]:
         """All of the method that changes results, for the digest of a run."""
         return vars(self) | {"optimizer": _describe(self.optimizer), "method": self.name}
@@ -82,39 +94,47 @@ class Probes:
         data: ConceptDataModule,
         new_trainer: TrainerFactory,
         checkpoints: Path,
-    ) -> ConceptSet:
+    ) -> Found:
         """Find the probes; goes on where a fit was interrupted that left a checkpoint.
 
         Concepts without a training pixel are kept, with thresholds of NaN.
+
+        Raises:
+            InputError: if there are too few training images for two halves.
         """
-        fit = self._fit(backbone, data, new_trainer, checkpoints)
-        concepts = ConceptSet({probes.layer: probes.fold() for probes in fit.probes})
+        groups = data.splits["train"].groups
+        members = replicate_members(groups, split_half=self.split_half)
+        fit = self._fit(backbone, data, members, new_trainer, checkpoints)
+        replicates = [
+            ConceptSet({probes.layer: probes.fold(index) for probes in fit.probes})
+            for index in range(len(members))
+        ]
         if self.threshold == "calibrated":
-            calibration = Calibration(backbone, concepts, data.data.grid)
+            calibration = Calibration(backbone, replicates, members, data.data.grid)
             new_trainer().test(calibration, data.in_order("train"), verbose=False)
             thresholds = calibration.thresholds()
         else:
             logit = torch.logit(torch.tensor(float(self.threshold)))
-            absent = torch.tensor([name in fit.absent() for name in fit.concepts])
-            fixed = torch.where(absent, torch.nan, logit)
-            thresholds = dict.fromkeys(backbone.names, fixed)
-        return ConceptSet(
-            {
-                name: replace(layer.to(torch.device("cpu")), thresholds=thresholds[name].clone())
-                for name, layer in concepts.layers.items()
-            }
+            fixed = torch.where(fit.absent().cpu(), torch.nan, logit)
+            thresholds = [dict.fromkeys(backbone.names, row) for row in fixed]
+        concepts, *halves = (
+            found.to(torch.device("cpu")).with_thresholds(each)
+            for found, each in zip(replicates, thresholds, strict=True)
         )
+        return Found(concepts, tuple(halves))
 
     def _fit(
         self,
         backbone: FrozenBackbone,
         data: ConceptDataModule,
+        members: Bool[Tensor, "replicates images"],
         new_trainer: TrainerFactory,
         checkpoints: Path,
     ) -> ProbeFit:
         fit = ProbeFit(
             backbone,
             data.splits["train"].concepts,
+            members,
             loss=self.loss,
             containing=self.images == "containing",
             transform=self.input,
@@ -125,7 +145,7 @@ class Probes:
         interrupted = checkpoints / "last.ckpt"
         _discard_unless_whole(interrupted)
         if not interrupted.exists():
-            fit.start_from(self._survey(backbone, data, new_trainer))
+            fit.start_from(self._survey(backbone, data, members, new_trainer))
         trainer = new_trainer(
             max_epochs=self.epochs,
             enable_checkpointing=True,
@@ -143,13 +163,16 @@ class Probes:
         return fit
 
     def _survey(
-        self, backbone: FrozenBackbone, data: ConceptDataModule, new_trainer: TrainerFactory
+        self,
+        backbone: FrozenBackbone,
+        data: ConceptDataModule,
+        members: Bool[Tensor, "replicates images"],
+        new_trainer: TrainerFactory,
     ) -> Survey:
-        train = data.splits["train"]
         survey = Survey(
             backbone,
-            len(train.concepts),
-            len(train),
+            len(data.splits["train"].concepts),
+            members,
             transform=self.input,
             containing=self.images == "containing",
         )

@@ -1,5 +1,6 @@
 """What every pass over a split has in common: a frozen network and a name for the user."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -7,6 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts.concept_set import ConceptSet
 
 
 class BackbonePass(LightningModule):
@@ -29,6 +31,20 @@ class BackbonePass(LightningModule):
         checkpoint["state_dict"] = {
             key: value for key, value in state.items() if not key.startswith("backbone.")
         }
+
+
+class ConceptPass(BackbonePass):
+    """A pass that looks where the concepts of all replicates fire."""
+
+    def __init__(
+        self, backbone: FrozenBackbone, replicates: Sequence[ConceptSet], grid: Sequence[int]
+    ) -> None:
+        super().__init__(backbone)
+        self.replicates, self.grid = tuple(replicates), grid
+
+    def on_test_start(self) -> None:
+        """Take the concepts to the network's device."""
+        self.replicates = tuple(concepts.to(self.device) for concepts in self.replicates)
 
 
 def computed(metric: Metric) -> tuple[Tensor, ...]:

@@ -15,12 +15,12 @@ LOSSES = ("balanced", "net2vec")
 
 
 def probe_loss(
-    logits: Float[Tensor, "images concepts rows columns"],
+    logits: Float[Tensor, "images replicates concepts rows columns"],
     targets: Targets,
-    alpha: Float[Tensor, " concepts"],
+    alpha: Float[Tensor, "replicates concepts"],
     kind: str,
-) -> Float[Tensor, "images concepts"]:
-    """Loss of each concept on each image, averaged over the cells of the layer's grid.
+) -> Float[Tensor, "images replicates concepts"]:
+    """Loss of each probe on each image, averaged over the cells of the layer's grid.
 
     With the soft target t, the share of the concept in the labelled part of a cell, and p the
     sigmoid of the logit, each cell weighs as much as its labelled share and costs
@@ -29,23 +29,27 @@ def probe_loss(
     - `net2vec`: -[alpha t p + (1 - alpha) (1 - t) (1 - p)], the form without logarithms in
       Fong & Vedaldi 2018 (arXiv 1801.03454), eq. 2, negated.
     """
-    positive = alpha[:, None, None] * targets.present
-    negative = (1 - alpha)[:, None, None] * (targets.labelled - targets.present)
+    positive = alpha[..., None, None] * targets.present[:, None]
+    negative = (1 - alpha)[..., None, None] * (targets.labelled - targets.present)[:, None]
     if kind == "net2vec":
         p = torch.sigmoid(logits)
         cost = -(positive * p + negative * (1 - p))
     else:
         # softplus(z) = -log(1 - p), and softplus(-z) = softplus(z) - z
         cost = (positive + negative) * softplus(logits) - positive * logits
-    return cost.mean(dim=(2, 3))
+    return cost.mean(dim=(3, 4))
 
 
 class StackedProbes(nn.Module):
     """The probes of all concepts at one layer: one 1x1 convolution, z = w·A + b.
 
-    The parameters live in standardised input space, where every channel has mean 0 and
-    deviation 1, so that one learning rate fits all layers; `fold` brings the probe of the
-    network's own space back. Each concept keeps the parameters of its own best epoch.
+    Each concept has a probe in every replicate. The parameters live in standardised input
+    space, where every channel has mean 0 and deviation 1, so that one learning rate fits all
+    layers; `fold` brings the probes of the network's own space back. Each probe keeps the
+    parameters of its own best epoch.
+
+    Replicates share the standardisation, from all training images: it conditions the problem,
+    and is folded back into what is found. So do they the quantiles of a `quantile` transform.
 
     Attributes:
         concepts: their names.
@@ -66,19 +70,21 @@ class StackedProbes(nn.Module):
         concepts: Sequence[str],
         num_channels: int,
         *,
+        replicates: int = 1,
         transform: str = "none",
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.layer, self.concepts, self.transform = layer, tuple(concepts), transform
-        start = torch.stack([_initial_vector(seed, layer, c, num_channels) for c in concepts])
+        start = _initial_vectors(seed, layer, concepts, replicates, num_channels)
+        heads = start.shape[:2]
         self.weight = nn.Parameter(start)
-        self.bias = nn.Parameter(torch.zeros(len(self.concepts)))
+        self.bias = nn.Parameter(torch.zeros(heads))
         self.register_buffer("mean", torch.zeros(num_channels))
         self.register_buffer("scale", torch.ones(num_channels))
         self.register_buffer("best_weight", start.clone())
-        self.register_buffer("best_bias", torch.zeros(len(self.concepts)))
-        self.register_buffer("best_loss", torch.full((len(self.concepts),), torch.inf))
+        self.register_buffer("best_bias", torch.zeros(heads))
+        self.register_buffer("best_loss", torch.full(heads, torch.inf))
         if transform == "quantile":
             self.register_buffer("quantiles", torch.zeros(num_channels))
 
@@ -97,29 +103,31 @@ class StackedProbes(nn.Module):
 
     def forward(
         self, activations: Float[Tensor, "images channels rows columns"]
-    ) -> Float[Tensor, "images concepts rows columns"]:
-        """Logits of all concepts on the layer's own grid."""
+    ) -> Float[Tensor, "images replicates concepts rows columns"]:
+        """Logits of all probes on the layer's own grid."""
         inputs = apply_transform(activations, self.transform, self.transform_tensors)
-        return linear_maps(inputs, *self._fold(self.weight, self.bias))
+        vectors, bias = self._fold(self.weight, self.bias)
+        maps = linear_maps(inputs, vectors.flatten(0, 1), bias.flatten())
+        return maps.view(len(maps), *bias.shape, *maps.shape[2:])
 
     @torch.no_grad()
-    def keep_best(self, loss: Float[Tensor, " concepts"]) -> None:
-        """Keep the present parameters of the concepts whose validation loss is their lowest."""
+    def keep_best(self, loss: Float[Tensor, "replicates concepts"]) -> None:
+        """Keep the present parameters of the probes whose validation loss is their lowest."""
         better = loss <= self.best_loss
         self.best_weight[better] = self.weight[better]
         self.best_bias[better] = self.bias[better]
         self.best_loss[better] = loss[better]
 
     @torch.no_grad()
-    def fold(self, thresholds: Float[Tensor, " concepts"] | None = None) -> LayerConcepts:
-        """The best probes in the network's own space; they fire above 0 unless told otherwise."""
+    def fold(self, replicate: int = 0) -> LayerConcepts:
+        """The best probes of a replicate in the network's own space; they fire above 0."""
         vectors, bias = self._fold(self.best_weight, self.best_bias)
         tensors = {key: tensor.clone() for key, tensor in self.transform_tensors.items()}
         return LayerConcepts(
             names=self.concepts,
-            vectors=vectors,
-            bias=bias,
-            thresholds=torch.zeros_like(bias) if thresholds is None else thresholds,
+            vectors=vectors[replicate],
+            bias=bias[replicate],
+            thresholds=torch.zeros_like(bias[replicate]),
             transform=self.transform,
             transform_tensors=tensors,
         )
@@ -129,10 +137,20 @@ class StackedProbes(nn.Module):
         return vectors, bias - vectors @ self.mean
 
 
-def _initial_vector(
-    seed: int, layer: str, concept: str, num_channels: int
-) -> Float[Tensor, " channels"]:
-    """Small random numbers from the seed, the layer and the concept, whatever else is probed."""
-    digest = hashlib.sha256(f"{seed}/{layer}/{concept}".encode()).digest()
+def _initial_vectors(
+    seed: int, layer: str, concepts: Sequence[str], replicates: int, num_channels: int
+) -> Float[Tensor, "replicates concepts channels"]:
+    """Small random numbers, each vector by itself, whatever else is probed."""
+    prefixes = ["", *(f"half {half}: " for half in range(1, replicates))]
+    vectors = [
+        _initial_vector(f"{prefix}{seed}/{layer}/{concept}", num_channels)
+        for prefix in prefixes
+        for concept in concepts
+    ]
+    return torch.stack(vectors).view(replicates, len(concepts), num_channels)
+
+
+def _initial_vector(name: str, num_channels: int) -> Float[Tensor, " channels"]:
+    digest = hashlib.sha256(name.encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     return torch.randn(num_channels, generator=generator) * 0.01

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -84,6 +84,7 @@ class ConceptShares(Metric):
     """How much of the labelled area each concept covers, and how much area is labelled.
 
     Args:
+        num_replicates: R, each of which looks at images of its own.
         num_concepts: K.
         containing: count only the images that contain the concept.
     """
@@ -93,46 +94,59 @@ class ConceptShares(Metric):
     labelled: Tensor
     images: Tensor
 
-    def __init__(self, num_concepts: int, *, containing: bool) -> None:
+    def __init__(self, num_replicates: int, num_concepts: int, *, containing: bool) -> None:
         super().__init__()
         self.containing = containing
-        zeros = torch.zeros(num_concepts, dtype=torch.float64)
+        zeros = torch.zeros(num_replicates, num_concepts, dtype=torch.float64)
         self.add_state("present", zeros, dist_reduce_fx="sum")
         self.add_state("labelled", zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("images", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("images", zeros[:, :1].clone(), dist_reduce_fx="sum")
 
-    def update(self, targets: Targets) -> None:
-        """Add the images of a batch; targets for the whole frame."""
+    def update(self, targets: Targets, members: Bool[Tensor, "replicates images"]) -> None:
+        """Add the images of a batch, each to its replicates; targets for the whole frame."""
         present = targets.present.double().mean(dim=(2, 3))
         labelled = targets.labelled.double().mean(dim=(2, 3))
         counted = present > 0 if self.containing else torch.ones_like(present)
-        self.present += (present * counted).sum(dim=0)
-        self.labelled += (labelled * counted).sum(dim=0)
-        self.images += len(present)
+        own = members[..., None]
+        self.present += (own * present * counted).sum(dim=1)
+        self.labelled += (own * labelled * counted).sum(dim=1)
+        self.images += own.sum(dim=1)
 
-    def compute(self) -> tuple[Float[Tensor, " concepts"], Float[Tensor, " concepts"]]:
+    def compute(
+        self,
+    ) -> tuple[Float[Tensor, "replicates concepts"], Float[Tensor, "replicates concepts"]]:
         """Weight alpha (1 - mean share) and mean labelled area per image of each concept."""
         share = torch.where(self.labelled > 0, self.present / self.labelled, 0.0)
         return (1 - share).float(), (self.labelled / self.images).float()
 
 
 class Survey(BackbonePass):
-    """One pass over the training images before any probe is fitted."""
+    """One pass over the training images before any probe is fitted.
+
+    Args:
+        backbone: the frozen network.
+        num_concepts: K.
+        members: which training images each replicate learns from.
+        transform: what happens to activations before they are probed.
+        containing: a concept's size is that in the images that contain it.
+    """
 
     phase = "surveying training images"
+    members: Tensor
 
     def __init__(
         self,
         backbone: FrozenBackbone,
         num_concepts: int,
-        num_images: int,
+        members: Bool[Tensor, "replicates images"],
         *,
         transform: str,
         containing: bool,
     ) -> None:
         super().__init__(backbone)
-        rows_per_image = math.ceil(QUANTILE_ROWS / num_images)
-        self.shares = ConceptShares(num_concepts, containing=containing)
+        rows_per_image = math.ceil(QUANTILE_ROWS / members.shape[1])
+        self.register_buffer("members", members, persistent=False)
+        self.shares = ConceptShares(len(members), num_concepts, containing=containing)
         self.channels: list[ChannelMoments | ChannelQuantiles] = [
             ChannelQuantiles(rows_per_image)
             if transform == "quantile"
@@ -144,7 +158,7 @@ class Survey(BackbonePass):
     def test_step(self, batch: ConceptBatch) -> None:
         """Look at one batch."""
         activations = self.backbone(batch.inputs)
-        self.shares.update(batch.targets[WHOLE_FRAME])
+        self.shares.update(batch.targets[WHOLE_FRAME], self.members[:, batch.positions])
         for name, channels in zip(self.backbone.names, self.channels, strict=True):
             if isinstance(channels, ChannelQuantiles):
                 channels.update(activations[name], batch.positions)

@@ -1,9 +1,17 @@
 """Where a concept map counts as firing: thresholds calibrated on training pixels."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
+
+from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts.concept_set import ConceptSet
+from cavalcade.concepts.passes import ConceptPass, computed
+from cavalcade.data.batches import ConceptBatch
+from cavalcade.data.geometry import seen_cells, to_common_grid
 
 RANGE = 16.0
 BINS = 2048
@@ -58,3 +66,45 @@ def best_thresholds(
     edges[0] = -torch.inf  # the lowest bin holds all that lies below it
     best = edges[jaccard.argmax(dim=1)]
     return torch.where(positives[:, 0] > 0, best, torch.nan)
+
+
+class Calibration(ConceptPass):
+    """One pass that finds each concept's threshold on the training pixels of its replicate."""
+
+    phase = "calibrating thresholds"
+    members: Tensor
+
+    def __init__(
+        self,
+        backbone: FrozenBackbone,
+        replicates: Sequence[ConceptSet],
+        members: Bool[Tensor, "replicates images"],
+        grid: Sequence[int],
+    ) -> None:
+        super().__init__(backbone, replicates, grid)
+        self.register_buffer("members", members, persistent=False)
+        self.histograms = [
+            {name: LogitHistograms(len(layer.names)) for name, layer in concepts.layers.items()}
+            for concepts in self.replicates
+        ]
+        # follow the module to its device
+        self.registered = nn.ModuleList(h for layers in self.histograms for h in layers.values())
+
+    def test_step(self, batch: ConceptBatch) -> None:
+        """Count the logits of one batch."""
+        activations = self.backbone(batch.inputs)
+        counted = batch.labelled & seen_cells(batch.frames, self.grid)[:, None]
+        own_images = self.members[:, batch.positions]
+        for concepts, own, histograms in zip(
+            self.replicates, own_images, self.histograms, strict=True
+        ):
+            for name, maps in concepts.encode(activations).items():
+                logits = to_common_grid(maps, batch.frames, self.grid)
+                histograms[name].update(logits, batch.truth, counted & own[:, None, None, None])
+
+    def thresholds(self) -> list[Mapping[str, Float[Tensor, " concepts"]]]:
+        """For each replicate and layer the thresholds of highest Jaccard index."""
+        return [
+            {name: computed(histogram)[0].cpu() for name, histogram in layers.items()}
+            for layers in self.histograms
+        ]

@@ -1,6 +1,7 @@
 """From samples to batches as one network sees them: input, frame, truth, targets."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from cavalcade.data.geometry import Frame, area_averages, at_cell_centres
 from cavalcade.data.sample import ConceptData, ConceptDataset
-from cavalcade.errors import InputError
+from cavalcade.errors import check_whole
 
 Preprocess = Callable[[UInt8[Tensor, "3 _ _"]], tuple[Float[Tensor, "3 _ _"], Frame]]
 Grid = tuple[int, int]
@@ -134,14 +135,15 @@ class ConceptDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
-        for what, value, least in (
-            ("batch_size", batch_size, 1),
-            ("num_workers", num_workers, 0),
-            ("seed", seed, 0),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise InputError(f"{what} is {value!r}; give a whole number from {least} up")
+        check_whole("batch_size", batch_size, 1)
+        check_whole("num_workers", num_workers, 0)
+        check_whole("seed", seed, 0)
         self.splits = {split: data.split(split) for split in ("train", "val", "test")}
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Of each split; digesting all its images takes a while, so it is done once."""
+        return {split: dataset.fingerprint() for split, dataset in self.splits.items()}
 
     def in_order(self, split: str, *, targets: bool = False) -> DataLoader[ConceptBatch]:
         """All images of a split in order; with targets on the layers' grids if asked."""

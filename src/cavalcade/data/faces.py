@@ -32,7 +32,7 @@ from cavalcade.data.face_parts import (
     strands,
 )
 from cavalcade.data.sample import SPLITS, ConceptData, ConceptDataset, ConceptSample
-from cavalcade.errors import InputError, closest
+from cavalcade.errors import InputError, check_whole, closest
 
 
 def light(canvas: Canvas, person: Person, rng: Generator) -> UInt8[np.ndarray, "size size 3"]:
@@ -130,9 +130,3 @@ class Faces(ConceptData):
             known = closest(split, self.num_images)
             raise InputError(f"data.num_images has no split {split!r}; {known}")
         return FacesSplit(split, self.num_images[split], self.size, self.seed)
-
-
-def check_whole(what: str, value: int, least: int) -> None:
-    """Raise an InputError unless a setting is a whole number of at least `least`."""
-    if not isinstance(value, int) or value < least:
-        raise InputError(f"{what} is {value!r}; give a whole number from {least} up")

@@ -30,3 +30,23 @@ def contiguous_blocks(groups: Sequence[str], min_blocks: int = MIN_BLOCKS) -> li
         else:
             filled += count
     return blocks
+
+
+def two_halves(groups: Sequence[str]) -> list[int]:
+    """Give each sample its half, 0 or 1: each block joins the half with fewer samples so far.
+
+    Blocks of one size alternate. Halves are of blocks, not of whole groups: with three videos
+    they would differ as the videos do. So a group is cut only where it is larger than a block.
+    The halves differ in size by at most a block; both have samples if there are two.
+
+    >>> two_halves(["a", "b", "c", "d", "e"])
+    [0, 1, 0, 1, 0]
+    """
+    sizes = [0, 0]
+    halves: list[int] = []
+    for _, block in groupby(contiguous_blocks(groups)):
+        count = len(list(block))
+        half = 0 if sizes[0] <= sizes[1] else 1
+        sizes[half] += count
+        halves += [half] * count
+    return halves

@@ -10,7 +10,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cavalcade.errors import InputError, closest
+from cavalcade.errors import InputError, check_whole, closest
 
 SPLITS = ("train", "val", "test")
 
@@ -93,8 +93,7 @@ class ConceptData(ABC):
                 raise InputError(f"data.limit has no split {split!r}; {closest(split, SPLITS)}")
         limits = {f"limit.{split}": n for split, n in self.limit.items() if n is not None}
         for what, count in {**limits, "test_images": self.test_images}.items():
-            if not isinstance(count, int) or count < 1:
-                raise InputError(f"data.{what} is {count!r}; give a whole number above 0")
+            check_whole(f"data.{what}", count, 1)
         if len(self.grid) != 2 or not all(isinstance(n, int) and n > 0 for n in self.grid):
             raise InputError(f"data.grid is {self.grid!r}; give a height and a width in pixels")
 

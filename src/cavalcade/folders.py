@@ -1,0 +1,154 @@
+"""Folders of ours: written whole or not at all, described by a `meta.json` with checksums."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from cavalcade.errors import InputError
+
+FORMAT = 1
+NAMES = (  # columns of text in our tables
+    *("layer", "concept", "split", "measure", "network", "match", "differs_from", "to"),
+    *("network_a", "layer_a", "network_b", "layer_b", "kind", "statistic", "nearer", "farther"),
+)
+
+
+def digest_of(identity: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits that differ where any entry does."""
+    text = json.dumps(identity, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@contextmanager
+def written_whole(place: Path, *, kind: str, resume: str | None = None) -> Iterator[Path]:
+    """A folder beside `place` to write into, renamed to `place` if the block succeeds.
+
+    After an error it is removed, unless it holds `resume`, from which a later try goes on.
+
+    Args:
+        place: replaced only if it is a finished folder of the same kind.
+        kind: `run`, `truth` or `comparison`.
+        resume: a file within the folder.
+
+    Raises:
+        InputError: if the folder cannot be written, or would replace something else.
+    """
+    if place.exists() and kind_of(place) != kind:
+        raise InputError(f"{place} exists and is no {kind} of cavalcade; give another place")
+    # what can be resumed is found again by its name; anything else belongs to its process
+    partial = place.with_name(f".{place.name}.partial{'' if resume else f'-{os.getpid()}'}")
+    if partial.exists() and not (resume and (partial / resume).exists()):
+        shutil.rmtree(partial)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {place.parent} ({error}); give another place") from error
+    try:
+        yield partial
+    except BaseException:
+        if not (resume and (partial / resume).exists()):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if place.exists():
+        old = place.with_name(f".{place.name}.old-{os.getpid()}")
+        place.rename(old)
+        partial.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        partial.rename(place)
+
+
+def kind_of(folder: Path) -> str | None:
+    """What a folder of ours holds; None for anything else."""
+    try:
+        return str(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_name(what: str, name: str) -> None:
+    """Raise unless a name can be that of a folder.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    if not name or name.startswith(".") or "/" in name or "\\" in name:
+        raise InputError(f"{what} is {name!r}; give a plain name without slashes")
+
+
+def write_meta(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
+    """Write `meta.json`: kind, format, content, and a checksum of every file beside it."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "meta.json")
+    for path in files:
+        path.chmod(0o644)  # safetensors keeps its files to their owner
+    checksums = {p.relative_to(folder).as_posix(): _checksum(p) for p in files}
+    meta = {"kind": kind, "format": FORMAT, **content, "files": checksums}
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+
+
+def read_meta(folder: Path, kind: str) -> dict[str, Any]:
+    """Read `meta.json` and check every file that it lists.
+
+    Raises:
+        InputError: if it is missing, of another kind or a newer format, or if a file differs
+            from its checksum.
+    """
+    path = folder / "meta.json"
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        found, files, is_kind = meta["format"], dict(meta["files"]), meta["kind"]
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} is no {kind} folder: it holds no meta.json") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); delete the folder and make it again"
+        ) from error
+    if is_kind != kind:
+        raise InputError(f"{folder} is a {is_kind} folder, not a {kind} folder; mend the path")
+    if found != FORMAT:
+        raise InputError(
+            f"{folder} has format {found}, this version reads {FORMAT}; update cavalcade"
+        )
+    for name, checksum in files.items():
+        if not (folder / name).is_file() or _checksum(folder / name) != checksum:
+            raise InputError(
+                f"{folder / name} is missing or damaged; delete the folder and make it again"
+            )
+    return meta
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table that cavalcade wrote: a layer called `2` and a concept called `NA` are names."""
+    header = list(pd.read_csv(path, nrows=0).columns)
+    texts = {column: "str" for column in header if column in NAMES}
+    numbers = {column: [""] for column in header if column not in NAMES}
+    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)
+
+
+def read_tensors(path: Path, *names: str) -> dict[str, Tensor]:
+    """Read some tensors of a safetensors file, or all.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in names or file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); delete the folder and make it again"
+        ) from error
