@@ -3,44 +3,115 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from cavalcade.similarity import PixelCounts, adjusted_jaccard, expected_intersection
+from cavalcade.similarity import (
+    Fired,
+    Firing,
+    PixelCounts,
+    adjusted_jaccard,
+    expected_intersection,
+    similarity_of_pairs,
+)
 from test_counts import counted, random_masks
 
 BLOCKS = [0] * 4 + [1] * 5 + [2] * 3
+EVERYWHERE = torch.ones(12, 1, 30, dtype=torch.bool)
 
 
-def pixel_counts(masks, seen, blocks=BLOCKS):
-    counts = PixelCounts(max(blocks) + 1, *masks.shape[1:])
-    for block in sorted(set(blocks)):
-        part = torch.tensor([i for i, other in enumerate(blocks) if other == block])
-        counts.update(block, masks[part], seen[part])
-    return counts
+def strata_of(seed, images=12, pixels=30, count=3):
+    """One label at each pixel of each image."""
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.randint(count, (images, pixels), generator=g)
+    return torch.stack([labels == label for label in range(count)], dim=1)
 
 
-def expected(a, seen_a, b, seen_b, blocks=BLOCKS):
-    x, y = pixel_counts(a, seen_a, blocks), pixel_counts(b, seen_b, blocks)
-    joint = (seen_a & seen_b).sum(dim=0)
-    return expected_intersection(x.fired, y.fired, x.seen, y.seen, joint)
+def expected(a, b, strata=EVERYWHERE, blocks=BLOCKS):
+    num_blocks = max(blocks) + 1
+    index = torch.tensor(blocks)
+    counts = []
+    for firing in (a, b):
+        per_pixel = PixelCounts(num_blocks, strata.shape[1], *firing.masks.shape[1:])
+        for block in range(num_blocks):
+            part = index == block
+            per_pixel.update(block, firing.masks[part], firing.seen[part], strata[part])
+        counts.append([part.numpy() for part in per_pixel.compute()])
+    both = ((a.seen & b.seen)[:, None] & strata).int()
+    joint = torch.zeros(num_blocks, *strata.shape[1:], dtype=torch.int32)
+    joint = joint.index_add_(0, index, both).numpy()
+    return expected_intersection(
+        [
+            (*(Fired(fired[:, s], seen[:, s]) for fired, seen in counts), joint[:, s])
+            for s in range(strata.shape[1])
+        ]
+    )
+
+
+def brute_force(a, b, strata=EVERYWHERE, blocks=BLOCKS, without=None):
+    """The definition: P(both fire | both see) over pairs of images of different blocks, times n.
+
+    Pixels of a stratum without such a pair take the mean rate of its others.
+    """
+    used = [i for i, block in enumerate(blocks) if block != without]
+    pairs = [p for p in itertools.product(used, repeat=2) if blocks[p[0]] != blocks[p[1]]]
+    result = torch.zeros(a.masks.shape[1], b.masks.shape[1], dtype=torch.float64)
+    for stratum in strata.unbind(dim=1):
+        x, y = (part.masks & stratum[:, None] for part in (a, b))
+        see_x, see_y = (part.seen & stratum for part in (a, b))
+        images = (see_x & see_y)[used].sum(dim=0).double()
+        fired = sum((x[i, :, None] & y[j, None]).double() for i, j in pairs)
+        seen = sum((see_x[i] & see_y[j]).double() for i, j in pairs)
+        found = seen > 0
+        per_pixel = (fired[..., found] / seen[found] * images[found]).sum(dim=-1)
+        result += per_pixel * images.sum() / images[found].sum()
+    return result.numpy()
+
+
+def measured(a, b, strata, blocks):
+    """All measures of one concept in two networks."""
+    no_orders = torch.zeros(0, len(a.masks), dtype=torch.int64)
+    index = torch.as_tensor(blocks)
+    return next(similarity_of_pairs([a, b], [(0, 1)], strata, index, no_orders)).measures
+
+
+def assert_nothing_beyond_chance(estimate, precise):
+    """0 within its error, which is small."""
+    assert (np.abs(estimate.value) < 4 * estimate.stderr).all()
+    assert (estimate.stderr < precise).all()
 
 
 def test_equals_the_mean_over_all_pairs_of_images_of_different_blocks():
-    """The definition, pixel by pixel: P(both fire | both see) over all re-pairings, times n."""
-    (a, seen_a), (b, seen_b) = random_masks(0), random_masks(1)
-    pairs = [p for p in itertools.product(range(12), repeat=2) if BLOCKS[p[0]] != BLOCKS[p[1]]]
-    fired = sum((a[i, :, :, None] & b[j, :, None]).double() for i, j in pairs)
-    seen = sum((seen_a[i] & seen_b[j]).double() for i, j in pairs)
-    joint = (seen_a & seen_b).sum(dim=0)
-    reference = (fired / seen * joint).sum(dim=-1)
-    torch.testing.assert_close(expected(a, seen_a, b, seen_b), reference)
+    a, b = random_masks(0), random_masks(1, rows=4)
+    np.testing.assert_allclose(expected(a, b).value, brute_force(a, b), rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_equals_the_mean_over_all_pairs_within_labels(count):
+    a, b, strata = random_masks(0), random_masks(1, rows=4), strata_of(2, count=count)
+    np.testing.assert_allclose(expected(a, b, strata).value, brute_force(a, b, strata), rtol=1e-5)
+    # labels matter: the other null is another number
+    assert not np.allclose(expected(a, b, strata).value, expected(a, b).value, rtol=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_without_a_block_is_the_same_with_its_images_deleted(count):
+    """Exactly, not to first order: nothing else would make an honest jackknife."""
+    blocks = [0] * 3 + [1] * 4 + [2] * 2 + [3] * 3
+    a, b = random_masks(0), random_masks(1, rows=4)
+    strata = strata_of(2, count=count)
+    without = expected(a, b, strata, blocks).without
+    assert len(without) == 4
+    for block in range(4):
+        reference = brute_force(a, b, strata, blocks, without=block)
+        np.testing.assert_allclose(without[block], reference, rtol=1e-5)
 
 
 def test_equals_thousands_of_random_re_pairings():
     """Permutations in which no image meets one of its own block, with unequal validity."""
-    (a, seen_a), (b, seen_b) = random_masks(0, pixels=12), random_masks(1, pixels=12)
+    a, b = random_masks(0, pixels=12), random_masks(1, pixels=12)
     rng = np.random.default_rng(0)
-    blocks = np.array(BLOCKS)
-    fired = torch.zeros(2, 3, 3, 12, dtype=torch.float64)
+    blocks = np.arange(12) // 3  # of one size: then all pairs of different blocks are as likely
+    fired = torch.zeros(3, 3, 12, dtype=torch.float64)
     seen = torch.zeros(12, dtype=torch.float64)
     drawn = 0
     while drawn < 4000:
@@ -48,69 +119,195 @@ def test_equals_thousands_of_random_re_pairings():
         if (blocks[shift] == blocks).any():
             continue
         partner = torch.from_numpy(shift)
-        fired += torch.einsum("igmp,ignp->gmnp", a.double(), b[partner].double())
-        seen += (seen_a & seen_b[partner]).sum(dim=0)
+        fired += torch.einsum("imp,inp->mnp", a.masks.double(), b.masks[partner].double())
+        seen += (a.seen & b.seen[partner]).sum(dim=0)
         drawn += 1
-    joint = (seen_a & seen_b).sum(dim=0)
-    simulated = (fired / seen * joint).sum(dim=-1)
-    exact = expected(a, seen_a, b, seen_b)
-    torch.testing.assert_close(simulated, exact, rtol=0.06, atol=0.15)
+    joint = (a.seen & b.seen).sum(dim=0)
+    simulated = (fired / seen * joint).sum(dim=-1).numpy()
+    exact = expected(a, b, EVERYWHERE[..., :12], blocks.tolist()).value
+    np.testing.assert_allclose(simulated, exact, rtol=0.02)
 
 
 def test_masks_that_never_change_are_all_chance():
     """A mask that is the same in every image agrees with itself by position alone."""
-    still = (torch.arange(30) < 9).expand(12, 1, 1, 30)
-    seen = torch.ones(12, 30, dtype=torch.bool)
-    joint = counted(still, seen, still, seen, BLOCKS)
-    chance = expected(still, seen, still, seen)
+    still = Firing((torch.arange(30) < 9).expand(12, 1, 30), EVERYWHERE[:, 0])
+    chance = expected(still, still).value
     assert chance.item() == pytest.approx(12 * 9)
+    areas = 2 * counted(still, still, BLOCKS).sum(dim=0)[:1, :1].numpy()
     # a Jaccard index of 1 that chance explains in full says nothing
-    assert adjusted_jaccard(joint.jaccard(), chance, joint.area_sums()).isnan().all()
+    assert np.isnan(adjusted_jaccard(np.ones((1, 1)), chance, areas)).all()
+    assert np.isnan(measured(still, still, EVERYWHERE, BLOCKS)["adjusted"].value).all()
 
 
-def test_equal_masks_are_one_and_independent_ones_zero():
-    a, seen_a = random_masks(0, images=240, pixels=50)
-    b, seen_b = random_masks(1, images=240, pixels=50)
-    blocks = [i // 12 for i in range(240)]
-    same = counted(a, seen_a, a, seen_a, blocks)
-    adjusted = adjusted_jaccard(
-        same.jaccard(), expected(a, seen_a, a, seen_a, blocks), same.area_sums()
+@pytest.mark.parametrize("visible", [1.0, 0.8])
+def test_equal_masks_are_exactly_one(visible):
+    a = random_masks(0, images=120, pixels=50, visible=visible)
+    blind = random_masks(1, images=120, pixels=50, visible=visible).seen
+    b = Firing(a.masks & blind[:, None], blind)  # the same, where the other network looked
+    strata = strata_of(2, images=120, pixels=50)
+    measures = measured(a, b, strata, np.arange(120) // 12)
+    for name in ("jaccard", "adjusted", "label_conditional"):
+        np.testing.assert_array_equal(np.diagonal(measures[name].value), 1.0)
+        np.testing.assert_array_equal(measures[name].without[:, range(3), range(3)], 1.0)
+        np.testing.assert_array_equal(np.diagonal(measures[name].stderr), 0.0)
+
+
+@pytest.mark.parametrize("visible", [1.0, 0.6])
+def test_independent_masks_are_zero_within_their_error(visible):
+    """Both fire where the sky is, in scenes of their own; each sees other pixels."""
+    blocks = np.arange(320) // 8
+    firings = []
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        scene = rng.normal(size=(40, 1, 50))[blocks]
+        latent = scene + np.linspace(-1.5, 1.5, 50) + rng.normal(size=(320, 3, 50))
+        # what a network sees changes from block to block too
+        seen = rng.random((40, 50))[blocks] * rng.random((320, 50)) < visible**2
+        firings.append(
+            Firing(torch.from_numpy((latent > 0) & seen[:, None]), torch.from_numpy(seen))
+        )
+    measures = measured(*firings, torch.ones(320, 1, 50, dtype=torch.bool), blocks)
+    assert (measures["jaccard"].value > 0.25).all()  # position alone
+    assert_nothing_beyond_chance(measures["adjusted"], precise=0.02)
+
+
+def learnt_the_labels(shared_mistakes, visible=0.8):
+    """Two networks that output the truth, with noise of their own or in common."""
+    blocks = np.arange(240) // 8
+    rng = np.random.default_rng(0)
+    truth = (
+        rng.normal(size=(30, 60))[blocks]
+        + 0.7 * rng.normal(size=(240, 60))
+        + np.linspace(-1.5, 1.5, 60)
+        > 0
     )
-    diagonal = adjusted.diagonal(dim1=1, dim2=2)
-    torch.testing.assert_close(diagonal, torch.ones_like(diagonal))
-    other = counted(a, seen_a, b, seen_b, blocks)
-    adjusted = adjusted_jaccard(
-        other.jaccard(), expected(a, seen_a, b, seen_b, blocks), other.area_sums()
-    )
-    assert adjusted.abs().max() < 0.03
+    common = rng.random((240, 1, 60)) < (0.1 if shared_mistakes else 0.0)
+    firings = []
+    for _ in range(2):
+        seen = rng.random((240, 60)) < visible
+        own = rng.random((240, 2, 60)) < 0.1
+        masks = truth[:, None] ^ common ^ own
+        firings.append(Firing(torch.from_numpy(masks & seen[:, None]), torch.from_numpy(seen)))
+    labels = torch.from_numpy(np.stack([truth, ~truth], axis=1))
+    return measured(*firings, labels, blocks)
+
+
+@pytest.mark.parametrize("visible", [1.0, 0.6])
+def test_the_truth_and_independent_noise_is_agreement_by_label_alone(visible):
+    measures = learnt_the_labels(shared_mistakes=False, visible=visible)
+    assert (measures["adjusted"].value > 0.4).all()
+    assert (measures["adjusted"].value > 10 * measures["adjusted"].stderr).all()
+    assert_nothing_beyond_chance(measures["label_conditional"], precise=0.03)
+
+
+def test_shared_mistakes_are_agreement_beyond_labels():
+    conditional = learnt_the_labels(shared_mistakes=True)["label_conditional"]
+    critical = stats.t.ppf(0.9999, 29)
+    assert (conditional.value > critical * conditional.stderr).all()
+    assert (conditional.value > 0.1).all()
 
 
 def test_one_block_alone_has_no_chance_level():
-    (a, seen_a), (b, seen_b) = random_masks(0), random_masks(1)
-    assert expected(a, seen_a, b, seen_b, [0] * 12).isnan().all()
+    estimate = expected(random_masks(0), random_masks(1), blocks=[0] * 12)
+    assert np.isnan(estimate.value).all()
 
 
 def test_pixels_that_nobody_sees_together_do_not_count():
-    (a, seen_a), (b, seen_b) = random_masks(0), random_masks(1)
-    a[..., 0] = b[..., 1] = False
-    seen_a[:, 0] = seen_b[:, 1] = False
-    full = expected(a, seen_a, b, seen_b)
-    kept = slice(2, None)
-    part = expected(a[..., kept], seen_a[:, kept], b[..., kept], seen_b[:, kept])
-    torch.testing.assert_close(full, part)
+    a, b = random_masks(0), random_masks(1)
+    for firing, pixel in ((a, 0), (b, 1)):
+        firing.masks[..., pixel] = firing.seen[:, pixel] = False
+    kept = [Firing(firing.masks[..., 2:], firing.seen[:, 2:]) for firing in (a, b)]
+    part = expected(*kept, EVERYWHERE[..., 2:])
+    full = expected(a, b)
+    np.testing.assert_allclose(full.value, part.value, rtol=1e-6)
+    np.testing.assert_allclose(full.without, part.without, rtol=1e-6)
 
 
-def test_a_pixel_of_one_block_spoils_only_the_masks_that_share_it():
-    (a, seen_a), (b, seen_b) = random_masks(0), random_masks(1)
-    seen_a[4:, 0] = False  # the first run sees pixel 0 in the first block only
-    seen_b[4:, 0] = False
-    a[4:, :, :, 0] = b[4:, :, :, 0] = False
-    seen_a[:4, 0] = seen_b[:4, 0] = True
-    a[:4, :, :, 0] = b[:4, :, :, 0] = True
-    a[:, 0, 0, 0] = False
-    values = expected(a, seen_a, b, seen_b)
-    assert not values[0, 0].isnan().any()
-    assert values[0, 1:].isnan().all()
-    kept = slice(1, None)
-    part = expected(a[..., kept], seen_a[:, kept], b[..., kept], seen_b[:, kept])
-    torch.testing.assert_close(values[0, 0], part[0, 0])
+def alone_in_the_first_block(*firings):
+    """Pixel 0 is seen in the first block only, and fires there."""
+    for firing in firings:
+        firing.seen[4:, 0] = False
+        firing.masks[4:, :, 0] = False
+        firing.seen[:4, 0] = firing.masks[:4, :, 0] = True
+
+
+def test_a_pixel_of_one_block_takes_the_mean_rate_of_the_others():
+    a, b = random_masks(0), random_masks(1)
+    alone_in_the_first_block(a, b)
+    estimate = expected(a, b)
+    others = [Firing(firing.masks[..., 1:], firing.seen[:, 1:]) for firing in (a, b)]
+    part = expected(*others, EVERYWHERE[..., 1:])
+    images = (others[0].seen & others[1].seen).sum().item()
+    np.testing.assert_allclose(estimate.value, part.value * (images + 4) / images, rtol=1e-5)
+    np.testing.assert_allclose(estimate.value, brute_force(a, b), rtol=1e-5)
+    # without the first block nobody sees the pixel
+    np.testing.assert_allclose(estimate.without[0], part.without[0], rtol=1e-5)
+
+
+def test_a_pixel_takes_the_mean_rate_of_its_own_label():
+    a, b, strata = random_masks(0), random_masks(1), strata_of(2)
+    strata[:, :, 5] = False
+    strata[:, 2, 5] = torch.tensor(BLOCKS) == 1
+    strata[:, 0, 5] = torch.tensor(BLOCKS) != 1
+    estimate = expected(a, b, strata)
+    np.testing.assert_allclose(estimate.value, brute_force(a, b, strata), rtol=1e-5)
+    for block in range(3):
+        reference = brute_force(a, b, strata, without=block)
+        np.testing.assert_allclose(estimate.without[block], reference, rtol=1e-5)
+
+
+def label_of_one_block():
+    """A label that no image of another block has: within it nothing can be re-paired."""
+    inside = (torch.tensor(BLOCKS) == 0)[:, None] & (torch.arange(30) < 6)
+    return torch.stack([inside, ~inside], dim=1)
+
+
+def test_undefined_only_where_a_label_cannot_be_re_paired_and_both_masks_fire():
+    a, b, strata = random_masks(0), random_masks(1), label_of_one_block()
+    inside = strata[:, 0]
+    a.masks[:, 0] &= ~inside
+    b.masks[:, 2] &= ~inside
+    a.masks[0, 1:, 3] = a.seen[0, 3] = True
+    b.masks[0, :2, 3] = b.seen[0, 3] = True
+    estimate = expected(a, b, strata)
+    undefined = np.zeros((3, 3), dtype=bool)
+    undefined[1:, :2] = True
+    np.testing.assert_array_equal(np.isnan(estimate.value), undefined)
+    # where a mask never fires there, the other label is all there is
+    other = expected(a, b, strata[:, 1:])
+    np.testing.assert_allclose(estimate.value[~undefined], other.value[~undefined], rtol=1e-6)
+    # and without its only block the label is gone
+    np.testing.assert_allclose(estimate.without[0], other.without[0], rtol=1e-6)
+    assert np.isnan(estimate.without[1:][:, undefined]).all()
+
+
+def test_a_label_that_only_the_deleted_block_fires_in_is_no_loss():
+    """Of two blocks with a label one is deleted; nothing fires in the other."""
+    a, b = random_masks(0), random_masks(1)
+    blocks = torch.tensor(BLOCKS)
+    inside = (blocks < 2)[:, None] & (torch.arange(30) < 6)
+    strata = torch.stack([inside, ~inside], dim=1)
+    quiet = inside & (blocks == 1)[:, None]
+    for firing in (a, b):
+        firing.masks[quiet[:, None].expand_as(firing.masks)] = False
+    estimate = expected(a, b, strata)
+    assert np.isfinite(estimate.value).all()
+    other = expected(a, b, strata[:, 1:])
+    np.testing.assert_allclose(estimate.without[0], other.without[0], rtol=1e-5)
+    assert np.isnan(estimate.without[1]).all()  # both fire, and nothing can be re-paired
+
+
+@pytest.mark.parametrize(
+    ("jaccard", "chance", "result"),
+    [(1.0, 0.5, 1.0), (0.5, 0.5, 0.0), (0.0, 0.5, -1.0), (0.75, 0.5, 0.5), (1.0, 1.0, np.nan)],
+)
+def test_adjusted_jaccard_is_the_share_of_the_room_above_chance(jaccard, chance, result):
+    # E = E[I] / (areas - E[I]): areas of 30
+    intersection = 30 * chance / (1 + chance)
+    value = adjusted_jaccard(np.array(jaccard), np.array(intersection), np.array(30.0))
+    np.testing.assert_allclose(value, result, atol=1e-12)
+
+
+def test_adjusted_jaccard_is_undefined_where_the_index_is():
+    nothing = adjusted_jaccard(np.array(np.nan), np.array(0.0), np.array(0.0))
+    assert np.isnan(nothing)

@@ -1,15 +1,47 @@
-"""Similarity of concepts and of layers, with chance removed."""
+"""Similarity of concepts and of layers: chance removed, with errors, nulls and ceilings."""
 
-from cavalcade.similarity.chance import adjusted_jaccard, expected_intersection
-from cavalcade.similarity.counts import JointCounts, PixelCounts
-from cavalcade.similarity.layer_matrix import LayerMatrix, Pair, mean_over_concepts
+from cavalcade.similarity.chance import Fired, adjusted_jaccard, expected_intersection
+from cavalcade.similarity.concept_cells import (
+    CONCEPT_MEASURES,
+    Firing,
+    PairCells,
+    repaired_orders,
+    similarity_of_pairs,
+)
+from cavalcade.similarity.counts import MeetingCounts, PixelCounts
+from cavalcade.similarity.estimates import Estimate, block_weights
+from cavalcade.similarity.features import (
+    FEATURE_MEASURES,
+    feature_similarity,
+    prepare,
+    repaired_similarity,
+)
+from cavalcade.similarity.flow import Flow, attainable, ceilings
+from cavalcade.similarity.layer_matrix import KEYS, LayerMatrix, Pair, fixed_concepts, mean_over
 
 __all__ = [
-    "JointCounts",
+    "CONCEPT_MEASURES",
+    "FEATURE_MEASURES",
+    "KEYS",
+    "Estimate",
+    "Fired",
+    "Firing",
+    "Flow",
     "LayerMatrix",
+    "MeetingCounts",
     "Pair",
+    "PairCells",
     "PixelCounts",
     "adjusted_jaccard",
+    "attainable",
+    "block_weights",
+    "ceilings",
     "expected_intersection",
-    "mean_over_concepts",
+    "feature_similarity",
+    "fixed_concepts",
+    "mean_over",
+    "prepare",
+    "repaired_orders",
+    "repaired_similarity",
+    "similarity_of_pairs",
 ]

@@ -1,12 +1,14 @@
-"""How alike the layers of two networks are, and how well their depths align."""
+"""How alike the layers of two networks are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from cavalcade.backbones import Layer
+from cavalcade.similarity.estimates import Estimate, combined
 
 KEYS = ["network_a", "layer_a", "depth_a", "network_b", "layer_b", "depth_b"]
 
@@ -21,11 +23,25 @@ class Pair:
     layers_b: tuple[Layer, ...]
 
     @property
+    def of_one(self) -> bool:
+        """Whether a network is paired with itself."""
+        return self.network_a == self.network_b
+
+    @property
     def title(self) -> str:
         """The pair as it is called in plots and tables."""
-        if self.network_a == self.network_b:
+        if self.of_one:
             return f"{self.network_a} with itself"
         return f"{self.network_a} and {self.network_b}"
+
+    @property
+    def trunk(self) -> tuple[Bool[np.ndarray, " layers_a"], Bool[np.ndarray, " layers_b"]]:
+        """Which layers of either network belong to its trunk."""
+        a, b = (
+            np.array([layer.trunk for layer in part], dtype=bool)
+            for part in (self.layers_a, self.layers_b)
+        )
+        return a, b
 
     def cells(self) -> pd.DataFrame:
         """A row for each pair of layers, row by row: names and depths."""
@@ -43,15 +59,23 @@ class LayerMatrix:
 
     Attributes:
         pair: names and layers of rows and columns.
-        measure: `jaccard` or `adjusted`.
-        values: rows are layers of the first network; NaN where not defined.
-        concepts: the concepts averaged over, the same in every cell.
+        measure: `adjusted`, `cka`, and so on.
+        estimate: rows are layers of the first network; NaN where not defined.
+        repaired: the same of re-paired images: what chance gives; may be empty.
+        concepts: the concepts averaged over, the same in every cell; none for measures that
+            know no concepts.
     """
 
     pair: Pair
     measure: str
-    values: Float[np.ndarray, "rows columns"]
-    concepts: tuple[str, ...]
+    estimate: Estimate
+    repaired: Float[np.ndarray, "repairings rows columns"]
+    concepts: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> Float[np.ndarray, "rows columns"]:
+        """The matrix itself."""
+        return self.estimate.value
 
     def frame(self) -> pd.DataFrame:
         """The matrix with the names of its layers."""
@@ -65,66 +89,43 @@ class LayerMatrix:
 
     def tidy(self) -> pd.DataFrame:
         """A row for each cell."""
-        cells = self.pair.cells()
-        return cells.assign(
-            measure=self.measure, value=self.values.ravel(), n_concepts=len(self.concepts)
+        return self.pair.cells().assign(
+            measure=self.measure,
+            value=self.values.ravel(),
+            stderr=self.estimate.stderr.ravel(),
+            n_concepts=len(self.concepts),
         )
 
-    def best_matches(self) -> pd.DataFrame:
-        """For each trunk layer of either network the trunk layer of the other most like it.
-
-        Columns: network, layer, depth, match, match_depth, value, gap (absolute difference of
-        relative depths). A layer without any defined cell has no row.
-        """
-        return pd.concat(self._both_ways(), ignore_index=True)
-
-    def alignment(self) -> dict[str, float]:
-        """Mean best match and mean absolute depth gap, both directions averaged."""
-        ways = self._both_ways()
-        return {
-            "mean_best_match": float(np.mean([way["value"].mean() for way in ways])),
-            "depth_gap": float(np.mean([way["gap"].mean() for way in ways])),
-        }
-
-    def _both_ways(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def transposed(self) -> "LayerMatrix":
+        """The same with rows and columns changed over."""
         pair = self.pair
-        return (
-            _best(pair.network_a, pair.layers_a, pair.layers_b, self.values),
-            _best(pair.network_b, pair.layers_b, pair.layers_a, self.values.T),
+        return LayerMatrix(
+            Pair(pair.network_b, pair.layers_b, pair.network_a, pair.layers_a),
+            self.measure,
+            combined(lambda cells: cells.swapaxes(-1, -2), self.estimate),
+            self.repaired.swapaxes(-1, -2),
+            self.concepts,
         )
 
 
-def _best(
-    network: str,
-    layers: tuple[Layer, ...],
-    others: tuple[Layer, ...],
-    values: Float[np.ndarray, "layers others"],
-) -> pd.DataFrame:
-    trunk = np.array([other.trunk for other in others])
-    rows = []
-    for layer, row in zip(layers, values, strict=True):
-        candidates = np.where(trunk & np.isfinite(row), row, -np.inf)
-        best = int(candidates.argmax())
-        if layer.trunk and np.isfinite(candidates[best]):
-            match = others[best]
-            gap = abs(layer.depth - match.depth)
-            rows.append((network, layer.name, layer.depth, match.name, match.depth, row[best], gap))
-    columns = ["network", "layer", "depth", "match", "match_depth", "value", "gap"]
-    return pd.DataFrame(rows, columns=columns)
+def fixed_concepts(
+    cells: Sequence[Estimate], names: Sequence[str]
+) -> tuple[list[int], tuple[str, ...]]:
+    """Positions and names of the concepts whose cells are all finite.
 
-
-def mean_over_concepts(
-    cells: Float[np.ndarray, "concepts rows columns"],
-    defined: Float[np.ndarray, "concepts rows columns"],
-    names: tuple[str, ...],
-) -> tuple[Float[np.ndarray, "rows columns"], tuple[str, ...]]:
-    """Mean over the concepts whose `defined` cells are all finite, and which these are.
-
-    One set serves the whole matrix: cells averaged over different concepts could not be
-    compared. All NaN where no concept is left.
+    One set serves a whole matrix: cells averaged over different concepts could not be compared.
     """
-    kept = np.isfinite(defined).all(axis=(1, 2))
-    names = tuple(name for name, keep in zip(names, kept, strict=True) if keep)
-    if not names:
-        return np.full(cells.shape[1:], np.nan), names
-    return cells[kept].mean(axis=0), names
+    kept = [
+        k
+        for k, cell in enumerate(cells)
+        if np.isfinite(cell.value).all() and np.isfinite(cell.without).all()
+    ]
+    return kept, tuple(names[k] for k in kept)
+
+
+def mean_over(cells: Sequence[Estimate], kept: Sequence[int]) -> Estimate:
+    """Mean over some of the concepts; all NaN where there are none."""
+    if not kept:
+        return combined(lambda x: np.full(x.shape, np.nan), cells[0])
+    count = len(kept)
+    return combined(lambda *parts: sum(parts) / count, *(cells[k] for k in kept))

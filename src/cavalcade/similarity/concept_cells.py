@@ -1,0 +1,220 @@
+"""How alike one concept is at all layers of all networks: raw, chance removed, labels removed."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cavalcade.similarity.chance import Fired, adjusted_jaccard, expected_intersection
+from cavalcade.similarity.counts import MeetingCounts, PixelCounts
+from cavalcade.similarity.estimates import Estimate, combined
+
+CONCEPT_MEASURES = ("jaccard", "adjusted", "label_conditional")
+FEWEST_BLOCKS = 3.0
+MANY_PIXELS = 1000
+
+
+class Firing(NamedTuple):
+    """Where one concept fires at all layers of one network, on all test images."""
+
+    masks: Bool[Tensor, "images layers pixels"]
+    """False where the network did not look."""
+    seen: Bool[Tensor, "images pixels"]
+
+
+class PairCells(NamedTuple):
+    """One concept in two networks; cells are (layers_a, layers_b)."""
+
+    measures: dict[str, Estimate]
+    """For each of `CONCEPT_MEASURES`; NaN in cells that are too rare to say anything."""
+    repaired: dict[str, Float[np.ndarray, "repairings layers_a layers_b"]]
+    """Raw and adjusted index of re-paired images."""
+
+
+def similarity_of_pairs(
+    networks: Sequence[Firing],
+    pairs: Sequence[tuple[int, int]],
+    strata: Bool[Tensor, "images strata pixels"],
+    blocks: Int[Tensor, " images"],
+    orders: Int[Tensor, "repairings images"],
+) -> Iterator[PairCells]:
+    """One concept in some pairs of networks.
+
+    Args:
+        networks: where it fires.
+        pairs: positions in `networks`.
+        strata: pixels of the same true label.
+        blocks: number of the block of each image.
+        orders: see `repaired_orders`.
+    """
+    num_blocks = int(blocks.max()) + 1
+    rows = Rows(networks)
+    meetings = MeetingCounts(num_blocks, rows.count, rows.count)
+    pixels = [
+        PixelCounts(num_blocks, strata.shape[1], *network.masks.shape[1:]) for network in networks
+    ]
+    for block in range(num_blocks):
+        images = blocks == block
+        part = rows.masks(images)
+        meetings.update(block, part, part)
+        for per_pixel, network in zip(pixels, networks, strict=True):
+            per_pixel.update(block, network.masks[images], network.seen[images], strata[images])
+    met = meetings.meetings.numpy()
+    fired = [_by_stratum(per_pixel, strata) for per_pixel in pixels]
+    thin = _thinned(networks[0].seen.shape[1])
+    met_again = _meetings_of_repaired(rows, orders, thin)
+    for i, j in pairs:
+        joint = _jointly_seen(networks[i], networks[j], strata, blocks)
+        whole, *by_label = zip(fired[i], fired[j], joint, strict=True)
+        measures = _measures(_pair_counts(met, rows, i, j), whole, by_label)
+        chance = expected_intersection([_thinned_stratum(whole, thin)]).value
+        yield PairCells(measures, _repaired(_pair_counts(met_again, rows, i, j), chance))
+
+
+class Rows:
+    """All layers of all networks, then what each network saw, as rows of one matrix."""
+
+    def __init__(self, networks: Sequence[Firing]) -> None:
+        self.networks = networks
+        sizes = [network.masks.shape[1] for network in networks]
+        ends = np.cumsum(sizes)
+        self.layers = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        self.seen = [int(ends[-1]) + k for k in range(len(networks))]
+        self.count = int(ends[-1]) + len(networks)
+
+    def masks(
+        self, images: Tensor, pixels: slice | Tensor = slice(None)
+    ) -> Bool[Tensor, "images rows pixels"]:
+        """The rows of some images."""
+        masks = [network.masks[images][:, :, pixels] for network in self.networks]
+        seen = [network.seen[images][:, None, pixels] for network in self.networks]
+        return torch.cat(masks + seen, dim=1)
+
+
+def repaired_orders(
+    blocks: Int[np.ndarray, " images"], repairings: int
+) -> Int[np.ndarray, "repairings images"]:
+    """For each image one of another block, at the same place within it.
+
+    Whole blocks are moved on, by as many blocks as there are re-pairings to spread evenly, so
+    that neighbouring frames stay neighbours; none where there is one block.
+    """
+    members = [np.flatnonzero(blocks == block) for block in range(blocks.max() + 1)]
+    steps = np.unique(np.linspace(1, len(members) - 1, repairings).round().astype(int))
+    orders = np.empty((len(steps) if len(members) > 1 else 0, len(blocks)), dtype=np.int64)
+    for order, step in zip(orders, steps, strict=False):
+        for block, images in enumerate(members):
+            others = members[(block + step) % len(members)]
+            order[images] = others[np.arange(len(images)) * len(others) // len(images)]
+    return orders
+
+
+def _thinned(num_pixels: int) -> slice:
+    """The pixels of re-paired images that are counted: neighbours are alike on a fine grid."""
+    return slice(None, None, 5 if num_pixels >= MANY_PIXELS else 1)
+
+
+def _meetings_of_repaired(
+    rows: Rows, orders: Int[Tensor, "repairings images"], thin: slice
+) -> Int[np.ndarray, "1+repairings rows rows"]:
+    """How often rows meet rows of the same images, then of other images."""
+    every = torch.arange(orders.shape[1])
+    counts = MeetingCounts(1 + len(orders), rows.count, rows.count)
+    for images in torch.split(every, 50):
+        here = rows.masks(images, thin)
+        for index, order in enumerate([every, *orders]):
+            counts.update(index, here, rows.masks(order[images], thin))
+    return counts.meetings.numpy()
+
+
+def _thinned_stratum(stratum: "Stratum", thin: slice) -> "Stratum":
+    a, b, joint = stratum
+    return (
+        Fired(a.fired[..., thin], a.seen[..., thin]),
+        Fired(b.fired[..., thin], b.seen[..., thin]),
+        joint[..., thin],
+    )
+
+
+def _repaired(
+    counts: "Counts", expected: Float[np.ndarray, "layers_a layers_b"]
+) -> dict[str, Float[np.ndarray, "repairings layers_a layers_b"]]:
+    """Raw and adjusted index of re-paired images; the first counts are those of the images."""
+    areas = counts[1][0]
+    raw = _jaccard(*counts)[1:]
+    return {"jaccard": raw, "adjusted": adjusted_jaccard(raw, expected, areas)}
+
+
+Counts = tuple[
+    Int[np.ndarray, "blocks layers_a layers_b"],
+    Int[np.ndarray, "blocks layers_a layers_b"],
+]
+
+
+def _pair_counts(met: Int[np.ndarray, "blocks rows rows"], rows: Rows, i: int, j: int) -> Counts:
+    """Intersections, and areas of both masks together, over pixels that both networks saw."""
+    a, b = rows.layers[i], rows.layers[j]
+    area_a, area_b = met[:, a, rows.seen[j], None], met[:, None, rows.seen[i], b]
+    return met[:, a, b], area_a + area_b
+
+
+def _jaccard(intersection: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return intersection / (areas - intersection)
+
+
+Stratum = tuple[Fired, Fired, Int[np.ndarray, "blocks _"]]
+
+
+def _measures(counts: Counts, whole: Stratum, by_label: Sequence[Stratum]) -> dict[str, Estimate]:
+    """All measures of a pair."""
+    intersection, areas = (Estimate.of_counts(part) for part in counts)
+    jaccard = combined(_jaccard, intersection, areas)
+    expected = expected_intersection([whole])
+    given_labels = expected_intersection(by_label)
+    measures = {
+        "jaccard": jaccard,
+        "adjusted": combined(adjusted_jaccard, jaccard, expected, areas),
+        "label_conditional": combined(adjusted_jaccard, jaccard, given_labels, areas),
+    }
+    enough = _enough(counts[1] - counts[0])
+    return {
+        name: combined(lambda x: np.where(enough, x, np.nan), cells)
+        for name, cells in measures.items()
+    }
+
+
+def _enough(
+    union: Int[np.ndarray, "blocks layers_a layers_b"],
+) -> Bool[np.ndarray, "layers_a layers_b"]:
+    """Whether what fires is spread over enough blocks to say anything (Kish's effective number).
+
+    Not asked of data with no more blocks than that.
+    """
+    with np.errstate(invalid="ignore"):
+        effective = union.sum(axis=0) ** 2.0 / (union**2.0).sum(axis=0)
+    return (effective >= FEWEST_BLOCKS) | (len(union) <= FEWEST_BLOCKS)
+
+
+def _by_stratum(counts: PixelCounts, strata: Bool[Tensor, "images strata pixels"]) -> list[Fired]:
+    """Counts over all pixels, then over the pixels of each stratum where it occurs."""
+    fired, seen = (part.numpy() for part in counts.compute())
+    parts = [Fired(fired.sum(axis=1), seen.sum(axis=1))]
+    for index, occurs in enumerate(strata.any(dim=0).numpy()):
+        parts.append(Fired(fired[:, index][..., occurs], seen[:, index][..., occurs]))
+    return parts
+
+
+def _jointly_seen(
+    a: Firing, b: Firing, strata: Bool[Tensor, "images strata pixels"], blocks: Tensor
+) -> list[Int[np.ndarray, "blocks _"]]:
+    """In how many images of each block both networks saw each pixel, as in `_by_stratum`."""
+    both = ((a.seen & b.seen)[:, None] & strata).int()
+    joint = torch.zeros(int(blocks.max()) + 1, *strata.shape[1:], dtype=torch.int32)
+    counts = joint.index_add_(0, blocks, both).numpy()
+    occurring = strata.any(dim=0).numpy()
+    parts = [counts[:, index][..., occurs] for index, occurs in enumerate(occurring)]
+    return [counts.sum(axis=1), *parts]

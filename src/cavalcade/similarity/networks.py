@@ -1,0 +1,94 @@
+"""Network x network: which networks are alike, and how they cluster."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
+
+from cavalcade.similarity.derived import Number
+
+Numbers = Mapping[tuple[str, str], Number]
+
+
+@dataclass(frozen=True)
+class NetworkMatrix:
+    """One similarity for each pair of networks, in both orders.
+
+    Attributes:
+        networks: names of rows and columns.
+        pairs: the similarity of each pair of different networks, in one order.
+    """
+
+    networks: tuple[str, ...]
+    pairs: Numbers
+
+    def __getitem__(self, names: tuple[str, str]) -> Number:
+        """The similarity of two networks, in either order.
+
+        Raises:
+            KeyError: if they are not of this matrix, or one network twice.
+        """
+        return self.pairs[names] if names in self.pairs else self.pairs[names[::-1]]
+
+    def frame(self) -> pd.DataFrame:
+        """The matrix with names, NaN on the diagonal."""
+        return pd.DataFrame(
+            self._filled([self.pairs[key].value for key in self.pairs], np.nan),
+            index=pd.Index(self.networks, name="network"),
+            columns=list(self.networks),
+        )
+
+    def tree(self) -> "Tree | None":
+        """The networks clustered; None for fewer than three, or if a similarity is undefined."""
+        values = np.array([number.value for number in self.pairs.values()])
+        if len(self.networks) < 3 or not np.isfinite(values).all():
+            return None
+        replicates = np.stack([number.replicates for number in self.pairs.values()])
+        steps = self._linkage(values)
+        clusters = _clusters(steps)
+        again = [set(_clusters(self._linkage(column))) for column in replicates.T]
+        support = tuple(float(np.mean([c in found for found in again])) for c in clusters)
+        return Tree(self.networks, steps, support)
+
+    def of(self, network: str) -> dict[str, Number]:
+        """The similarity of one network with each other."""
+        return {other: self[network, other] for other in self.networks if other != network}
+
+    def _linkage(self, values: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, "merges 4"]:
+        """Average linkage on the distance 1 - similarity."""
+        return linkage(squareform(self._filled(list(1 - values), 0.0)), method="average")
+
+    def _filled(self, values: Sequence[float], diagonal: float) -> Float[np.ndarray, "n n"]:
+        places = {name: k for k, name in enumerate(self.networks)}
+        matrix = np.full((len(places), len(places)), diagonal)
+        for (a, b), value in zip(self.pairs, values, strict=True):
+            matrix[places[a], places[b]] = matrix[places[b], places[a]] = value
+        return matrix
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Networks clustered by average linkage.
+
+    Attributes:
+        networks: the leaves.
+        linkage: SciPy's linkage matrix of the distances 1 - similarity.
+        support: for each merge, the share of bootstrap resamples of blocks that make it too.
+    """
+
+    networks: tuple[str, ...]
+    linkage: Float[np.ndarray, "merges 4"]
+    support: tuple[float, ...]
+
+
+def _clusters(steps: Float[np.ndarray, "merges 4"]) -> list[frozenset[int]]:
+    """The leaves below each merge."""
+    leaves = len(steps) + 1
+    members = [frozenset([leaf]) for leaf in range(leaves)]
+    for left, right in steps[:, :2].astype(int):
+        members.append(members[left] | members[right])
+    return members[leaves:]
