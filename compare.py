@@ -8,20 +8,22 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
 from cavalcade import cli
-from cavalcade.comparison import compare, find_runs, latest_runs
-from cavalcade.comparison_folder import (
-    default_name,
-    print_comparison,
-    track_comparison,
-    write_comparison,
-)
+from cavalcade.analysis import Analysis
+from cavalcade.comparable import find_runs, latest_runs
+from cavalcade.comparison import check_measures, compare
+from cavalcade.comparison_folder import default_name, tables_of, write_comparison
 from cavalcade.errors import InputError
+from cavalcade.folders import check_name
+from cavalcade.pictures import print_comparison, track_comparison
 from cavalcade.report.tracking import finish, log_config
-from cavalcade.runs import check_name
+from cavalcade.runs import Run
 
 log = logging.getLogger(__name__)
 
-KEYS = ("runs", "root", "name", "comparisons", "logger")
+KEYS = (
+    *("runs", "root", "name", "comparisons", "similarity", "agreement", "repairings", "series"),
+    "logger",
+)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="compare")
@@ -29,25 +31,34 @@ KEYS = ("runs", "root", "name", "comparisons", "logger")
 def main(config: DictConfig) -> None:
     """Compare runs, write tables and pictures, print the pairs."""
     cli.check_config(config, KEYS)
-    patterns = config.runs
-    if patterns is None:
-        runs = latest_runs(Path(str(config.root)).expanduser())
-    else:
-        listed = patterns if isinstance(patterns, ListConfig) else [patterns]
-        runs = find_runs([str(pattern) for pattern in listed])
-    if not runs:
-        raise InputError("runs= names no run; give folders of runs")
-    name = str(config.name or default_name(runs))
+    measure = str(config.similarity)
+    measures = [measure, *(config.agreement or [])]
+    check_measures(measures)
+    runs = runs_of(config)
+    name = str(config.name or default_name(runs, measure))
     check_name("name", name)
     log.info("%s: comparing %s", runs[0].path.parents[1].name, ", ".join(r.label for r in runs))
-    comparison = compare(runs)
+    analysis = Analysis(compare(runs, measures, config.repairings), measure)
     place = Path(str(config.comparisons)).expanduser() / name
-    write_comparison(comparison, runs, place)
+    tables = tables_of(analysis, series=config.series)
+    write_comparison(analysis, runs, place, tables)
     logger = instantiate(config.logger, _convert_="all") or None  # logger=none is empty
     log_config(logger, cli.as_plain(config) | {"runs": [run.path.name for run in runs]})
-    track_comparison(comparison, place, logger)
+    track_comparison(analysis, place, tables, logger)
     finish(logger)
-    print_comparison(comparison, place)
+    print_comparison(analysis, place)
+
+
+def runs_of(config: DictConfig) -> list[Run]:
+    """The runs that were asked for, in their order."""
+    patterns = config.runs
+    if patterns is None:
+        return latest_runs(Path(str(config.root)).expanduser())
+    listed = patterns if isinstance(patterns, ListConfig) else [patterns]
+    runs = find_runs([str(pattern) for pattern in listed])
+    if not runs:
+        raise InputError("runs= names no run; give folders of runs")
+    return runs
 
 
 if __name__ == "__main__":

@@ -13,9 +13,11 @@ for run in runs:
 
 (folder,) = Path("comparisons").iterdir()
 comparison = cavalcade.load_comparison(folder)
-adjusted = comparison.pairs.set_index("measure").loc["adjusted"]
-assert adjusted["depth_gap"] < 0.05, adjusted
-assert adjusted["mean_best_match"] > 0.35, adjusted
+pairs = comparison.pairs.set_index(["measure", "statistic"]).loc["adjusted"]
+assert pairs.loc["depth_gap", "high"] < 0.1, pairs
+assert pairs.loc["similarity", "low"] > 0.35, pairs
+assert pairs.loc["share_of_ceiling", "value"] > 0.5, pairs
+assert all(finding["beyond_repaired"] for finding in comparison.summary["findings"].values())
 assert len(list((folder / "heatmaps").glob("*.png"))) == 3
 offline = list(Path("wandb").glob("offline-run-*"))
 assert len(offline) == 3, offline

@@ -10,6 +10,7 @@ import pytest
 
 from cavalcade.cli import user_error
 from cavalcade.errors import InputError, closest
+from cavalcade.similarity import CONCEPT_MEASURES, FEATURE_MEASURES
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -73,9 +74,23 @@ def test_compare_takes_the_runs_of_the_data_set_trained_last(swept):
     result = python(folder, "compare.py", "name=both", "logger=none")
     assert result.returncode == 0, result.stderr[-3000:]
     assert "efficientnet_lite0" in result.stdout
-    assert "pictures: comparisons/both/heatmaps" in result.stdout
-    pairs = pd.read_csv(folder / "comparisons/both/pairs.csv")
-    assert pairs["mean_best_match"].between(-1, 1).all()
+    assert "pictures and tables: comparisons/both" in result.stdout
+    assert "Over 1 pair of trained networks of different architecture" in " ".join(
+        result.stdout.split()
+    )
+    pairs = pd.read_csv(folder / "comparisons/both/pairs.csv").set_index("statistic")
+    assert set(pairs["measure"]) == {*CONCEPT_MEASURES, *FEATURE_MEASURES}
+    assert pairs.loc["mean_best_match", "value"].between(-1, 1).all()
+
+
+def test_compare_by_a_measure_of_features(swept):
+    folder, _ = swept
+    options = ["similarity=cka", "agreement=[]", "repairings=2", "name=geometry", "logger=none"]
+    result = python(folder, "compare.py", *options)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "mean linear CKA less chance" in result.stdout
+    table = pd.read_csv(folder / "comparisons/geometry/networks.csv")
+    assert table["efficientnet_lite2"].between(-1, 1).any()
 
 
 def test_a_finished_run_is_skipped_with_a_line(swept):
@@ -93,6 +108,7 @@ def test_a_finished_run_is_skipped_with_a_line(swept):
         ("train.py", ["backbone.layers=[layer5]"], "no layer 'layer5' in efficientnet_lite0"),
         ("train.py", ["concepts.loss=hinge"], "concepts.loss is 'hinge'"),
         ("compare.py", ["runs=nowhere"], "no run folder at 'nowhere'"),
+        ("compare.py", ["similarity=ckaa"], "similarity is 'ckaa', which is none of jaccard"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, program, arguments, message):

@@ -1,8 +1,6 @@
 """Comparing finished runs, end to end, with a planted answer."""
 
 import json
-import os
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,21 +8,25 @@ import pytest
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
-from cavalcade import InputError, compare, load_comparison, load_run
-from cavalcade.comparison import check_comparable, find_runs, latest_runs
-from cavalcade.comparison_folder import default_name, print_comparison, write_comparison
+from cavalcade import Analysis, InputError, compare, load_comparison, load_run
+from cavalcade.comparable import latest_runs
+from cavalcade.comparison_folder import default_name, tables_of, write_comparison
 from cavalcade.concepts import Probes
+from cavalcade.pictures import print_comparison
+from cavalcade.similarity import CONCEPT_MEASURES
 from tiny import PlantedSquares, adam, shuffled_model, tiny_backbone, tiny_data, tiny_visit
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Three runs: a network, its twin with shuffled channels, and a stranger."""
+    """A network, its twin with shuffled channels, a stranger, and two that count as random."""
     root = tmp_path_factory.mktemp("runs")
     for label, options in (
         ("original", {}),
         ("shuffled", {"model": shuffled_model()}),
         ("stranger", {"seed": 5}),
+        ("random-1", {"seed": 11, "random": True}),
+        ("random-2", {"seed": 12, "random": True}),
     ):
         backbone = tiny_backbone(label=label, **options)
         data = tiny_data(backbone, PlantedSquares(grid=(16, 16)))
@@ -39,29 +41,41 @@ def runs(root):
 
 @pytest.fixture(scope="module")
 def comparison(runs):
-    return compare(runs)
+    return compare(runs, ["adjusted", "cka", "procrustes"], repairings=6)
 
 
-def test_planted_answer_is_found(comparison):
+@pytest.fixture(scope="module")
+def analysis(comparison):
+    return Analysis(comparison)
+
+
+@pytest.fixture(scope="module")
+def folder(analysis, runs, tmp_path_factory):
+    place = tmp_path_factory.mktemp("comparisons") / "c"
+    write_comparison(analysis, runs, place, tables_of(analysis))
+    return place
+
+
+def test_planted_answer_is_found(comparison, analysis):
     """Shuffled channels mean the same at the same depth; a stranger does not, chance removed."""
     twin = comparison.matrix("original", "shuffled")
     assert (np.diag(twin) > 0.9).all()
     assert (twin.to_numpy().argmax(axis=1) == np.arange(3)).all()
-    pairs = comparison.pairs.set_index(["network_a", "network_b", "measure"])
-    assert pairs.loc[("original", "shuffled", "adjusted"), "depth_gap"] == 0
+    pairs = analysis.pairs.set_index(["network_a", "network_b", "measure", "statistic"])
+    assert pairs.loc[("original", "shuffled", "adjusted", "depth_gap"), "value"] == 0
     stranger = comparison.matrix("original", "stranger").to_numpy()
     assert (np.diag(stranger) < np.diag(twin)).all()
 
 
 def test_network_with_itself_has_a_diagonal_of_ones(comparison):
-    for measure in ("jaccard", "adjusted"):
+    for measure in (*CONCEPT_MEASURES, "cka"):
         own = comparison.matrix("original", "original", measure)
         np.testing.assert_allclose(np.diag(own), 1)
-        np.testing.assert_allclose(own, own.T)
+        np.testing.assert_allclose(own, own.T, atol=1e-6)
 
 
 def test_concept_cells_agree_with_scikit_learn(runs, comparison):
-    a, b = runs[0], runs[2]
+    a, b = (next(run for run in runs if run.label == name) for name in ("original", "stranger"))
     table = comparison.concept_similarity
     cells = table[
         (table["network_a"] == a.label)
@@ -80,84 +94,135 @@ def test_layer_cells_are_means_over_concepts(comparison):
     keys = ["network_a", "layer_a", "network_b", "layer_b", "measure"]
     means = concepts.groupby(keys)["value"].mean()
     layers = comparison.layer_similarity.set_index(keys)["value"]
+    layers = layers[layers.index.get_level_values("measure").isin(CONCEPT_MEASURES)]
     pd.testing.assert_series_equal(layers.sort_index(), means.sort_index())
 
 
-def test_folder_has_tables_matrices_and_pictures(comparison, runs, tmp_path):
-    place = tmp_path / "c"
-    write_comparison(comparison, runs, place)
-    table = pd.read_csv(place / "layer_similarity.csv")
+def test_every_cell_has_an_error_and_a_ceiling(comparison):
+    layers = comparison.layer_similarity
+    equal = np.isclose(layers["value"], 1)  # what is equal in all images is so without some
+    assert equal.mean() < 0.3
+    assert (layers.loc[~equal, "stderr"] > 0).all()
+    np.testing.assert_allclose(layers.loc[equal, "stderr"], 0, atol=1e-6)
+    assert comparison.concept_similarity["stderr"].notna().all()
+    adjusted = layers[layers["measure"] == "adjusted"]
+    assert adjusted["ceiling"].between(0, 1).all()
+    share = adjusted["value"] / adjusted["ceiling"]
+    pd.testing.assert_series_equal(adjusted["share_of_ceiling"], share, check_names=False)
+    assert layers.loc[layers["measure"] == "cka", "ceiling"].isna().all()
+
+
+def test_the_network_that_is_nearer_is_named(analysis):
+    nearer = analysis.nearer.set_index(["network", "nearer", "farther"])
+    row = nearer.loc[("original", "shuffled", "stranger")]
+    assert row["difference"] > 0
+    assert row["low"] > 0
+    assert row["q"] < 0.05
+
+
+def test_twins_cluster_together(analysis):
+    tree = analysis.networks.tree()
+    first = {tree.networks[int(k)] for k in tree.linkage[0, :2]}
+    assert first == {"original", "shuffled"}
+    assert tree.support[0] == 1
+
+
+def test_random_twins_are_the_null_of_trained_pairs(analysis):
+    pairs = analysis.pairs.set_index(["network_a", "network_b", "measure", "statistic"])
+    twin = pairs.loc[("random-1", "random-2", "adjusted", "mean_best_match")]
+    row = pairs.loc[("original", "shuffled", "adjusted", "mean_best_match")]
+    assert row["kind"] == "trained"
+    assert twin["kind"] == "random"
+    assert row["random"] == twin["value"]
+    assert row["z_random"] > 3
+    assert np.isnan(twin["z_random"])
+    assert row["z_repaired"] > 3
+    similarity = pairs.loc[("original", "shuffled", "adjusted", "similarity")]
+    assert similarity["value"] == pytest.approx(row["value"], abs=0.05)
+    assert similarity["repaired"] == pytest.approx(0, abs=1e-12)
+
+
+def test_random_networks_are_told_apart(comparison):
+    kinds = {m.pair.title: comparison.kind(m.pair) for m in comparison.between("adjusted")}
+    assert kinds["original and stranger"] == "trained"
+    assert kinds["original and random-1"] == "mixed"
+    assert kinds["random-1 and random-2"] == "random"
+
+
+def test_similarity_may_be_any_measure(comparison, runs):
+    """Same outputs, same errors, for measures that know no concepts."""
+    analysis = Analysis(comparison, "cka")
+    assert analysis.networks["original", "shuffled"].value == pytest.approx(
+        analysis.numbers["cka"]["original", "shuffled"]["similarity"].value
+    )
+    assert analysis.networks["original", "stranger"].stderr > 0
+    assert "adjusted" in set(analysis.agreement["measure"])
+    assert analysis.flow.empty
+    with pytest.raises(InputError, match="similarity is 'knn', which is none of jaccard"):
+        Analysis(comparison, "knn")
+    with pytest.raises(InputError, match="similarity is 'ckaa'"):
+        compare(runs, ["ckaa"])
+
+
+def test_agreement_covers_the_cells_of_all_pairs(analysis):
+    table = analysis.agreement.set_index("measure")
+    assert list(table.index) == ["jaccard", "label_conditional", "cka", "procrustes"]
+    assert (table["cells"] == 10 * 9).all()
+    assert (table["low"] <= table["value"]).all()
+    assert len(analysis.disagreements) == 4 * 20
+
+
+def test_folder_has_tables_matrices_and_pictures(folder, runs):
+    table = pd.read_csv(folder / "layer_similarity.csv")
     assert list(table.columns) == [
         *("network_a", "layer_a", "depth_a", "network_b", "layer_b", "depth_b"),
-        *("measure", "value", "n_concepts"),
+        *("measure", "value", "stderr", "n_concepts", "ceiling", "share_of_ceiling"),
     ]
-    assert set(table["measure"]) == {"jaccard", "adjusted"}
-    with np.load(place / "matrices.npz", allow_pickle=False) as arrays:
+    assert set(table["measure"]) == {*CONCEPT_MEASURES, "cka", "procrustes"}
+    with np.load(folder / "matrices.npz", allow_pickle=False) as arrays:
         stored = arrays["original|stranger|adjusted"]
+        assert (arrays["original|stranger|adjusted|stderr"] > 0).all()
         assert arrays["layers|original"].tolist() == ["2", "4", "6"]
         assert (np.diff(arrays["depths|stranger"]) > 0).all()
-    loaded = load_comparison(place)
+    loaded = load_comparison(folder)
     np.testing.assert_allclose(loaded.matrix("original", "stranger"), stored, atol=1e-5)
     transposed = loaded.matrix("stranger", "original")
     np.testing.assert_allclose(transposed, stored.T, atol=1e-5)
-    pictures = sorted((place / "heatmaps").glob("*.png"))
-    assert len(pictures) == 6
+    with pytest.raises(InputError, match="no 'knn' matrix of 'original' and 'stranger'"):
+        loaded.matrix("original", "stranger", "knn")
+    for name in ("pairs", "best_matches", "ceilings", "nearer", "agreement", "disagreements"):
+        assert len(loaded.tables[name]), name
+    meta = json.loads((folder / "meta.json").read_text())
+    assert meta["networks"] == [run.label for run in runs]
+
+
+def test_every_pair_and_statement_has_its_picture(folder):
+    pictures = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))
+    assert len([p for p in pictures if p.startswith("heatmaps/")]) == 15
+    assert len([p for p in pictures if p.startswith("depth/")]) == 10
+    assert {"networks.png", "agreement.png", "flow.png"} <= set(pictures)
     for picture in pictures:
-        with Image.open(picture) as image:
+        with Image.open(folder / picture) as image:
             assert min(image.size) > 300
-    meta = json.loads((place / "meta.json").read_text())
-    assert meta["networks"] == ["original", "shuffled", "stranger"]
+            assert len(image.convert("L").histogram()) - image.convert("L").histogram().count(0) > 9
 
 
-def test_short_table_names_pairs_and_places(comparison, tmp_path, capsys):
-    print_comparison(comparison, tmp_path)
+def test_names_of_layers_are_read_as_text(folder):
+    """Layers are called 2, 4, 6 here: they are names in every table."""
+    tables = load_comparison(folder).tables
+    assert set(tables["best_matches"]["match"]) <= {"2", "4", "6"}
+    assert set(tables["flow"]["differs_from"]) <= {"2", "4", "6", ""}
+
+
+def test_short_table_names_pairs_findings_and_places(analysis, tmp_path, capsys):
+    print_comparison(analysis, tmp_path)
     printed = capsys.readouterr().out
     assert "shuffled" in printed
-    assert str(tmp_path / "heatmaps") in printed.replace("\n", "")
-
-
-def test_runs_are_found_by_folder_and_glob(runs):
-    folder = runs[0].path.parent
-    assert [run.label for run in find_runs([folder / "s*"])] == ["shuffled", "stranger"]
-    both = find_runs([runs[0].path, folder / "original*"])
-    assert [run.label for run in both] == ["original"]
-
-
-def test_nothing_found_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"no run folder at '.*nowhere'"):
-        find_runs([tmp_path / "nowhere"])
-    with pytest.raises(InputError, match=r"holds no finished run; run train.py first"):
-        latest_runs(tmp_path)
-    with pytest.raises(InputError, match="there is no run to compare"):
-        compare([])
-
-
-def test_latest_is_the_data_set_asked_for_last(root, runs, tmp_path):
-    other = shutil.copytree(root, tmp_path / "runs")
-    backbone = tiny_backbone(label="original")
-    data = tiny_data(backbone, PlantedSquares(grid=(8, 8)))
-    newer = tiny_visit(other, backbone, data=data)
-    assert [run.path for run in latest_runs(other)] == [newer]
-    for path in other.glob(f"{runs[0].path.parents[1].name}/probes/*"):
-        os.utime(path, (2e9, 2e9))
-        os.utime(path / "meta.json", (2e9, 2e9))
-    assert len(latest_runs(other)) == 3
-
-
-@pytest.mark.parametrize(
-    ("what", "options"),
-    [
-        ("grid", {"grid": (8, 8)}),
-        ("test images", {"grid": (16, 16), "limit": {"test": 30}}),
-    ],
-)
-def test_runs_that_cannot_be_compared_are_named(runs, what, options, tmp_path):
-    backbone = tiny_backbone(label="other")
-    other = load_run(
-        tiny_visit(tmp_path, backbone, data=tiny_data(backbone, PlantedSquares(**options)))
+    assert (
+        "Over 3 pairs of trained networks, the mean adjusted Jaccard index of layers"
+        in " ".join(printed.split())
     )
-    with pytest.raises(InputError, match=rf"original-\w+ and other-\w+ cannot .* their {what}"):
-        check_comparable([*runs, other])
+    assert str(tmp_path) in printed.replace("\n", "")
 
 
 def test_names_stay_distinct(runs, tmp_path):
@@ -165,28 +230,17 @@ def test_names_stay_distinct(runs, tmp_path):
     backbone = tiny_backbone(label="original", seed=3)
     data = tiny_data(backbone, PlantedSquares(grid=(16, 16)))
     twin = load_run(tiny_visit(tmp_path, backbone, data=data))
-    names = compare([runs[0], twin]).networks
-    assert names == (runs[0].path.name, twin.path.name)
+    original = next(run for run in runs if run.label == "original")
+    names = compare([original, twin], repairings=1).networks
+    assert names == (original.path.name, twin.path.name)
 
 
 def test_name_depends_on_the_runs_alone(runs):
     assert default_name(runs) == default_name(runs[::-1])
     assert default_name(runs) != default_name(runs[:2])
+    assert default_name(runs, "cka") == f"{default_name(runs)}-cka"
 
 
 def test_unknown_matrix_is_an_error(comparison):
-    with pytest.raises(InputError, match="no 'cka' matrix of 'original'"):
-        comparison.matrix("original", "shuffled", "cka")
-
-
-def test_one_run_twice_is_named(root, runs, tmp_path):
-    copy = shutil.copytree(root, tmp_path / "runs")
-    again = load_run(copy / runs[0].path.relative_to(root))
-    with pytest.raises(InputError, match="are one run twice; leave one of them out"):
-        compare([*runs, again])
-
-
-def test_a_folder_stands_for_all_runs_in_it(root, runs):
-    data = runs[0].path.parents[1]
-    for folder in (root, data, data / "probes"):
-        assert [run.label for run in find_runs([folder])] == ["original", "shuffled", "stranger"]
+    with pytest.raises(InputError, match="no 'rsa' matrix of 'original'"):
+        comparison.matrix("original", "shuffled", "rsa")

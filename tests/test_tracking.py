@@ -6,6 +6,7 @@ import sys
 import pandas as pd
 import pytest
 
+from cavalcade.similarity import CONCEPT_MEASURES, FEATURE_MEASURES
 from test_cli import ROOT, SMALL
 from wandb_log import OfflineRun
 
@@ -55,12 +56,16 @@ def test_a_compare_run_holds_each_matrix_as_picture_and_table(tracked):
     run = next(run for run in runs if "seed" not in run.config)
     assert len(run.config["runs"]) == 2
     pairs = read_table(run, "pairs")
-    assert len(pairs) == 2  # two measures of one pair
+    measures = {*CONCEPT_MEASURES, *FEATURE_MEASURES}
+    assert set(pairs["measure"]) == measures
+    assert {"similarity", "depth_gap"} <= set(pairs["statistic"])
     pictures = [key for row in run.history for key in row if key.startswith("heatmaps/")]
     assert len(pictures) == 3
+    pictures += ["networks", "agreement", "flow"]
     assert all(picture_exists(run, key) for key in pictures)
     matrices = [key for row in run.history for key in row if key.startswith("matrices/")]
-    assert len(matrices) == 6
+    assert len(matrices) == 3 * len(measures)
+    assert run.summary["sentence"].startswith("Over 1 pair of trained networks")
     matrix = read_table(run, matrices[0])
     assert matrix.columns[0] == "layer"
     assert matrix["layer"].tolist() == list(matrix.columns[1:])

@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from cavalcade.analysis import Analysis
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.comparison import compare
 from cavalcade.comparison_folder import load_comparison
@@ -11,6 +12,7 @@ from cavalcade.runs import Run, load_run
 __version__ = version("cavalcade")
 
 __all__ = [
+    "Analysis",
     "FrozenBackbone",
     "InputError",
     "Run",

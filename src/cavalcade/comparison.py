@@ -1,31 +1,43 @@
-"""Compares finished runs: from their masks to layer x layer matrices. Loads no network."""
+"""Compares finished runs: from their masks and features to layer matrices. Loads no network."""
 
-import glob
 import itertools
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Int
+from torch import Tensor
 
-from cavalcade.errors import InputError
+from cavalcade.comparable import check_comparable, check_nulls, distinct_names, random_twins
+from cavalcade.errors import InputError, check_choice, check_whole
 from cavalcade.report.progress import progress
-from cavalcade.runs import Run, kind_of, load_run
+from cavalcade.runs import Run
 from cavalcade.similarity import (
-    JointCounts,
+    CONCEPT_MEASURES,
+    FEATURE_MEASURES,
+    KEYS,
+    Estimate,
+    Firing,
     LayerMatrix,
     Pair,
-    PixelCounts,
-    adjusted_jaccard,
-    expected_intersection,
-    mean_over_concepts,
+    PairCells,
+    attainable,
+    ceilings,
+    feature_similarity,
+    fixed_concepts,
+    mean_over,
+    prepare,
+    repaired_orders,
+    repaired_similarity,
+    similarity_of_pairs,
 )
 
-MEASURES = ("jaccard", "adjusted")
+MEASURES = (*CONCEPT_MEASURES, *FEATURE_MEASURES)
+REPAIRINGS = 16
+
+Key = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -34,44 +46,47 @@ class Comparison:
 
     Attributes:
         networks: names of the runs, in the order of comparison.
-        matrices: one for each pair and measure.
+        random: which of them have random weights.
+        twins: for each trained network its random twins.
+        architectures: a digest for each network.
+        num_blocks: of test images.
+        matrices: for each measure one for each pair, those of a network with itself first.
+        halves: for each measure of concepts and each network that has them, its probes of one
+            half of the training images (rows) against those of the other.
         concept_similarity: a row for each pair of layers, concept and measure.
         left_out: for each pair of networks the concepts that its matrices do not average over.
     """
 
     networks: tuple[str, ...]
-    matrices: tuple[LayerMatrix, ...]
+    random: Mapping[str, bool]
+    twins: Mapping[str, tuple[str, ...]]
+    architectures: Mapping[str, str]
+    num_blocks: int
+    matrices: Mapping[str, tuple[LayerMatrix, ...]]
+    halves: Mapping[str, Mapping[str, LayerMatrix]]
     concept_similarity: pd.DataFrame
-    left_out: dict[str, tuple[str, ...]]
+    left_out: Mapping[str, tuple[str, ...]]
 
     @property
     def layer_similarity(self) -> pd.DataFrame:
-        """A row for each pair of layers and measure."""
-        return pd.concat([matrix.tidy() for matrix in self.matrices], ignore_index=True)
+        """A row for each pair of layers and measure, with standard error, ceiling and share."""
+        matrices = itertools.chain.from_iterable(self.matrices.values())
+        return pd.concat([self._tidy(matrix) for matrix in matrices], ignore_index=True)
 
     @property
-    def pairs(self) -> pd.DataFrame:
-        """A row for each pair of different networks and measure: best match and depth gap."""
-        rows = [
-            {
-                "network_a": matrix.pair.network_a,
-                "network_b": matrix.pair.network_b,
-                "measure": matrix.measure,
-                **matrix.alignment(),
-                "n_concepts": len(matrix.concepts),
-            }
-            for matrix in self.matrices
-            if matrix.pair.network_a != matrix.pair.network_b
-        ]
-        columns = [
-            "network_a",
-            "network_b",
-            "measure",
-            "mean_best_match",
-            "depth_gap",
-            "n_concepts",
-        ]
-        return pd.DataFrame(rows, columns=columns)
+    def undefined(self) -> pd.DataFrame:
+        """The cells of `concept_similarity` that are empty, too rare, or have no chance level."""
+        table = self.concept_similarity
+        return table.loc[table["value"].isna(), [*KEYS, "concept", "measure"]]
+
+    def between(self, measure: str) -> tuple[LayerMatrix, ...]:
+        """The matrices of different networks."""
+        return tuple(matrix for matrix in self.matrices[measure] if not matrix.pair.of_one)
+
+    def kind(self, pair: Pair) -> str:
+        """`trained`, `random` or `mixed`, after the weights of both."""
+        kinds = {self.random[pair.network_a], self.random[pair.network_b]}
+        return "mixed" if len(kinds) == 2 else "random" if kinds == {True} else "trained"
 
     def matrix(self, network_a: str, network_b: str, measure: str = "adjusted") -> pd.DataFrame:
         """One matrix, layers of the first network by layers of the second.
@@ -79,147 +94,229 @@ class Comparison:
         Raises:
             InputError: if there is none such.
         """
-        for matrix in self.matrices:
+        return matrix_of(self.layer_similarity, network_a, network_b, measure)
+
+    def layer_matrix(self, network_a: str, network_b: str, measure: str) -> LayerMatrix:
+        """The matrix of two networks, rows of the first, with all that its errors need.
+
+        Raises:
+            InputError: if there is none such.
+        """
+        check_choice("measure", measure, self.matrices)
+        for network in (network_a, network_b):
+            check_choice("network", network, self.networks)
+        for matrix in self.matrices[measure]:
             names = (matrix.pair.network_a, matrix.pair.network_b)
-            if matrix.measure == measure and set(names) == {network_a, network_b}:
-                return matrix.frame() if names == (network_a, network_b) else matrix.frame().T
-        raise InputError(
-            f"no {measure!r} matrix of {network_a!r} and {network_b!r}; networks: "
-            f"{', '.join(self.networks)}; measures: {', '.join(MEASURES)}"
-        )
+            if names == (network_a, network_b):
+                return matrix
+            if names == (network_b, network_a):
+                return matrix.transposed()
+        raise AssertionError("every pair of networks has a matrix")
+
+    def attainable(self, matrix: LayerMatrix) -> Estimate | None:
+        """The similarity that each cell could reach, from the split halves of both networks."""
+        found = self.halves.get(matrix.measure, {})
+        names = (matrix.pair.network_a, matrix.pair.network_b)
+        if not all(name in found for name in names):
+            return None
+        return attainable(*(ceilings(found[name]) for name in names))
+
+    def _tidy(self, matrix: LayerMatrix) -> pd.DataFrame:
+        most = self.attainable(matrix)
+        ceiling = np.full(matrix.values.size, np.nan) if most is None else most.value.ravel()
+        table = matrix.tidy()
+        return table.assign(ceiling=ceiling, share_of_ceiling=table["value"] / ceiling)
 
 
-def find_runs(patterns: Iterable[str | os.PathLike[str]]) -> list[Run]:
-    """Load the runs that some folders or globs name; a folder of runs stands for all of them.
-
-    Raises:
-        InputError: for a pattern that finds nothing, or a folder that is no finished run.
-    """
-    paths: dict[Path, None] = {}
-    for pattern in patterns:
-        found = sorted(Path(p) for p in glob.glob(os.path.expanduser(pattern)))  # noqa: PTH111, PTH207
-        found = [p for p in found if p.is_dir()]
-        if not found:
-            raise InputError(
-                f"no run folder at {os.fspath(pattern)!r}; train one, or mend the path"
-            )
-        for path in found:
-            inside = [] if (path / "meta.json").exists() else _finished_runs(path)
-            paths |= dict.fromkeys(p.resolve() for p in inside or [path])
-    return [load_run(path) for path in paths]
-
-
-def latest_runs(root: Path) -> list[Run]:
-    """All runs of the data set that was trained last.
+def matrix_of(
+    layer_similarity: pd.DataFrame, network_a: str, network_b: str, measure: str
+) -> pd.DataFrame:
+    """One matrix out of a table of layer similarities, layers in depth order.
 
     Raises:
-        InputError: if there are none.
+        InputError: if the table holds no such pair or measure.
     """
-    finished = _finished_runs(root)
-    if not finished:
-        raise InputError(
-            f"{root} holds no finished run; run train.py first, or name some with runs="
-        )
-    latest = max(finished, key=lambda path: path.stat().st_mtime)
-    return [load_run(path) for path in sorted(finished) if path.parent == latest.parent]
+    rows = layer_similarity[layer_similarity["measure"] == measure]
+    for a, b in ((network_a, network_b), (network_b, network_a)):
+        cells = rows[(rows["network_a"] == a) & (rows["network_b"] == b)]
+        if len(cells):
+            matrix = cells.pivot(index="layer_a", columns="layer_b", values="value")
+            matrix = matrix.loc[cells["layer_a"].unique(), cells["layer_b"].unique()]
+            matrix = matrix.rename_axis(index=a, columns=b)
+            return matrix if a == network_a else matrix.T
+    networks, measures = (
+        ", ".join(layer_similarity[column].unique()) for column in ("network_a", "measure")
+    )
+    raise InputError(
+        f"no {measure!r} matrix of {network_a!r} and {network_b!r}; networks: {networks}; "
+        f"measures: {measures}"
+    )
 
 
-def _finished_runs(folder: Path) -> list[Path]:
-    """Run folders at any level below a folder, without those that are being written."""
-    metas = (meta for level in ("*", "*/*", "*/*/*") for meta in folder.glob(f"{level}/meta.json"))
-    found = {meta.parent for meta in metas if kind_of(meta.parent) == "run"}
-    return sorted(path for path in found if not path.name.startswith("."))
-
-
-def check_comparable(runs: Sequence[Run]) -> None:
-    """Raise unless all runs saw the same test images on one grid for the same concepts.
-
-    Raises:
-        InputError: naming two runs and what differs.
-    """
-    first = runs[0]
-    places = {run.path.name: run.path for run in runs}
-    for run in runs:
-        if places[run.path.name] != run.path:
-            raise InputError(
-                f"{run.path} and {places[run.path.name]} are one run twice; leave one of them out"
-            )
-    for run in runs[1:]:
-        for what, ours, theirs in (
-            ("method", first.method, run.method),
-            ("data set", first.meta["data"]["name"], run.meta["data"]["name"]),
-            ("grid", first.meta["data"]["grid"], run.meta["data"]["grid"]),
-            ("concepts", list(first.concepts), list(run.concepts)),
-            ("test images", first.meta["data"]["test"][:12], run.meta["data"]["test"][:12]),
-        ):
-            if ours != theirs:
-                raise InputError(
-                    f"{first.path.name} and {run.path.name} cannot be compared: they differ in "
-                    f"their {what} ({ours}; {theirs}); compare runs of one data set"
-                )
-
-
-def compare(runs: Sequence[Run]) -> Comparison:
+def compare(
+    runs: Sequence[Run], measures: Sequence[str] = MEASURES, repairings: int = REPAIRINGS
+) -> Comparison:
     """Compare every run with every other and with itself.
+
+    Args:
+        runs: of one data set.
+        measures: those of `FEATURE_MEASURES` are made if named; those of concepts always.
+        repairings: how often whole blocks of images are re-paired, for the nulls.
 
     Raises:
         InputError: if the runs cannot be compared.
     """
     if not runs:
         raise InputError("there is no run to compare; name some with runs=")
+    check_measures(measures)
+    check_whole("repairings", repairings, 0)
     check_comparable(runs)
-    names = _distinct_names(runs)
-    matrices: list[LayerMatrix] = []
-    tables: list[pd.DataFrame] = []
-    left_out = {}
-    for (i, j), jaccard, adjusted in _similarities(runs):
-        pair = Pair(names[i], runs[i].layers, names[j], runs[j].layers)
-        for measure, cells in zip(MEASURES, (jaccard, adjusted), strict=True):
-            values, kept = mean_over_concepts(cells, adjusted, runs[0].concepts)
-            matrices.append(LayerMatrix(pair, measure, values, kept))
-            for concept, concept_cells in zip(runs[0].concepts, cells, strict=True):
-                table = pair.cells().assign(
-                    concept=concept, measure=measure, value=concept_cells.ravel()
-                )
-                tables.append(table)
-        left_out[pair.title] = tuple(c for c in runs[0].concepts if c not in kept)
-    concept_similarity = pd.concat(tables, ignore_index=True)
-    return Comparison(tuple(names), tuple(matrices), concept_similarity, left_out)
-
-
-Cells = Float[np.ndarray, "concepts rows columns"]
-
-
-def _similarities(runs: Sequence[Run]) -> Iterator[tuple[tuple[int, int], Cells, Cells]]:
-    """For each pair of runs the raw and adjusted cells (concepts, layers, layers)."""
-    truth = runs[0].truth
-    blocks = torch.tensor(truth.blocks)
-    num_blocks, num_pixels = int(blocks.max()) + 1, truth.grid[0] * truth.grid[1]
-    num_concepts = len(truth.concepts)
-    pixels = [PixelCounts(num_blocks, num_concepts, len(run.layers), num_pixels) for run in runs]
-    joint = {
-        (i, j): JointCounts(
-            num_blocks, num_concepts, len(runs[i].layers), len(runs[j].layers), num_pixels
-        )
+    check_nulls(runs)
+    names = distinct_names(runs)
+    blocks = np.array(runs[0].truth.blocks)
+    orders = repaired_orders(blocks, repairings)
+    pairs = {
+        (i, j): Pair(names[i], runs[i].layers, names[j], runs[j].layers)
         for i, j in itertools.combinations_with_replacement(range(len(runs)), 2)
     }
-    for block in progress(range(num_blocks), "counting where masks meet"):
-        images = (blocks == block).nonzero()[:, 0]
-        read = [run.read_masks(images) for run in runs]
-        for counts, (masks, seen) in zip(pixels, read, strict=True):
-            counts.update(block, masks, seen)
-        for (i, j), pair_counts in joint.items():
-            (masks_a, seen_a), (masks_b, seen_b) = read[i], read[j]
-            pair_counts.update(block, masks_a, masks_b, seen_a, seen_b)
-    for (i, j), both in progress(joint.items(), "removing chance"):
-        expected = expected_intersection(
-            pixels[i].fired, pixels[j].fired, pixels[i].seen, pixels[j].seen, both.joint.sum(dim=0)
+    counted = _Counted(runs, pairs, orders)
+    matrices: dict[str, tuple[LayerMatrix, ...]] = counted.matrices()
+    for measure in measures:
+        if measure in FEATURE_MEASURES:
+            matrices[measure] = tuple(_of_features(runs, pairs, measure, blocks, orders))
+    kept = counted.kept
+    return Comparison(
+        networks=names,
+        random={name: run.random for name, run in zip(names, runs, strict=True)},
+        twins=_twins(names, runs),
+        architectures={name: run.architecture for name, run in zip(names, runs, strict=True)},
+        num_blocks=int(blocks.max()) + 1,
+        matrices=matrices,
+        halves=counted.halves(),
+        concept_similarity=counted.table(),
+        left_out={
+            pair.title: tuple(c for c in runs[0].concepts if c not in kept[key][1])
+            for key, pair in pairs.items()
+        },
+    )
+
+
+def check_measures(measures: Sequence[str]) -> None:
+    """Raise unless all of these are measures of similarity.
+
+    Raises:
+        InputError: naming the one that is none.
+    """
+    for measure in measures:
+        check_choice("similarity", measure, MEASURES)
+
+
+def _twins(names: Sequence[str], runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
+    called = dict(zip(map(id, runs), names, strict=True))
+    return {
+        called[id(run)]: tuple(called[id(twin)] for twin in random_twins(run, runs)) for run in runs
+    }
+
+
+def _of_features(
+    runs: Sequence[Run],
+    pairs: Mapping[Key, Pair],
+    measure: str,
+    blocks: Int[np.ndarray, " images"],
+    orders: Int[np.ndarray, "repairings images"],
+) -> Iterator[LayerMatrix]:
+    """Matrices of one measure of pooled features."""
+    prepared = [
+        prepare(measure, [run.features(layer.name).numpy() for layer in run.layers]) for run in runs
+    ]
+    for (i, j), pair in progress(pairs.items(), measure):
+        estimate = feature_similarity(prepared[i], prepared[j], blocks)
+        again = [repaired_similarity(prepared[i], prepared[j], order) for order in orders]
+        shape = (len(orders), *estimate.value.shape)
+        yield LayerMatrix(pair, measure, estimate, np.array(again).reshape(shape))
+
+
+class _Counted:
+    """All concepts in all pairs of runs, counted one concept after the other."""
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        pairs: Mapping[Key, Pair],
+        orders: Int[np.ndarray, "repairings images"],
+    ) -> None:
+        self.runs, self.pairs = runs, pairs
+        self.concepts = runs[0].concepts
+        truth = runs[0].truth
+        self.blocks, self.orders = torch.tensor(truth.blocks), torch.from_numpy(orders)
+        self.cells: dict[Key, list[PairCells]] = {key: [] for key in pairs}
+        self.half_cells: dict[int, list[PairCells]] = {
+            i: [] for i, run in enumerate(runs) if run.has_halves
+        }
+        for concept in progress(range(len(self.concepts)), "comparing where concepts fire"):
+            self._count(concept, truth.strata(concept))
+        self.kept = {
+            key: fixed_concepts([cells.measures["adjusted"] for cells in part], self.concepts)
+            for key, part in self.cells.items()
+        }
+
+    def _count(self, concept: int, strata: Bool[Tensor, "images strata pixels"]) -> None:
+        firing = [Firing(run.concept_masks(concept), run.seen) for run in self.runs]
+        found = similarity_of_pairs(firing, list(self.pairs), strata, self.blocks, self.orders)
+        for key, cells in zip(self.pairs, found, strict=True):
+            self.cells[key].append(cells)
+        for i, part in self.half_cells.items():
+            run = self.runs[i]
+            halves = [Firing(run.half_masks(half, concept), run.seen) for half in (1, 2)]
+            part += similarity_of_pairs(halves, [(0, 1)], strata, self.blocks, self.orders[:0])
+
+    def matrices(self) -> dict[str, tuple[LayerMatrix, ...]]:
+        """For each measure the matrices of all pairs."""
+        return {
+            measure: tuple(
+                self._mean(pair, measure, self.cells[key], self.kept[key])
+                for key, pair in self.pairs.items()
+            )
+            for measure in CONCEPT_MEASURES
+        }
+
+    def halves(self) -> dict[str, dict[str, LayerMatrix]]:
+        """For each measure and network the matrix of its two halves."""
+        return {
+            measure: {
+                self.pairs[i, i].network_a: self._mean(self.pairs[i, i], measure, part, kept)
+                for i, part in self.half_cells.items()
+                for kept in [fixed_concepts([c.measures["adjusted"] for c in part], self.concepts)]
+            }
+            for measure in CONCEPT_MEASURES
+        }
+
+    def table(self) -> pd.DataFrame:
+        """A row for each pair of layers, concept and measure, with its standard error."""
+        tables = [
+            pair.cells().assign(
+                concept=concept,
+                measure=measure,
+                value=cells.measures[measure].value.ravel(),
+                stderr=cells.measures[measure].stderr.ravel(),
+            )
+            for key, pair in self.pairs.items()
+            for concept, cells in zip(self.concepts, self.cells[key], strict=True)
+            for measure in CONCEPT_MEASURES
+        ]
+        return pd.concat(tables, ignore_index=True)
+
+    def _mean(
+        self,
+        pair: Pair,
+        measure: str,
+        cells: Sequence[PairCells],
+        kept: tuple[Sequence[int], tuple[str, ...]],
+    ) -> LayerMatrix:
+        positions, names = kept
+        estimate = mean_over([part.measures[measure] for part in cells], positions)
+        empty = np.empty((0, *estimate.value.shape))
+        again = [cells[k].repaired.get(measure, empty) for k in positions]
+        return LayerMatrix(
+            pair, measure, estimate, np.mean(again, axis=0) if again else empty, names
         )
-        adjusted = adjusted_jaccard(both.jaccard(), expected, both.area_sums())
-        yield (i, j), both.jaccard().numpy(), adjusted.numpy()
-
-
-def _distinct_names(runs: Sequence[Run]) -> list[str]:
-    """Labels of the runs, with their digest where two runs share a label."""
-    labels = [run.label for run in runs]
-    return [run.path.name if labels.count(run.label) > 1 else run.label for run in runs]

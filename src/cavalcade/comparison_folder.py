@@ -1,106 +1,95 @@
-"""The folder that a comparison leaves: tables, labelled matrices, heat maps.
+"""The folder that a comparison leaves: tables, labelled matrices, pictures, a summary.
 
+comparisons/<name>/summary.json              the findings, in numbers and in one sentence
 comparisons/<name>/layer_similarity.csv      a row for each pair of layers and measure
 comparisons/<name>/concept_similarity.csv    the same for each concept
-comparisons/<name>/pairs.csv                 a row for each pair of networks and measure
+comparisons/<name>/undefined_cells.csv       those of them that are NaN
+comparisons/<name>/pairs.csv                 a row for each pair of networks, measure, statistic
+comparisons/<name>/best_matches.csv          for each layer its best match in the other network
+comparisons/<name>/ceilings.csv              for each layer how alike it could be
+comparisons/<name>/flow.csv                  for each layer the next that means something else
+comparisons/<name>/networks.csv              network x network
+comparisons/<name>/nearer.csv                which of two networks is nearer to a third
+comparisons/<name>/nearer_layers.csv         in which of two networks a layer has its nearer match
+comparisons/<name>/agreement.csv             rank correlation with every other measure
+comparisons/<name>/disagreements.csv         the layers on which measures differ most
+comparisons/<name>/series.csv                how alike a series is to its last member
 comparisons/<name>/matrices.npz              the matrices with the names of their layers
-comparisons/<name>/heatmaps/<a>__<b>.png     a picture for each pair
+comparisons/<name>/*.png, heatmaps/, depth/  pictures of all that, and one for each pair
 comparisons/<name>/meta.json                 the runs, and the concepts left out
 """
 
-import logging
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from lightning.pytorch.loggers import Logger
 
-from cavalcade.comparison import MEASURES, Comparison
-from cavalcade.report import tracking
-from cavalcade.report.heatmap import draw_matrices, with_depth
-from cavalcade.report.tables import print_places, print_table
-from cavalcade.runs import Run, digest_of, read_meta, read_table, write_meta, written_whole
-from cavalcade.similarity import LayerMatrix
+from cavalcade.analysis import Analysis
+from cavalcade.comparison import Comparison, matrix_of
+from cavalcade.findings import summarise
+from cavalcade.folders import digest_of, read_meta, read_table, write_meta, written_whole
+from cavalcade.pictures import draw_all
+from cavalcade.runs import Run
+from cavalcade.series import series_table
 
-log = logging.getLogger(__name__)
-
-TITLES = {
-    "jaccard": "Jaccard index, mean over concepts",
-    "adjusted": "adjusted Jaccard index (chance removed)",
-}
+TABLES = (
+    *("pairs", "best_matches", "ceilings", "flow", "nearer", "nearer_layers"),
+    *("agreement", "disagreements"),
+)
 
 
-def default_name(runs: Sequence[Run]) -> str:
+def default_name(runs: Sequence[Run], similarity: str = "adjusted") -> str:
     """A name for the comparison of some runs: their data set, and a digest of which they are."""
     digest = digest_of({"runs": sorted(run.path.name for run in runs)})
-    return f"{runs[0].path.parents[1].name}-{digest[:8]}"
+    measure = "" if similarity == "adjusted" else f"-{similarity}"
+    return f"{runs[0].path.parents[1].name}-{digest[:8]}{measure}"
 
 
-def write_comparison(comparison: Comparison, runs: Sequence[Run], place: Path) -> None:
+def tables_of(analysis: Analysis, *, series: bool = False) -> dict[str, pd.DataFrame]:
+    """All tables of a comparison by name; those that have nothing to say are left out.
+
+    Args:
+        analysis: what it says.
+        series: the runs are checkpoints of one network, in their order.
+    """
+    comparison = analysis.comparison
+    tables = {
+        "layer_similarity": comparison.layer_similarity,
+        "concept_similarity": comparison.concept_similarity,
+        "undefined_cells": comparison.undefined,
+        "networks": analysis.networks.frame().reset_index(),
+        **{name: getattr(analysis, name) for name in TABLES},
+    }
+    if series:
+        tables["series"] = series_table(analysis)
+    return {name: table for name, table in tables.items() if len(table.columns)}
+
+
+def write_comparison(
+    analysis: Analysis, runs: Sequence[Run], place: Path, tables: Mapping[str, pd.DataFrame]
+) -> None:
     """Write a comparison to a folder, replacing what was there."""
+    comparison = analysis.comparison
     with written_whole(place, kind="comparison") as folder:
-        for name in ("layer_similarity", "concept_similarity", "pairs"):
-            table: pd.DataFrame = getattr(comparison, name)
+        for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
         arrays: dict[str, Any] = _labelled_arrays(comparison)
         np.savez_compressed(folder / "matrices.npz", **arrays)
-        (folder / "heatmaps").mkdir()
-        for matrices in _by_pair(comparison):
-            _draw(matrices, folder / heat_map_path(matrices[0]))
+        draw_all(analysis, folder, tables.get("series"))
+        summary = json.dumps(summarise(analysis), indent=1)
+        (folder / "summary.json").write_text(summary, encoding="utf-8")
         meta = {
             "networks": list(comparison.networks),
             "runs": [run.path.name for run in runs],
+            "similarity": analysis.similarity,
             "left_out": comparison.left_out,
         }
         write_meta(folder, "comparison", meta)
-
-
-def track_comparison(comparison: Comparison, place: Path, logger: Logger | None) -> None:
-    """Log each pair's matrices as a picture and a labelled table, and the pairs as one table."""
-    tracking.log_table(logger, "pairs", comparison.pairs)
-    tracking.log_table(logger, "layer_similarity", comparison.layer_similarity)
-    for matrices in _by_pair(comparison):
-        path = heat_map_path(matrices[0])
-        tracking.log_picture(logger, f"heatmaps/{path.stem}", place / path)
-        for matrix in matrices:
-            table = matrix.frame().reset_index(names="layer")
-            tracking.log_table(logger, f"matrices/{path.stem}/{matrix.measure}", table)
-
-
-def print_comparison(comparison: Comparison, place: Path) -> None:
-    """Print a row for each pair of networks, and where tables and pictures lie."""
-    measures = dict(list(comparison.pairs.groupby("measure", sort=False)))
-    if measures:
-        raw, adjusted = (measures[name].reset_index(drop=True) for name in MEASURES)
-        table = pd.DataFrame(
-            {
-                "networks": adjusted["network_a"] + "\n" + adjusted["network_b"],
-                "concepts": adjusted["n_concepts"],
-                "adjusted": adjusted["mean_best_match"],
-                "raw": raw["mean_best_match"],
-                "depth gap": adjusted["depth_gap"],
-            }
-        )
-        print_table("Best matches of layers: mean Jaccard index", table)
-    else:
-        log.info("one run has no other to be compared with; its own matrix is drawn")
-    for title, concepts in comparison.left_out.items():
-        if concepts:
-            log.warning(
-                "%s: left out, at some layer empty or without a chance level: %s",
-                title,
-                ", ".join(concepts),
-            )
-    print_places({"pictures": place / "heatmaps", "tables": place})
-
-
-def heat_map_path(matrix: LayerMatrix) -> Path:
-    """Where the picture of a pair lies in the folder."""
-    return Path("heatmaps") / f"{matrix.pair.network_a}__{matrix.pair.network_b}.png"
 
 
 @dataclass(frozen=True)
@@ -109,31 +98,36 @@ class LoadedComparison:
 
     Attributes:
         path: the folder.
-        layer_similarity: a row for each pair of layers and measure.
-        concept_similarity: the same for each concept.
-        pairs: a row for each pair of networks and measure.
+        summary: the findings.
+        tables: all CSV files by name.
     """
 
     path: Path
-    layer_similarity: pd.DataFrame
-    concept_similarity: pd.DataFrame
-    pairs: pd.DataFrame
+    summary: dict[str, Any]
+    tables: dict[str, pd.DataFrame]
+
+    @property
+    def layer_similarity(self) -> pd.DataFrame:
+        """A row for each pair of layers and measure."""
+        return self.tables["layer_similarity"]
+
+    @property
+    def concept_similarity(self) -> pd.DataFrame:
+        """A row for each pair of layers, concept and measure."""
+        return self.tables["concept_similarity"]
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """A row for each pair of networks, measure and statistic."""
+        return self.tables["pairs"]
 
     def matrix(self, network_a: str, network_b: str, measure: str = "adjusted") -> pd.DataFrame:
         """One matrix, layers of the first network by layers of the second, in depth order.
 
         Raises:
-            KeyError: if the comparison holds no such pair or measure.
+            InputError: if the comparison holds no such pair or measure.
         """
-        rows = self.layer_similarity
-        rows = rows[rows["measure"] == measure]
-        for a, b in ((network_a, network_b), (network_b, network_a)):
-            cells = rows[(rows["network_a"] == a) & (rows["network_b"] == b)]
-            if len(cells):
-                matrix = cells.pivot(index="layer_a", columns="layer_b", values="value")
-                matrix = matrix.loc[cells["layer_a"].unique(), cells["layer_b"].unique()]
-                return matrix if a == network_a else matrix.T
-        raise KeyError(f"no {measure} matrix of {network_a} and {network_b} in {self.path}")
+        return matrix_of(self.layer_similarity, network_a, network_b, measure)
 
 
 def load_comparison(path: str | os.PathLike[str]) -> LoadedComparison:
@@ -143,45 +137,21 @@ def load_comparison(path: str | os.PathLike[str]) -> LoadedComparison:
         InputError: if it is none, or a file is damaged.
     """
     folder = Path(path)
-    read_meta(folder, "comparison")
-    tables = (
-        read_table(folder / f"{name}.csv")
-        for name in ("layer_similarity", "concept_similarity", "pairs")
-    )
-    return LoadedComparison(folder, *tables)
-
-
-def _by_pair(comparison: Comparison) -> Iterator[list[LayerMatrix]]:
-    pairs: dict[tuple[str, str], list[LayerMatrix]] = {}
-    for matrix in comparison.matrices:
-        key = (matrix.pair.network_a, matrix.pair.network_b)
-        pairs.setdefault(key, []).append(matrix)
-    yield from pairs.values()
+    files = read_meta(folder, "comparison")["files"]
+    tables = {Path(name).stem: read_table(folder / name) for name in files if name.endswith(".csv")}
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return LoadedComparison(folder, summary, tables)
 
 
 def _labelled_arrays(comparison: Comparison) -> dict[str, Any]:
-    """For each matrix its values, and for each network the names and depths of its layers."""
+    """For each matrix its values and errors, for each network names and depths of its layers."""
     arrays = {}
-    for matrix in comparison.matrices:
-        pair = matrix.pair
-        arrays[f"{pair.network_a}|{pair.network_b}|{matrix.measure}"] = matrix.values
-        arrays[f"layers|{pair.network_a}"] = np.array([layer.name for layer in pair.layers_a])
-        arrays[f"depths|{pair.network_a}"] = np.array([layer.depth for layer in pair.layers_a])
+    for matrices in comparison.matrices.values():
+        for matrix in matrices:
+            pair = matrix.pair
+            key = f"{pair.network_a}|{pair.network_b}|{matrix.measure}"
+            arrays[key] = matrix.values
+            arrays[f"{key}|stderr"] = matrix.estimate.stderr
+            arrays[f"layers|{pair.network_a}"] = np.array([layer.name for layer in pair.layers_a])
+            arrays[f"depths|{pair.network_a}"] = np.array([layer.depth for layer in pair.layers_a])
     return arrays
-
-
-def _draw(matrices: Sequence[LayerMatrix], path: Path) -> None:
-    pair = matrices[0].pair
-    panels = []
-    for matrix in matrices:
-        frame = matrix.frame()
-        frame.index = pd.Index(with_depth([(a.name, a.depth) for a in pair.layers_a]))
-        frame.columns = pd.Index(with_depth([(b.name, b.depth) for b in pair.layers_b]))
-        panels.append((TITLES[matrix.measure], frame))
-    draw_matrices(
-        panels,
-        path,
-        title=f"{pair.title}: {len(matrices[0].concepts)} concepts",
-        rows=f"{pair.network_a}: layer, relative depth",
-        columns=f"{pair.network_b}: layer, relative depth",
-    )

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+
+from cavalcade.report.figures import figure_of, save
 
 CELL_INCHES = 0.24
 SMALLEST_INCHES = 3.2
@@ -40,8 +40,7 @@ def draw_matrices(
         cell * height + NAME_INCHES + 0.7,
     )
     large = max(1.0, size[0] / 16)  # titles grow with the picture, names of layers do not
-    figure = Figure(figsize=size, layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
+    figure = figure_of(*size)
     figure.suptitle(title, fontsize=12 * large)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     top = _top([matrix for _, matrix in panels])
@@ -55,7 +54,7 @@ def draw_matrices(
             image, ax=axis, shrink=0.8, pad=0.02, aspect=30, extend="min" if below else "neither"
         )
         bar.ax.tick_params(labelsize=9 * large)
-    figure.savefig(path, bbox_inches="tight", pad_inches=0.1)
+    save(figure, path)
 
 
 def _top(matrices: Sequence[pd.DataFrame]) -> float:

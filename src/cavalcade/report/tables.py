@@ -25,6 +25,11 @@ def print_places(places: dict[str, Path]) -> None:
         console.print(f"{what}: {path}", highlight=False, markup=False)
 
 
+def print_sentence(sentence: str) -> None:
+    """Print a sentence, broken at words."""
+    Console().print(sentence, highlight=False, markup=False)
+
+
 def _written(value: object) -> str:
     if isinstance(value, float):
         return "-" if pd.isna(value) else f"{value:.3f}"

@@ -1,0 +1,221 @@
+"""What a comparison says: numbers of each pair and network, with errors and nulls."""
+
+import itertools
+from collections.abc import Mapping
+from functools import cached_property
+
+import pandas as pd
+
+from cavalcade.comparison import MEASURES, Comparison
+from cavalcade.errors import InputError, check_choice
+from cavalcade.similarity import LayerMatrix, block_weights
+from cavalcade.similarity.agreement import agreement, disagreements
+from cavalcade.similarity.depth import match_table
+from cavalcade.similarity.derived import (
+    Number,
+    cell_number,
+    null_difference,
+    pair_numbers,
+    share_numbers,
+)
+from cavalcade.similarity.flow import Flow, ceilings, trunk_ceilings
+from cavalcade.similarity.nearer import nearer_layers, nearer_networks, nearer_of
+from cavalcade.similarity.networks import NetworkMatrix
+
+Names = tuple[str, str]
+Named = str | tuple[str, str]
+
+
+class Analysis:
+    """The numbers derived from a comparison; each is made when it is asked for.
+
+    Attributes:
+        comparison: of some runs.
+        similarity: the measure that networks are compared by.
+    """
+
+    def __init__(self, comparison: Comparison, similarity: str = "adjusted") -> None:
+        check_choice("similarity", similarity, [m for m in MEASURES if m in comparison.matrices])
+        self.comparison, self.similarity = comparison, similarity
+        self.weights = block_weights(comparison.num_blocks)
+
+    @cached_property
+    def numbers(self) -> Mapping[str, Mapping[Names, Mapping[str, Number]]]:
+        """For each measure and pair of different networks its statistics."""
+        return {
+            measure: {
+                (matrix.pair.network_a, matrix.pair.network_b): self._numbers(matrix)
+                for matrix in self.comparison.between(measure)
+            }
+            for measure in self.comparison.matrices
+        }
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """A row for each pair of different networks, measure and statistic.
+
+        Columns: network_a, network_b, kind (trained, random, mixed), measure, statistic, value,
+        stderr, low and high (interval of 95 %), repaired (mean over re-paired images) and
+        z_repaired, random (the same of the random twins) and z_random, n_concepts.
+        """
+        rows = []
+        for measure, matrices in ((m, self.comparison.between(m)) for m in self.numbers):
+            for matrix in matrices:
+                names = (matrix.pair.network_a, matrix.pair.network_b)
+                numbers, twins = self.numbers[measure][names], self.twin_numbers(measure, names)
+                for statistic, number in numbers.items():
+                    rows.append(
+                        {
+                            "network_a": names[0],
+                            "network_b": names[1],
+                            "kind": self.comparison.kind(matrix.pair),
+                            "measure": measure,
+                            "statistic": statistic,
+                            **number.row(),
+                            **null_difference(number, twins[statistic] if twins else None),
+                            "n_concepts": len(matrix.concepts),
+                        }
+                    )
+        return pd.DataFrame(rows, columns=PAIR_COLUMNS)
+
+    @cached_property
+    def best_matches(self) -> pd.DataFrame:
+        """The best-match curve of each pair of different networks; see `match_table`."""
+        tables = [
+            match_table(matrix, self.weights).assign(
+                network_a=matrix.pair.network_a, network_b=matrix.pair.network_b
+            )
+            for matrix in self.comparison.between(self.similarity)
+        ]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+    @cached_property
+    def ceilings(self) -> pd.DataFrame:
+        """For each network with split halves, layer and measure: how alike its probes are."""
+        tables = []
+        for measure, halves in self.comparison.halves.items():
+            for network, matrix in halves.items():
+                ceiling = ceilings(matrix)
+                layers = matrix.pair.layers_a
+                tables.append(
+                    pd.DataFrame(
+                        {
+                            "network": network,
+                            "layer": [layer.name for layer in layers],
+                            "depth": [layer.depth for layer in layers],
+                            "measure": measure,
+                            "value": ceiling.value,
+                            "stderr": ceiling.stderr,
+                            "n_concepts": len(matrix.concepts),
+                        }
+                    )
+                )
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+    @cached_property
+    def flows(self) -> Mapping[str, Flow]:
+        """How meaning changes inside each network that has split halves."""
+        halves = self.comparison.halves.get(self.similarity, {})
+        return {name: Flow(matrix) for name, matrix in halves.items() if matrix.concepts}
+
+    @cached_property
+    def flow(self) -> pd.DataFrame:
+        """For each layer of those networks the next that means something else; see `Flow`."""
+        tables = [flow.table() for flow in self.flows.values()]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+    @cached_property
+    def networks(self) -> NetworkMatrix:
+        """The similarity of each pair of networks."""
+        numbers = self.numbers[self.similarity]
+        pairs = {names: found["similarity"] for names, found in numbers.items()}
+        return NetworkMatrix(self.comparison.networks, pairs)
+
+    @cached_property
+    def nearer(self) -> pd.DataFrame:
+        """For each network and two others which is nearer; see `nearer_networks`."""
+        return nearer_networks(self.networks)
+
+    @cached_property
+    def nearer_layers(self) -> pd.DataFrame:
+        """For each layer and two other networks in which it has the nearer match."""
+        return nearer_layers(self.comparison.between(self.similarity), self.weights)
+
+    def is_nearer(self, a: Named, b: Named, c: Named) -> dict[str, object]:
+        """Whether `a` is nearer to `b` or to `c`, tested over the same blocks; see `nearer_of`.
+
+        Args:
+            a: a network, or a pair of a network and its layer; as are `b` and `c`.
+            b: one candidate.
+            c: the other.
+
+        Raises:
+            InputError: if there is no such network or layer, or networks and layers are mixed.
+        """
+        return nearer_of(str(b), self.similarity_of(a, b), str(c), self.similarity_of(a, c))
+
+    def similarity_of(self, a: Named, b: Named) -> Number:
+        """The similarity of two networks, or of two layers named with their networks.
+
+        Raises:
+            InputError: if there is no such network or layer, or a network is asked for with
+                itself or with a layer.
+        """
+        if isinstance(a, str) and isinstance(b, str):
+            others = [name for name in self.comparison.networks if name != a]
+            check_choice("network", a, self.comparison.networks)
+            check_choice(f"a network to compare with {a}", b, others)
+            return self.networks[a, b]
+        if isinstance(a, str) or isinstance(b, str):
+            raise InputError(
+                f"{a!r} and {b!r} are a network and a layer; give two networks, or two pairs of "
+                "a network and its layer"
+            )
+        matrix = self.comparison.layer_matrix(a[0], b[0], self.similarity)
+        return cell_number(matrix, a[1], b[1], self.weights)
+
+    @cached_property
+    def agreement(self) -> pd.DataFrame:
+        """Rank correlation of the similarity with every other measure; see `agreement`."""
+        if len(self.comparison.networks) < 2:
+            return pd.DataFrame()
+        return agreement(*self._with_others, self.weights)
+
+    @cached_property
+    def disagreements(self) -> pd.DataFrame:
+        """The layers on which other measures differ most from the similarity."""
+        if len(self.comparison.networks) < 2:
+            return pd.DataFrame()
+        return disagreements(*self._with_others)
+
+    def twin_numbers(self, measure: str, names: Names) -> Mapping[str, Number] | None:
+        """The statistics of the first two different random twins of two trained networks."""
+        found = self.numbers[measure]
+        for a, b in itertools.product(*(self.comparison.twins[name] for name in names)):
+            if a != b:
+                return found[a, b] if (a, b) in found else found[b, a]
+        return None
+
+    @property
+    def _with_others(self) -> tuple[tuple[LayerMatrix, ...], dict[str, tuple[LayerMatrix, ...]]]:
+        others = {
+            measure: self.comparison.between(measure)
+            for measure in self.comparison.matrices
+            if measure != self.similarity
+        }
+        return self.comparison.between(self.similarity), others
+
+    def _numbers(self, matrix: LayerMatrix) -> dict[str, Number]:
+        numbers = pair_numbers(matrix, self.weights)
+        halves = self.comparison.halves.get(matrix.measure, {})
+        found = [halves.get(name) for name in (matrix.pair.network_a, matrix.pair.network_b)]
+        if None in found:
+            return numbers
+        own = [trunk_ceilings(half) for half in found if half is not None]
+        return numbers | share_numbers(numbers["mean_best_match"], own, self.weights)
+
+
+PAIR_COLUMNS = (
+    *("network_a", "network_b", "kind", "measure", "statistic", "value", "stderr", "low", "high"),
+    *("repaired", "z_repaired", "random", "z_random", "n_concepts"),
+)

@@ -1,0 +1,116 @@
+"""Which runs are compared: finding them, and refusing what cannot be compared."""
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cavalcade.errors import InputError
+from cavalcade.folders import kind_of
+from cavalcade.runs import Run, load_run
+
+
+def find_runs(patterns: Iterable[str | os.PathLike[str]]) -> list[Run]:
+    """Load the runs that some folders or globs name; a folder of runs stands for all of them.
+
+    Raises:
+        InputError: for a pattern that finds nothing, or a folder that is no finished run.
+    """
+    paths: dict[Path, None] = {}
+    for pattern in patterns:
+        found = sorted(Path(p) for p in glob.glob(os.path.expanduser(pattern)))  # noqa: PTH111, PTH207
+        found = [p for p in found if p.is_dir()]
+        if not found:
+            raise InputError(
+                f"no run folder at {os.fspath(pattern)!r}; train one, or mend the path"
+            )
+        for path in found:
+            inside = [] if (path / "meta.json").exists() else _finished_runs(path)
+            paths |= dict.fromkeys(p.resolve() for p in inside or [path])
+    return [load_run(path) for path in paths]
+
+
+def latest_runs(root: Path) -> list[Run]:
+    """All runs of the data set that was trained last.
+
+    Raises:
+        InputError: if there are none.
+    """
+    finished = _finished_runs(root)
+    if not finished:
+        raise InputError(
+            f"{root} holds no finished run; run train.py first, or name some with runs="
+        )
+    latest = max(finished, key=lambda path: path.stat().st_mtime)
+    return [load_run(path) for path in sorted(finished) if path.parent == latest.parent]
+
+
+def _finished_runs(folder: Path) -> list[Path]:
+    """Run folders at any level below a folder, without those that are being written."""
+    metas = (meta for level in ("*", "*/*", "*/*/*") for meta in folder.glob(f"{level}/meta.json"))
+    found = {meta.parent for meta in metas if kind_of(meta.parent) == "run"}
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Raise unless all runs saw the same test images on one grid for the same concepts.
+
+    Raises:
+        InputError: naming two runs and what differs.
+    """
+    first = runs[0]
+    places = {run.path.name: run.path for run in runs}
+    for run in runs:
+        if places[run.path.name] != run.path:
+            raise InputError(
+                f"{run.path} and {places[run.path.name]} are one run twice; leave one of them out"
+            )
+    for run in runs[1:]:
+        for what, ours, theirs in (
+            ("method", first.method, run.method),
+            ("data set", first.meta["data"]["name"], run.meta["data"]["name"]),
+            ("grid", first.meta["data"]["grid"], run.meta["data"]["grid"]),
+            ("concepts", list(first.concepts), list(run.concepts)),
+            ("test images", first.meta["data"]["test"][:12], run.meta["data"]["test"][:12]),
+        ):
+            if ours != theirs:
+                raise InputError(
+                    f"{first.path.name} and {run.path.name} cannot be compared: they differ in "
+                    f"their {what} ({ours}; {theirs}); compare runs of one data set"
+                )
+
+
+def check_nulls(runs: Sequence[Run]) -> None:
+    """Raise if two random networks have equal weights: they are one network, and no null.
+
+    Raises:
+        InputError: naming both.
+    """
+    seen: dict[str, Run] = {}
+    for run in runs:
+        if not run.random:
+            continue
+        twin = seen.setdefault(run.weights, run)
+        if twin is not run:
+            raise InputError(
+                f"{twin.path.name} and {run.path.name} are one random network twice (equal "
+                "weights), which is no null; train one of them with another seed=, or leave one "
+                "out with runs="
+            )
+
+
+def random_twins(run: Run, runs: Sequence[Run]) -> list[Run]:
+    """The random networks of the same architecture and layers as a trained one."""
+    if run.random:
+        return []
+    return [
+        other
+        for other in runs
+        if other.random and other.architecture == run.architecture and other.layers == run.layers
+    ]
+
+
+def distinct_names(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Labels of the runs, with their digest where two runs share a label."""
+    labels = [run.label for run in runs]
+    return tuple(run.path.name if labels.count(run.label) > 1 else run.label for run in runs)

@@ -1,0 +1,207 @@
+"""Draws and tracks what a comparison says."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch.loggers import Logger
+
+from cavalcade.analysis import Analysis
+from cavalcade.findings import TITLES, summarise
+from cavalcade.report import tracking
+from cavalcade.report.curves import draw_best_matches, draw_flow, draw_series
+from cavalcade.report.heatmap import draw_matrices, with_depth
+from cavalcade.report.networks import draw_agreement, draw_networks
+from cavalcade.report.tables import print_places, print_sentence, print_table
+from cavalcade.similarity import LayerMatrix, Pair
+from cavalcade.similarity.derived import null_difference
+
+log = logging.getLogger(__name__)
+
+SHORT = {  # statistics in the short table, and what they are called there
+    "similarity": "similarity",
+    "share_of_ceiling": "of ceiling",
+    "depth_gap": "depth gap",
+    "rank_correlation": "rank corr.",
+}
+
+
+def draw_all(analysis: Analysis, folder: Path, series: pd.DataFrame | None) -> None:
+    """Draw every picture of a comparison into its folder."""
+    comparison, measure = analysis.comparison, title_of(analysis.similarity)
+    for name in ("heatmaps", "depth"):
+        (folder / name).mkdir()
+    for matrix in comparison.matrices[analysis.similarity]:
+        _draw_matrices(analysis, matrix.pair, folder / "heatmaps" / picture_of(matrix.pair))
+    for matrix in comparison.between(analysis.similarity):
+        _draw_depth(analysis, matrix, folder / "depth" / picture_of(matrix.pair))
+    if len(comparison.networks) > 1:
+        draw_networks(
+            analysis.networks,
+            analysis.networks.tree(),
+            comparison.random,
+            folder / "networks.png",
+            measure=measure,
+        )
+        draw_agreement(_agreement_panels(analysis), folder / "agreement.png", measure=measure)
+    if analysis.flows:
+        _draw_flow(analysis, folder / "flow.png", measure)
+    if series is not None:
+        draw_series(series, folder / "series.png", measure=measure)
+
+
+def title_of(measure: str) -> str:
+    """A measure as it is called in plots and tables."""
+    return TITLES.get(measure, measure)
+
+
+def picture_of(pair: Pair) -> str:
+    """The file name of a picture of a pair."""
+    return f"{pair.network_a}__{pair.network_b}.png"
+
+
+def track_comparison(
+    analysis: Analysis, place: Path, tables: Mapping[str, pd.DataFrame], logger: Logger | None
+) -> None:
+    """Log tables and pictures, each pair's matrices as labelled tables, and the findings."""
+    for name, table in tables.items():
+        if name != "concept_similarity":
+            tracking.log_table(logger, name, table)
+    for path in sorted(place.rglob("*.png")):
+        key = path.relative_to(place).with_suffix("").as_posix()
+        tracking.log_picture(logger, key, path)
+    for matrices in analysis.comparison.matrices.values():
+        for matrix in matrices:
+            key = f"matrices/{Path(picture_of(matrix.pair)).stem}/{matrix.measure}"
+            tracking.log_table(logger, key, matrix.frame().reset_index(names="layer"))
+    found = summarise(analysis)
+    numbers = {f"findings/{name}": entry["value"] for name, entry in found["findings"].items()}
+    tracking.log_summary(logger, numbers | {"sentence": found["sentence"]})
+
+
+def print_comparison(analysis: Analysis, place: Path) -> None:
+    """Print a row for each pair of networks, the findings, and where everything lies."""
+    if len(analysis.comparison.networks) < 2:
+        log.info("one run has no other to be compared with; its own matrix is drawn")
+    else:
+        title = f"Best matches of layers: mean {title_of(analysis.similarity)} less chance, ± error"
+        print_table(title, _short_table(analysis))
+        if len(analysis.agreement):
+            print_table(
+                f"Rank correlation with the {title_of(analysis.similarity)}, over pairs of layers",
+                _short_agreement(analysis.agreement),
+            )
+        print_sentence(summarise(analysis)["sentence"])
+    for title, concepts in analysis.comparison.left_out.items():
+        if concepts:
+            log.warning(
+                "%s: left out, at some layer empty, too rare, or without a chance level: %s",
+                title,
+                ", ".join(concepts),
+            )
+    print_places({"pictures and tables": place})
+
+
+def _short_table(analysis: Analysis) -> pd.DataFrame:
+    """Trained pairs first, then mixed, then random ones."""
+    rows = []
+    matrices = analysis.comparison.between(analysis.similarity)
+    for kind in ("trained", "mixed", "random"):
+        for matrix in (m for m in matrices if analysis.comparison.kind(m.pair) == kind):
+            a, b = matrix.pair.network_a, matrix.pair.network_b
+            numbers = analysis.numbers[analysis.similarity][a, b]
+            twins = analysis.twin_numbers(analysis.similarity, (a, b))
+            similarity = numbers["similarity"]
+            against = null_difference(similarity, twins["similarity"] if twins else None)
+            shown = {
+                column: f"{numbers[name].value:.3f} ±{numbers[name].stderr:.3f}"
+                for name, column in SHORT.items()
+                if name in numbers
+            }
+            z = {"z chance": similarity.z, "z random": against["z_random"]}
+            rows.append({"networks": f"{a}\n{b}", **shown, **z})
+    return pd.DataFrame(rows)
+
+
+def _short_agreement(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "measure": table["measure"],
+            "all cells": table["value"],
+            "from": table["low"],
+            "to": table["high"],
+            "within pairs": table["within_pairs"],
+        }
+    )
+
+
+def _draw_matrices(analysis: Analysis, pair: Pair, path: Path) -> None:
+    """The similarity beside the raw Jaccard index, or beside the adjusted one."""
+    other = "jaccard" if analysis.similarity == "adjusted" else "adjusted"
+    panels = []
+    for measure in (other, analysis.similarity):
+        matrix = next(m for m in analysis.comparison.matrices[measure] if m.pair == pair)
+        frame = matrix.frame()
+        frame.index = pd.Index(with_depth([(a.name, a.depth) for a in pair.layers_a]))
+        frame.columns = pd.Index(with_depth([(b.name, b.depth) for b in pair.layers_b]))
+        error = (
+            float(np.nanmedian(matrix.estimate.stderr)) if np.isfinite(matrix.values).any() else 0.0
+        )
+        panels.append((f"{title_of(measure)}, median error {error:.3f}", frame))
+        concepts = len(matrix.concepts)
+    title = pair.title if not concepts else f"{pair.title}: {concepts} concepts"
+    draw_matrices(
+        panels,
+        path,
+        title=title,
+        rows=f"{pair.network_a}: layer, relative depth",
+        columns=f"{pair.network_b}: layer, relative depth",
+    )
+
+
+def _draw_depth(analysis: Analysis, matrix: LayerMatrix, path: Path) -> None:
+    matches = analysis.best_matches
+    a, b = matrix.pair.network_a, matrix.pair.network_b
+    ceilings = analysis.ceilings
+    if len(ceilings):
+        ceilings = ceilings[ceilings["measure"] == matrix.measure]
+    draw_best_matches(
+        matches[(matches["network_a"] == a) & (matches["network_b"] == b)],
+        ceilings,
+        path,
+        title=f"Best matches of {matrix.pair.title}",
+        measure=title_of(matrix.measure),
+    )
+
+
+def _draw_flow(analysis: Analysis, path: Path, measure: str) -> None:
+    curves, distances = {}, {}
+    for network, flow in analysis.flows.items():
+        curves[network] = flow.curve()
+        number = flow.distance(analysis.weights)
+        distances[network] = (number.value, *number.interval)
+    draw_flow(curves, distances, path, measure=measure)
+
+
+def _agreement_panels(analysis: Analysis) -> list[tuple[str, pd.DataFrame, float]]:
+    comparison = analysis.comparison
+    panels = []
+    for measure, rho in analysis.agreement[["measure", "value"]].to_numpy().tolist():
+        parts = [
+            pd.DataFrame(
+                {
+                    "x": own.values.ravel(),
+                    "y": other.values.ravel(),
+                    "kind": comparison.kind(own.pair),
+                }
+            )
+            for own, other in zip(
+                comparison.between(analysis.similarity),
+                comparison.between(measure),
+                strict=True,
+            )
+        ]
+        panels.append((title_of(measure), pd.concat(parts), rho))
+    return panels

@@ -1,0 +1,115 @@
+"""The matrix of networks with its dendrogram, and measures against each other."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.text import Text
+from scipy.cluster.hierarchy import dendrogram
+
+from cavalcade.report.figures import BLUE, GREY, KIND_COLOURS, RED, figure_of, save, tidy_axis
+from cavalcade.similarity.networks import NetworkMatrix, Tree
+
+
+def draw_networks(
+    matrix: NetworkMatrix,
+    tree: Tree | None,
+    random: Mapping[str, bool],
+    path: Path,
+    *,
+    measure: str,
+) -> None:
+    """The similarity of every network with every other, clustered; random ones in red.
+
+    Args:
+        matrix: of the networks.
+        tree: its clusters; without, networks keep their order and no tree is drawn.
+        random: which networks have random weights.
+        path: of the PNG file.
+        measure: what the similarity is.
+    """
+    names = list(matrix.networks)
+    size = max(3.2, 0.62 * len(names))
+    figure = figure_of(2 * size + 3.4, size + 1.6)
+    figure.suptitle(f"Networks by {measure}, less that of re-paired images", fontsize=12)
+    branches, axis = figure.subplots(1, 2, width_ratios=[0.8, 1])
+    if tree is None:
+        branches.set_axis_off()
+    else:
+        names = _draw_tree(branches, tree)
+    values = matrix.frame().loc[names, names].to_numpy(dtype=float)
+    top = max(0.1, float(np.nanmax(values))) if np.isfinite(values).any() else 1.0
+    axis.patch.set(hatch="////", edgecolor="0.8")
+    image = axis.imshow(values, cmap="viridis", vmin=0, vmax=top)
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            error = matrix[names[row], names[column]].stderr
+            axis.text(column, row, f"{value:.2f}\n±{error:.2f}", ha="center", va="center",
+                      fontsize=8, color="white" if value < 0.6 * top else "black")  # fmt: skip
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=9)
+    axis.set_yticks(range(len(names)), names, fontsize=9)
+    for labels in (axis.get_xticklabels(), axis.get_yticklabels()):
+        _redden(labels, random)
+    figure.colorbar(image, ax=axis, shrink=0.8, pad=0.02)
+    _redden(branches.get_yticklabels(), random)
+    save(figure, path)
+
+
+def _draw_tree(axis: Axes, tree: Tree) -> list[str]:
+    """Draw it with its root on the left; the leaves from top to bottom."""
+    drawn = dendrogram(
+        tree.linkage,
+        labels=list(tree.networks),
+        orientation="left",
+        ax=axis,
+        link_color_func=lambda _: BLUE,
+    )
+    order = np.argsort(tree.linkage[:, 2], kind="stable")
+    heights = {round(float(tree.linkage[k, 2]), 9): tree.support[k] for k in order}
+    for xs, ys in zip(drawn["dcoord"], drawn["icoord"], strict=True):
+        support = heights[round(float(xs[1]), 9)]
+        axis.annotate(f"{support:.0%}", (xs[1], (ys[1] + ys[2]) / 2), fontsize=8,
+                      xytext=(3, 2), textcoords="offset points", color=GREY)  # fmt: skip
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.set_xlabel("1 - similarity (in grey: share of resamples with this cluster)")
+    axis.tick_params(axis="y", labelsize=9)
+    axis.invert_yaxis()
+    return list(drawn["ivl"])
+
+
+def _redden(labels: Sequence[Text], random: Mapping[str, bool]) -> None:
+    for label in labels:
+        if random.get(label.get_text(), False):
+            label.set_color(RED)
+
+
+def draw_agreement(
+    panels: Sequence[tuple[str, pd.DataFrame, float]], path: Path, *, measure: str
+) -> None:
+    """Other measures against one, a point for each pair of layers of different networks.
+
+    Args:
+        panels: for each measure its name, cells with columns x, y and kind (trained, mixed,
+            random), and their rank correlation.
+        path: of the PNG file.
+        measure: what lies along x.
+    """
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = figure_of(3.1 * columns + 0.6, 3.0 * rows + 0.6)
+    figure.suptitle(f"Other measures against the {measure}: pairs of layers", fontsize=12)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, (name, cells, rho) in zip(axes.flat, panels, strict=False):
+        for kind, colour in KIND_COLOURS.items():
+            part = cells[cells["kind"] == kind]
+            axis.scatter(
+                part["x"], part["y"], s=5, alpha=0.35, linewidths=0, color=colour, label=kind
+            )
+        tidy_axis(axis, measure, name, f"{name}: rank correlation {rho:.2f}")
+    for axis in list(axes.flat)[len(panels) :]:
+        axis.set_axis_off()
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, markerscale=3)
+    save(figure, path)
