@@ -32,13 +32,13 @@ def main(config: DictConfig) -> None:
     """Compare runs, write tables and pictures, print the pairs."""
     cli.check_config(config, KEYS)
     measure = str(config.similarity)
-    measures = [measure, *(config.agreement or [])]
-    check_measures(measures)
+    against = list(config.agreement or [])
+    check_measures([measure, *against])
     runs = runs_of(config)
     name = str(config.name or default_name(runs, measure))
     check_name("name", name)
     log.info("%s: comparing %s", runs[0].path.parents[1].name, ", ".join(r.label for r in runs))
-    analysis = Analysis(compare(runs, measures, config.repairings), measure)
+    analysis = Analysis(compare(runs, measure, against, config.repairings))
     place = Path(str(config.comparisons)).expanduser() / name
     tables = tables_of(analysis, series=config.series)
     write_comparison(analysis, runs, place, tables)

@@ -41,7 +41,7 @@ def runs(root):
 
 @pytest.fixture(scope="module")
 def comparison(runs):
-    return compare(runs, ["adjusted", "cka", "procrustes"], repairings=6)
+    return compare(runs, against=["cka", "procrustes"], repairings=6)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_planted_answer_is_found(comparison, analysis):
 
 
 def test_network_with_itself_has_a_diagonal_of_ones(comparison):
-    for measure in (*CONCEPT_MEASURES, "cka"):
+    for measure in CONCEPT_MEASURES:
         own = comparison.matrix("original", "original", measure)
         np.testing.assert_allclose(np.diag(own), 1)
         np.testing.assert_allclose(own, own.T, atol=1e-6)
@@ -151,17 +151,41 @@ def test_random_networks_are_told_apart(comparison):
 
 def test_similarity_may_be_any_measure(comparison, runs):
     """Same outputs, same errors, for measures that know no concepts."""
-    analysis = Analysis(comparison, "cka")
-    assert analysis.networks["original", "shuffled"].value == pytest.approx(
-        analysis.numbers["cka"]["original", "shuffled"]["similarity"].value
-    )
+    geometry = compare(runs, "cka", ["adjusted"], repairings=3)
+    analysis = Analysis(geometry)
+    number = analysis.networks["original", "shuffled"]
+    assert number.value == analysis.numbers["cka"]["original", "shuffled"]["similarity"].value
+    assert np.isfinite([number.z, *number.interval]).all()
     assert analysis.networks["original", "stranger"].stderr > 0
     assert "adjusted" in set(analysis.agreement["measure"])
     assert analysis.flow.empty
-    with pytest.raises(InputError, match="similarity is 'knn', which is none of jaccard"):
-        Analysis(comparison, "knn")
-    with pytest.raises(InputError, match="similarity is 'ckaa'"):
-        compare(runs, ["ckaa"])
+    np.testing.assert_array_equal(
+        geometry.matrix("original", "stranger", "cka"),
+        comparison.matrix("original", "stranger", "cka"),
+    )
+    for options in ({"similarity": "ckaa"}, {"against": ["ckaa"]}):
+        with pytest.raises(InputError, match="similarity is 'ckaa', which is none of jaccard"):
+            compare(runs, **options)
+    with pytest.raises(InputError, match="repairings is -1; give a whole number from 0 up"):
+        compare(runs, repairings=-1)
+
+
+def test_layers_and_networks_are_asked_which_is_nearer(analysis):
+    found = analysis.is_nearer("original", "stranger", "shuffled")
+    assert (found["nearer"], found["farther"]) == ("shuffled", "stranger")
+    row = analysis.nearer.set_index(["network", "nearer", "farther"])
+    assert found["p"] == row.loc[("original", "shuffled", "stranger"), "p"]
+    found = analysis.is_nearer(("original", "4"), ("shuffled", "2"), ("shuffled", "4"))
+    assert found["nearer"] == "shuffled: 4"
+    cells = analysis.comparison.matrix("original", "shuffled")
+    assert found["difference"] == pytest.approx(cells.loc["4", "4"] - cells.loc["4", "2"])
+    assert found["p"] < 0.05
+    with pytest.raises(InputError, match="network is 'vgg', which is none of original"):
+        analysis.similarity_of("vgg", "original")
+    with pytest.raises(InputError, match="layer of shuffled is '9', which is none of 2, 4, 6"):
+        analysis.similarity_of(("original", "4"), ("shuffled", "9"))
+    with pytest.raises(InputError, match="are a network and a layer; give two networks, or two"):
+        analysis.similarity_of("original", ("shuffled", "4"))
 
 
 def test_agreement_covers_the_cells_of_all_pairs(analysis):

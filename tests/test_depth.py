@@ -135,11 +135,17 @@ def test_the_same_depths_align_perfectly():
     assert backwards["depth_gap"] == pytest.approx((1.0 + 0.3 + 0.3 + 1.0) / 4)
 
 
-def test_one_match_for_all_has_no_rank_correlation():
-    values = np.tile([0.9, 0.1, 0.1], (3, 1))
+def test_one_match_for_all_keeps_no_order():
+    values = np.array([[0.9, 0.2, 0.1], [0.9, 0.1, 0.2], [0.9, 0.1, 0.3]])
     numbers = alignment(matrix(values), values)
-    assert np.isnan(numbers["rank_correlation"])
+    # one way all match l0; the other way the depths 0, 1, 2 have the matches 0, 0, 2
+    assert numbers["rank_correlation"] == pytest.approx((0 + np.sqrt(0.75)) / 2)
     assert np.isfinite(numbers["depth_gap"])
+
+
+def test_two_layers_have_no_rank_correlation():
+    values = np.array([[0.9, 0.1], [0.9, 0.3]])
+    assert np.isnan(alignment(matrix(values), values)["rank_correlation"])
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (4, 3, 2)])

@@ -22,6 +22,7 @@ def number(value, spread=0.01, repaired=(), seed=0):
 
 def compared(**given):
     told = {
+        "similarity": "adjusted",
         "networks": NAMES,
         "random": dict.fromkeys(NAMES, False),
         "twins": dict.fromkeys(NAMES, ()),

@@ -37,7 +37,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def analysis(runs):
-    return Analysis(compare(runs, ["adjusted"], repairings=4))
+    return Analysis(compare(runs, repairings=4))
 
 
 def test_members_come_nearer_to_the_last(analysis):
@@ -61,7 +61,7 @@ def test_each_layer_is_compared_with_itself(analysis):
 
 
 def test_the_order_is_that_of_the_runs(runs):
-    backwards = Analysis(compare(runs[::-1], ["adjusted"], repairings=1))
+    backwards = Analysis(compare(runs[::-1], repairings=1))
     table = series_table(backwards)
     whole = table[(table["layer"] == "") & (table["to"] == "last")]
     assert whole["network"].tolist() == ["step-3", "step-2", "step-1"]
@@ -77,13 +77,13 @@ def test_the_series_is_written_and_drawn(analysis, runs, tmp_path):
 
 def test_one_run_or_other_layers_are_no_series(runs, tmp_path):
     with pytest.raises(InputError, match="a series needs two runs or more"):
-        series_table(Analysis(compare(runs[:1], ["adjusted"], repairings=1)))
+        series_table(Analysis(compare(runs[:1], repairings=1)))
     backbone = tiny_backbone(label="other", layers=["2", "4"])
     data = tiny_data(backbone, PlantedSquares(grid=(16, 16)))
     method = Probes(optimizer=adam, epochs=1, split_half=False)
     other = load_run(tiny_visit(tmp_path, backbone, data=data, method=method))
     with pytest.raises(InputError, match="step-3 and other have different layers"):
-        series_table(Analysis(compare([runs[3], other], ["adjusted"], repairings=1)))
+        series_table(Analysis(compare([runs[3], other], repairings=1)))
 
 
 def test_values_of_equal_members_are_one(analysis):

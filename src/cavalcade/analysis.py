@@ -6,7 +6,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from cavalcade.comparison import MEASURES, Comparison
+from cavalcade.comparison import Comparison
 from cavalcade.errors import InputError, check_choice
 from cavalcade.similarity import LayerMatrix, block_weights
 from cavalcade.similarity.agreement import agreement, disagreements
@@ -31,12 +31,12 @@ class Analysis:
 
     Attributes:
         comparison: of some runs.
-        similarity: the measure that networks are compared by.
+        similarity: the measure that they are compared by.
+        weights: of the block bootstrap, the same for all numbers.
     """
 
-    def __init__(self, comparison: Comparison, similarity: str = "adjusted") -> None:
-        check_choice("similarity", similarity, [m for m in MEASURES if m in comparison.matrices])
-        self.comparison, self.similarity = comparison, similarity
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison, self.similarity = comparison, comparison.similarity
         self.weights = block_weights(comparison.num_blocks)
 
     @cached_property
@@ -152,7 +152,8 @@ class Analysis:
         Raises:
             InputError: if there is no such network or layer, or networks and layers are mixed.
         """
-        return nearer_of(str(b), self.similarity_of(a, b), str(c), self.similarity_of(a, c))
+        called = [each if isinstance(each, str) else ": ".join(each) for each in (b, c)]
+        return nearer_of(called[0], self.similarity_of(a, b), called[1], self.similarity_of(a, c))
 
     def similarity_of(self, a: Named, b: Named) -> Number:
         """The similarity of two networks, or of two layers named with their networks.

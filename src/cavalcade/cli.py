@@ -76,15 +76,20 @@ def user_error(error: BaseException | None) -> str | None:
 def run(main: Callable[[], None]) -> None:
     """Run a Hydra program; exit with 1 if a job failed or the command cannot be understood."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions reach us, not Hydra's printer
-    _silence_known_noise()
-    _reuse_freed_memory()
-    _compute_exactly()
+    prepare_process()
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(sentence(error))
     if _failures:
         sys.exit(1)
+
+
+def prepare_process() -> None:
+    """What every program of ours does to its process first."""
+    _silence_known_noise()
+    _reuse_freed_memory()
+    _compute_exactly()
 
 
 def _compute_exactly() -> None:

@@ -1,7 +1,7 @@
 """Compares finished runs: from their masks and features to layer matrices. Loads no network."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ from cavalcade.similarity import (
     repaired_similarity,
     similarity_of_pairs,
 )
+from cavalcade.similarity.threads import in_threads
 
 MEASURES = (*CONCEPT_MEASURES, *FEATURE_MEASURES)
 REPAIRINGS = 16
@@ -45,18 +46,21 @@ class Comparison:
     """All pairs of some runs, each network with itself among them.
 
     Attributes:
+        similarity: the measure that networks are compared by.
         networks: names of the runs, in the order of comparison.
         random: which of them have random weights.
         twins: for each trained network its random twins.
         architectures: a digest for each network.
         num_blocks: of test images.
-        matrices: for each measure one for each pair, those of a network with itself first.
+        matrices: for each measure one for each pair; measures that the similarity is only held
+            against have none of a network with itself, and no re-paired images.
         halves: for each measure of concepts and each network that has them, its probes of one
             half of the training images (rows) against those of the other.
         concept_similarity: a row for each pair of layers, concept and measure.
         left_out: for each pair of networks the concepts that its matrices do not average over.
     """
 
+    similarity: str
     networks: tuple[str, ...]
     random: Mapping[str, bool]
     twins: Mapping[str, tuple[str, ...]]
@@ -154,13 +158,17 @@ def matrix_of(
 
 
 def compare(
-    runs: Sequence[Run], measures: Sequence[str] = MEASURES, repairings: int = REPAIRINGS
+    runs: Sequence[Run],
+    similarity: str = "adjusted",
+    against: Sequence[str] = (),
+    repairings: int = REPAIRINGS,
 ) -> Comparison:
     """Compare every run with every other and with itself.
 
     Args:
         runs: of one data set.
-        measures: those of `FEATURE_MEASURES` are made if named; those of concepts always.
+        similarity: one of `MEASURES`; those of concepts are always made.
+        against: other measures that it is held against.
         repairings: how often whole blocks of images are re-paired, for the nulls.
 
     Raises:
@@ -168,7 +176,7 @@ def compare(
     """
     if not runs:
         raise InputError("there is no run to compare; name some with runs=")
-    check_measures(measures)
+    check_measures([similarity, *against])
     check_whole("repairings", repairings, 0)
     check_comparable(runs)
     check_nulls(runs)
@@ -181,11 +189,15 @@ def compare(
     }
     counted = _Counted(runs, pairs, orders)
     matrices: dict[str, tuple[LayerMatrix, ...]] = counted.matrices()
-    for measure in measures:
-        if measure in FEATURE_MEASURES:
-            matrices[measure] = tuple(_of_features(runs, pairs, measure, blocks, orders))
+    if similarity in FEATURE_MEASURES:
+        matrices[similarity] = _of_features(runs, pairs, similarity, blocks, orders)
+    different = {key: pair for key, pair in pairs.items() if not pair.of_one}
+    for measure in against:
+        if measure not in matrices:
+            matrices[measure] = _of_features(runs, different, measure, blocks, orders[:0])
     kept = counted.kept
     return Comparison(
+        similarity=similarity,
         networks=names,
         random={name: run.random for name, run in zip(names, runs, strict=True)},
         twins=_twins(names, runs),
@@ -224,16 +236,20 @@ def _of_features(
     measure: str,
     blocks: Int[np.ndarray, " images"],
     orders: Int[np.ndarray, "repairings images"],
-) -> Iterator[LayerMatrix]:
+) -> tuple[LayerMatrix, ...]:
     """Matrices of one measure of pooled features."""
     prepared = [
         prepare(measure, [run.features(layer.name).numpy() for layer in run.layers]) for run in runs
     ]
-    for (i, j), pair in progress(pairs.items(), measure):
-        estimate = feature_similarity(prepared[i], prepared[j], blocks)
-        again = [repaired_similarity(prepared[i], prepared[j], order) for order in orders]
+
+    def matrix(key: Key) -> LayerMatrix:
+        a, b = (prepared[index] for index in key)
+        estimate = feature_similarity(a, b, blocks)
+        again = [repaired_similarity(a, b, order) for order in orders]
         shape = (len(orders), *estimate.value.shape)
-        yield LayerMatrix(pair, measure, estimate, np.array(again).reshape(shape))
+        return LayerMatrix(pairs[key], measure, estimate, np.array(again).reshape(shape))
+
+    return tuple(progress(in_threads(matrix, pairs), measure, len(pairs)))
 
 
 class _Counted:
@@ -253,7 +269,9 @@ class _Counted:
         self.half_cells: dict[int, list[PairCells]] = {
             i: [] for i, run in enumerate(runs) if run.has_halves
         }
-        for concept in progress(range(len(self.concepts)), "comparing where concepts fire"):
+        for concept in progress(
+            range(len(self.concepts)), "comparing where concepts fire", len(self.concepts)
+        ):
             self._count(concept, truth.strata(concept))
         self.kept = {
             key: fixed_concepts([cells.measures["adjusted"] for cells in part], self.concepts)

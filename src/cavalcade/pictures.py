@@ -20,12 +20,7 @@ from cavalcade.similarity.derived import null_difference
 
 log = logging.getLogger(__name__)
 
-SHORT = {  # statistics in the short table, and what they are called there
-    "similarity": "similarity",
-    "share_of_ceiling": "of ceiling",
-    "depth_gap": "depth gap",
-    "rank_correlation": "rank corr.",
-}
+MOST_PAIRS = 40
 
 
 def draw_all(analysis: Analysis, folder: Path, series: pd.DataFrame | None) -> None:
@@ -86,8 +81,7 @@ def print_comparison(analysis: Analysis, place: Path) -> None:
     if len(analysis.comparison.networks) < 2:
         log.info("one run has no other to be compared with; its own matrix is drawn")
     else:
-        title = f"Best matches of layers: mean {title_of(analysis.similarity)} less chance, ± error"
-        print_table(title, _short_table(analysis))
+        _print_pairs(analysis)
         if len(analysis.agreement):
             print_table(
                 f"Rank correlation with the {title_of(analysis.similarity)}, over pairs of layers",
@@ -104,25 +98,42 @@ def print_comparison(analysis: Analysis, place: Path) -> None:
     print_places({"pictures and tables": place})
 
 
-def _short_table(analysis: Analysis) -> pd.DataFrame:
-    """Trained pairs first, then mixed, then random ones."""
-    rows = []
-    matrices = analysis.comparison.between(analysis.similarity)
-    for kind in ("trained", "mixed", "random"):
-        for matrix in (m for m in matrices if analysis.comparison.kind(m.pair) == kind):
-            a, b = matrix.pair.network_a, matrix.pair.network_b
-            numbers = analysis.numbers[analysis.similarity][a, b]
-            twins = analysis.twin_numbers(analysis.similarity, (a, b))
-            similarity = numbers["similarity"]
-            against = null_difference(similarity, twins["similarity"] if twins else None)
-            shown = {
-                column: f"{numbers[name].value:.3f} ±{numbers[name].stderr:.3f}"
-                for name, column in SHORT.items()
-                if name in numbers
-            }
-            z = {"z chance": similarity.z, "z random": against["z_random"]}
-            rows.append({"networks": f"{a}\n{b}", **shown, **z})
-    return pd.DataFrame(rows)
+def _print_pairs(analysis: Analysis) -> None:
+    """A row for each pair: trained networks first, then mixed pairs, then random ones."""
+    comparison = analysis.comparison
+    matrices = [
+        (kind, matrix)
+        for kind in ("trained", "mixed", "random")
+        for matrix in comparison.between(analysis.similarity)
+        if comparison.kind(matrix.pair) == kind
+    ]
+    kinds, rows = [kind for kind, _ in matrices[:MOST_PAIRS]], []
+    for _, matrix in matrices[:MOST_PAIRS]:
+        a, b = matrix.pair.network_a, matrix.pair.network_b
+        numbers = analysis.numbers[analysis.similarity][a, b]
+        twins = analysis.twin_numbers(analysis.similarity, (a, b))
+        similarity, gap = numbers["similarity"], numbers["depth_gap"]
+        row = {
+            "networks": f"{a}\n{b}",
+            "similarity": f"{similarity.value:.3f} ±{similarity.stderr:.3f}",
+            "of ceiling": "",
+            "depth gap": f"{gap.value:.3f}",
+            "z of chance": f"{similarity.z:.1f}",
+            "z of random": "",
+        }
+        if "share_of_ceiling" in numbers:
+            row["of ceiling"] = f"{numbers['share_of_ceiling'].value:.2f}"
+        if twins is not None:
+            against = null_difference(similarity, twins["similarity"])
+            row["z of random"] = f"{against['z_random']:.1f}"
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    frame = frame.drop(columns=[name for name in frame if (frame[name] == "").all()])
+    title = f"Best matches of layers: mean {title_of(analysis.similarity)} less chance, ± error"
+    apart = [k for k in range(len(kinds) - 1) if kinds[k] != kinds[k + 1]]
+    print_table(title, frame, apart=apart)
+    if len(matrices) > MOST_PAIRS:
+        log.info("and %d more pairs in pairs.csv", len(matrices) - MOST_PAIRS)
 
 
 def _short_agreement(table: pd.DataFrame) -> pd.DataFrame:

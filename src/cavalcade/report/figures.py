@@ -18,8 +18,8 @@ def figure_of(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG file, its margins cut."""
-    figure.savefig(path, bbox_inches="tight", pad_inches=0.1)
+    """Write a PNG file."""
+    figure.savefig(path)
 
 
 def tidy_axis(axis: Axes, x: str, y: str, title: str = "") -> None:

@@ -1,6 +1,6 @@
 """A progress bar that says what is being done."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from lightning.pytorch import LightningModule, Trainer
@@ -11,9 +11,9 @@ from tqdm.auto import tqdm
 Item = TypeVar("Item")
 
 
-def progress(items: Collection[Item], what: str) -> Iterator[Item]:
+def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
     """Go through `items` under a bar that says what is being done."""
-    yield from tqdm(items, desc=what, leave=True)
+    yield from tqdm(items, desc=what, total=total, leave=True)
 
 
 class PassProgress(TQDMProgressBar):

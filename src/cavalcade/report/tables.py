@@ -1,5 +1,6 @@
 """Short tables for the terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -7,14 +8,28 @@ from rich.console import Console
 from rich.table import Table
 
 
-def print_table(title: str, frame: pd.DataFrame) -> None:
-    """Print a frame: numbers to the right with three digits, NaN as a dash."""
+def print_table(title: str, frame: pd.DataFrame, *, apart: Sequence[int] = ()) -> None:
+    """Print a frame: numbers to the right with three digits, NaN as a dash.
+
+    Args:
+        title: above it.
+        frame: names of columns break at words; values do not.
+        apart: numbers of the rows that have a line below them.
+    """
     table = Table(title=title, title_justify="left")
     for name, kind in frame.dtypes.items():
         numeric = pd.api.types.is_numeric_dtype(kind)
-        table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
-    for row in frame.itertuples(index=False):
-        table.add_row(*(_written(value) for value in row))
+        widest = max(
+            (len(line) for word in frame[name] for line in _written(word).split("\n")), default=0
+        )
+        table.add_column(
+            str(name),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            min_width=min(widest, 26),
+        )
+    for number, row in enumerate(frame.itertuples(index=False)):
+        table.add_row(*(_written(value) for value in row), end_section=number in apart)
     Console().print(table)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float, Real
 
 from cavalcade.similarity.estimates import Estimate
 
@@ -23,6 +23,14 @@ class Fired:
         seen: Real[np.ndarray, "blocks pixels"],
     ) -> None:
         self.fired, self.seen = fired.astype(np.float32), seen.astype(np.float64)
+        self._thinned: dict[int, Fired] = {}
+
+    def thinned(self, every: int) -> "Fired":
+        """The same on every so many pixels; made once."""
+        if every not in self._thinned:
+            few = slice(None, None, every)
+            self._thinned[every] = Fired(self.fired[..., few], self.seen[..., few])
+        return self._thinned[every]
 
     @cached_property
     def total(self) -> Float[np.ndarray, "rows pixels"]:
@@ -35,9 +43,10 @@ class Fired:
         return np.ascontiguousarray(self.fired.transpose(2, 1, 0))
 
 
-def expected_intersection(
-    strata: Sequence[tuple[Fired, Fired, Int[np.ndarray, "blocks _"]]],
-) -> Estimate:
+Stratum = tuple[Fired, Fired, Real[np.ndarray, "blocks _"]]
+
+
+def expected_intersection(strata: Sequence[Stratum], every: int = 1) -> Estimate:
     """Mean intersection when images are re-paired with images of other blocks, within strata.
 
     With A(p), B(p) the counts of images in which each mask holds pixel p, V(p) those in which
@@ -53,16 +62,47 @@ def expected_intersection(
     Args:
         strata: for each the counts of the first and of the second network, and in how many
             images of each block both saw each pixel.
+        every: the change that leaving out a block makes is judged by every so many pixels.
 
     Returns:
         E[I] (rows_a, rows_b), also without each block of images; to the precision of float32.
     """
-    total = np.sum([_within_stratum(*stratum) for stratum in strata], axis=0)
-    return Estimate(total[0], total[1:])
+    if every == 1:
+        exact = np.sum([_within_stratum(*stratum) for stratum in strata], axis=0)
+        return Estimate(exact[0], exact[1:])
+    value = np.sum([_of_all_blocks(*stratum) for stratum in strata], axis=0)
+    changes = np.sum([_changes(thinned(stratum, every), stratum) for stratum in strata], axis=0)
+    return Estimate(value, value + changes)
+
+
+def thinned(stratum: Stratum, every: int) -> Stratum:
+    """Every so many pixels of a stratum."""
+    a, b, joint = stratum
+    return a.thinned(every), b.thinned(every), joint[..., ::every]
+
+
+def _changes(some: Stratum, all_pixels: Stratum) -> Float[np.ndarray, "blocks rows_a rows_b"]:
+    """By how much leaving out each block changes E[I] of a stratum, judged by some pixels."""
+    pixels, used = all_pixels[2].shape[1], some[2].shape[1]
+    expected = _within_stratum(*some)
+    return (expected[1:] - expected[0]) * (pixels / max(used, 1))
+
+
+def _of_all_blocks(
+    a: Fired, b: Fired, joint: Real[np.ndarray, "blocks pixels"]
+) -> Float[np.ndarray, "rows_a rows_b"]:
+    """E[I] of one stratum."""
+    weight = _weights(a.seen, b.seen, joint)[0]
+    if np.isnan(weight).any():
+        return np.where(a.total @ b.total.T > 0, np.nan, 0.0)
+    weight = weight.astype(np.float32)
+    one, two = ((weight * a.fired).transpose(1, 0, 2), b.fired.transpose(1, 0, 2))
+    inside = one.reshape(one.shape[0], -1) @ two.reshape(two.shape[0], -1).T
+    return ((weight * a.total) @ b.total.T - inside).astype(np.float64)
 
 
 def _within_stratum(
-    a: Fired, b: Fired, joint: Int[np.ndarray, "blocks pixels"]
+    a: Fired, b: Fired, joint: Real[np.ndarray, "blocks pixels"]
 ) -> Float[np.ndarray, "1+blocks rows_a rows_b"]:
     """E[I] of one stratum, first from all blocks, then without each."""
     weight = _weights(a.seen, b.seen, joint)
@@ -85,7 +125,7 @@ def _within_stratum(
 def _weights(
     seen_a: Float[np.ndarray, "blocks pixels"],
     seen_b: Float[np.ndarray, "blocks pixels"],
-    joint: Int[np.ndarray, "blocks pixels"],
+    joint: Real[np.ndarray, "blocks pixels"],
 ) -> Float[np.ndarray, "1+blocks pixels"]:
     """N / (V_a V_b - sum_g V_a,g V_b,g), first of all blocks, then without each.
 

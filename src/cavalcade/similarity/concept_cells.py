@@ -5,12 +5,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
-from cavalcade.similarity.chance import Fired, adjusted_jaccard, expected_intersection
+from cavalcade.similarity.chance import (
+    Fired,
+    Stratum,
+    adjusted_jaccard,
+    expected_intersection,
+    thinned,
+)
 from cavalcade.similarity.counts import MeetingCounts, PixelCounts
 from cavalcade.similarity.estimates import Estimate, combined
+from cavalcade.similarity.threads import in_threads
 
 CONCEPT_MEASURES = ("jaccard", "adjusted", "label_conditional")
 FEWEST_BLOCKS = 3.0
@@ -64,14 +71,21 @@ def similarity_of_pairs(
             per_pixel.update(block, network.masks[images], network.seen[images], strata[images])
     met = meetings.meetings.numpy()
     fired = [_by_stratum(per_pixel, strata) for per_pixel in pixels]
-    thin = _thinned(networks[0].seen.shape[1])
-    met_again = _meetings_of_repaired(rows, orders, thin)
-    for i, j in pairs:
-        joint = _jointly_seen(networks[i], networks[j], strata, blocks)
+    every = _every(networks[0].seen.shape[1])
+    met_again = _meetings_of_repaired(rows, orders, every)
+
+    def cells(pair: tuple[int, int]) -> PairCells:
+        i, j = pair
+        if torch.equal(networks[i].seen, networks[j].seen):
+            joint = [part.seen for part in fired[i]]
+        else:
+            joint = _jointly_seen(networks[i], networks[j], strata, blocks)
         whole, *by_label = zip(fired[i], fired[j], joint, strict=True)
-        measures = _measures(_pair_counts(met, rows, i, j), whole, by_label)
-        chance = expected_intersection([_thinned_stratum(whole, thin)]).value
-        yield PairCells(measures, _repaired(_pair_counts(met_again, rows, i, j), chance))
+        measures = _measures(_pair_counts(met, rows, i, j), whole, by_label, every)
+        chance = expected_intersection([thinned(whole, every)]).value
+        return PairCells(measures, _repaired(_pair_counts(met_again, rows, i, j), chance))
+
+    yield from in_threads(cells, pairs)
 
 
 class Rows:
@@ -86,7 +100,7 @@ class Rows:
         self.count = int(ends[-1]) + len(networks)
 
     def masks(
-        self, images: Tensor, pixels: slice | Tensor = slice(None)
+        self, images: Tensor | slice, pixels: slice = slice(None)
     ) -> Bool[Tensor, "images rows pixels"]:
         """The rows of some images."""
         masks = [network.masks[images][:, :, pixels] for network in self.networks]
@@ -112,31 +126,22 @@ def repaired_orders(
     return orders
 
 
-def _thinned(num_pixels: int) -> slice:
-    """The pixels of re-paired images that are counted: neighbours are alike on a fine grid."""
-    return slice(None, None, 5 if num_pixels >= MANY_PIXELS else 1)
+def _every(num_pixels: int) -> int:
+    """Of how many pixels one is enough for chance alone: neighbours are alike on a fine grid."""
+    return 5 if num_pixels >= MANY_PIXELS else 1
 
 
 def _meetings_of_repaired(
-    rows: Rows, orders: Int[Tensor, "repairings images"], thin: slice
+    rows: Rows, orders: Int[Tensor, "repairings images"], each: int
 ) -> Int[np.ndarray, "1+repairings rows rows"]:
     """How often rows meet rows of the same images, then of other images."""
-    every = torch.arange(orders.shape[1])
+    masks = rows.masks(slice(None), slice(None, None, each))
     counts = MeetingCounts(1 + len(orders), rows.count, rows.count)
+    every = torch.arange(len(masks))
     for images in torch.split(every, 50):
-        here = rows.masks(images, thin)
         for index, order in enumerate([every, *orders]):
-            counts.update(index, here, rows.masks(order[images], thin))
+            counts.update(index, masks[images], masks[order[images]])
     return counts.meetings.numpy()
-
-
-def _thinned_stratum(stratum: "Stratum", thin: slice) -> "Stratum":
-    a, b, joint = stratum
-    return (
-        Fired(a.fired[..., thin], a.seen[..., thin]),
-        Fired(b.fired[..., thin], b.seen[..., thin]),
-        joint[..., thin],
-    )
 
 
 def _repaired(
@@ -166,15 +171,14 @@ def _jaccard(intersection: np.ndarray, areas: np.ndarray) -> np.ndarray:
         return intersection / (areas - intersection)
 
 
-Stratum = tuple[Fired, Fired, Int[np.ndarray, "blocks _"]]
-
-
-def _measures(counts: Counts, whole: Stratum, by_label: Sequence[Stratum]) -> dict[str, Estimate]:
+def _measures(
+    counts: Counts, whole: Stratum, by_label: Sequence[Stratum], every: int
+) -> dict[str, Estimate]:
     """All measures of a pair."""
     intersection, areas = (Estimate.of_counts(part) for part in counts)
     jaccard = combined(_jaccard, intersection, areas)
-    expected = expected_intersection([whole])
-    given_labels = expected_intersection(by_label)
+    expected = expected_intersection([whole], every)
+    given_labels = expected_intersection(by_label, every)
     measures = {
         "jaccard": jaccard,
         "adjusted": combined(adjusted_jaccard, jaccard, expected, areas),
@@ -201,16 +205,17 @@ def _enough(
 
 def _by_stratum(counts: PixelCounts, strata: Bool[Tensor, "images strata pixels"]) -> list[Fired]:
     """Counts over all pixels, then over the pixels of each stratum where it occurs."""
-    fired, seen = (part.numpy() for part in counts.compute())
-    parts = [Fired(fired.sum(axis=1), seen.sum(axis=1))]
+    fired, seen = counts.fired.numpy(), counts.seen.numpy()
+    parts = [Fired(*(part.sum(axis=1, dtype=np.int32) for part in (fired, seen)))]
     for index, occurs in enumerate(strata.any(dim=0).numpy()):
-        parts.append(Fired(fired[:, index][..., occurs], seen[:, index][..., occurs]))
+        where = slice(None) if occurs.all() else occurs
+        parts.append(Fired(fired[:, index][..., where], seen[:, index][..., where]))
     return parts
 
 
 def _jointly_seen(
     a: Firing, b: Firing, strata: Bool[Tensor, "images strata pixels"], blocks: Tensor
-) -> list[Int[np.ndarray, "blocks _"]]:
+) -> list[Real[np.ndarray, "blocks _"]]:
     """In how many images of each block both networks saw each pixel, as in `_by_stratum`."""
     both = ((a.seen & b.seen)[:, None] & strata).int()
     joint = torch.zeros(int(blocks.max()) + 1, *strata.shape[1:], dtype=torch.int32)

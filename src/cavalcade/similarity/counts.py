@@ -1,11 +1,11 @@
 """How often masks meet, and where they fire, counted exactly per block of images."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from torchmetrics import Metric
 
-EXACT_IN_FLOAT32 = 2**24
+MOST_PIXELS = 2**24  # at a time: integers up to that are exact in float32
 
 
 class MeetingCounts(Metric):
@@ -30,12 +30,12 @@ class MeetingCounts(Metric):
         masks_b: Bool[Tensor, "images rows_b pixels"],
     ) -> None:
         """Add images of one block; all counts come from one matrix product."""
-        step = EXACT_IN_FLOAT32 // masks_a.shape[2]  # integers up to 2^24 are exact in float32
+        step = MOST_PIXELS // masks_a.shape[2]
         for first in range(0, len(masks_a), step):
             part = slice(first, first + step)
             a = _flat(masks_a[part])
             b = a if masks_a is masks_b else _flat(masks_b[part])
-            self.meetings[block] += (a @ b.T).long()
+            self.meetings[block] += meetings(a, b)
 
     def compute(self) -> Int[Tensor, "blocks rows_a rows_b"]:
         """The counts themselves."""
@@ -55,8 +55,9 @@ class PixelCounts(Metric):
 
     def __init__(self, num_blocks: int, num_strata: int, rows: int, num_pixels: int) -> None:
         super().__init__()
-        fired = torch.zeros(num_blocks, num_strata, rows, num_pixels, dtype=torch.int32)
-        seen = torch.zeros(num_blocks, num_strata, num_pixels, dtype=torch.int32)
+        # a block holds a twentieth of the test images
+        fired = torch.zeros(num_blocks, num_strata, rows, num_pixels, dtype=torch.int16)
+        seen = torch.zeros(num_blocks, num_strata, num_pixels, dtype=torch.int16)
         self.add_state("fired", fired, dist_reduce_fx="sum")
         self.add_state("seen", seen, dist_reduce_fx="sum")
 
@@ -69,9 +70,9 @@ class PixelCounts(Metric):
     ) -> None:
         """Add images of one block."""
         for index, stratum in enumerate(strata.unbind(dim=1)):
-            fired = (masks & stratum[:, None]).sum(dim=0, dtype=torch.int32)
+            fired = (masks & stratum[:, None]).sum(dim=0, dtype=torch.int16)
             self.fired[block, index] += fired
-            self.seen[block, index] += (seen & stratum).sum(dim=0, dtype=torch.int32)
+            self.seen[block, index] += (seen & stratum).sum(dim=0, dtype=torch.int16)
 
     def compute(
         self,
@@ -80,6 +81,15 @@ class PixelCounts(Metric):
         return self.fired, self.seen
 
 
-def _flat(masks: Bool[Tensor, "images rows pixels"]) -> Float[Tensor, "rows all_pixels"]:
+def meetings(
+    a: Bool[Tensor, "rows_a pixels"], b: Bool[Tensor, "rows_b pixels"]
+) -> Int[Tensor, "rows_a rows_b"]:
+    """In how many pixels each row of one meets each row of the other, exactly."""
+    if torch.backends.mkldnn.is_available():  # integers: four times as fast as floats
+        return torch._int_mm(a.view(torch.int8), b.view(torch.int8).T).long()
+    return (a.float() @ b.float().T).long()
+
+
+def _flat(masks: Bool[Tensor, "images rows pixels"]) -> Bool[Tensor, "rows all_pixels"]:
     """Images side by side: (images, rows, pixels) to (rows, images·pixels)."""
-    return masks.transpose(0, 1).flatten(1).float()
+    return masks.transpose(0, 1).flatten(1)

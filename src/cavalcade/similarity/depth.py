@@ -52,7 +52,8 @@ def alignment(
     """`STATISTICS` of a stack of matrices of one pair, both directions averaged, trunk taps only.
 
     mean_best_match: mean over layers of the similarity to the best match; depth_gap: mean
-    absolute difference of relative depths; rank_correlation: of the layers' depths.
+    absolute difference of relative depths; rank_correlation: of the layers' depths, 0 where all
+    layers have one match, and NaN for fewer than three layers.
     """
     ways = both_ways(matrix, cells)
     if any(way.positions.size == 0 for way in ways):
@@ -60,14 +61,18 @@ def alignment(
         return dict.fromkeys(STATISTICS, nothing)
     means = (way.values.mean(axis=-1) for way in ways)
     gaps = (np.abs(way.depths - way.match_depths).mean(axis=-1) for way in ways)
-    ranks = (
-        spearman(np.broadcast_to(way.depths, way.match_depths.shape), way.match_depths)
-        for way in ways
-    )
+    ranks = (_rank_correlation(way) for way in ways)
     return {
         name: np.asarray((first + second) / 2)
         for name, (first, second) in zip(STATISTICS, (means, gaps, ranks), strict=True)
     }
+
+
+def _rank_correlation(way: BestMatches) -> Float[np.ndarray, "*stack"]:
+    """Of the depths of layers and of their matches; one match for all keeps no order: 0."""
+    correlation = spearman(np.broadcast_to(way.depths, way.match_depths.shape), way.match_depths)
+    one_match = np.ptp(way.match_depths, axis=-1) == 0
+    return np.where(one_match & (way.depths.size > 2), 0.0, correlation)
 
 
 def both_ways(
