@@ -45,6 +45,7 @@ def test_the_next_layer_that_means_something_else(critical, steps):
     names = [f"l{k}" for k in range(5)]
     assert list(table.columns) == [
         "network", "layer", "depth", "differs_from", "distance", "loss", "stderr",
+        "halved_at", "half_distance",
     ]  # fmt: skip
     assert table["layer"].tolist() == names
     assert (table["network"] == "vgg").all()
@@ -54,7 +55,7 @@ def test_the_next_layer_that_means_something_else(critical, steps):
     stderr = critical / stats.t.ppf(0.95, BLOCKS - 1)
     np.testing.assert_allclose(table["stderr"][:found], stderr)
     assert table.loc[found:, ["distance", "loss", "stderr"]].isna().all(axis=None)
-    assert flow.distance(WEIGHTS).value == pytest.approx(steps * 0.25)
+    assert flow.distances(WEIGHTS)["distance"].value == pytest.approx(steps * 0.25)
 
 
 def test_the_first_that_differs_though_later_ones_do_not():
@@ -62,7 +63,7 @@ def test_the_first_that_differs_though_later_ones_do_not():
     flow.halves.values[0, 1] = flow.halves.values[1, 0] = 0.3
     assert flow.table()["differs_from"].tolist()[:2] == ["l1", "l3"]
     # also where an earlier layer of the other half differs, only later ones are looked at
-    assert flow.distance(WEIGHTS).value == pytest.approx((0.25 + 0.5 + 0.5) / 3)
+    assert flow.distances(WEIGHTS)["distance"].value == pytest.approx((0.25 + 0.5 + 0.5) / 3)
 
 
 def test_no_difference_is_undefined_and_has_no_name():
@@ -70,7 +71,7 @@ def test_no_difference_is_undefined_and_has_no_name():
     table = flow.table()
     assert (table["differs_from"] == "").all()
     assert table[["distance", "loss", "stderr"]].isna().all(axis=None)
-    distance = flow.distance(WEIGHTS)
+    distance = flow.distances(WEIGHTS)["distance"]
     assert np.isnan(distance.value)
 
 
@@ -80,13 +81,15 @@ def test_layers_that_are_more_alike_than_themselves_do_not_differ():
 
 def test_the_distance_has_an_interval_over_the_same_blocks():
     """A loss of one step is at the edge: in some resamples two are needed."""
-    distance = decaying(critical=0.09).distance(WEIGHTS)
+    distance = decaying(critical=0.09).distances(WEIGHTS)["distance"]
     low, high = distance.interval
     assert (distance.value, distance.num_blocks) == (pytest.approx(0.25), BLOCKS)
     assert len(distance.replicates) == len(WEIGHTS)
     assert low == pytest.approx(0.25)  # never less than one step
     assert high >= 0.5
-    assert decaying(critical=1e-9).distance(WEIGHTS).stderr == pytest.approx(0, abs=1e-12)
+    assert decaying(critical=1e-9).distances(WEIGHTS)["distance"].stderr == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 def test_each_resample_is_the_distance_of_its_own_losses():
@@ -94,7 +97,7 @@ def test_each_resample_is_the_distance_of_its_own_losses():
     losses = flow.losses()
     depths = np.array(DEPTHS)
     for cells, found in zip(
-        losses.replicates(WEIGHTS), flow.distance(WEIGHTS).replicates, strict=True
+        losses.replicates(WEIGHTS), flow.distances(WEIGHTS)["distance"].replicates, strict=True
     ):
         distances = []
         for k in range(5):
@@ -109,7 +112,7 @@ def test_branches_stay_out():
     assert table["layer"].tolist() == ["l0", "l2", "l4"]
     assert table["differs_from"].tolist() == ["l2", "l4", ""]
     np.testing.assert_allclose(table["distance"][:2], 0.5)
-    assert flow.distance(WEIGHTS).value == pytest.approx(0.5)
+    assert flow.distances(WEIGHTS)["distance"].value == pytest.approx(0.5)
     distances, losses = flow.curve()
     np.testing.assert_allclose(distances, [0.5, 1.0, 0.5])
     np.testing.assert_allclose(losses, [0.2, 0.4, 0.2])
@@ -143,3 +146,28 @@ def test_without_a_ceiling_nothing_is_attainable(ceiling):
     a = Estimate(np.array([0.5, ceiling]), np.array([[0.5, ceiling]] * 2))
     b = Estimate(np.array([-0.1, 0.5]), np.array([[-0.1, 0.5]] * 2))
     np.testing.assert_array_equal(np.isnan(attainable(a, b).value), [[True, False], [True, True]])
+
+
+def halving(branch=()):
+    """Agreement falls by a fifth of the full 0.8 from layer to layer: half is lost after three."""
+    depths = np.array(DEPTHS)
+    values = 0.8 - 0.64 * np.abs(depths[:, None] - depths)
+    named = layers(*DEPTHS, branch=branch)
+    return Flow(matrix(values, named, named, cells=noisy(values, BLOCKS, spread=0.01)))
+
+
+def test_the_next_layer_at_which_half_is_lost():
+    table = halving().table()
+    assert table["halved_at"].tolist() == ["l3", "l4", "", "", ""]
+    np.testing.assert_allclose(table["half_distance"], [0.75, 0.75, np.nan, np.nan, np.nan])
+    number = halving().distances(WEIGHTS)["half_distance"]
+    assert number.value == pytest.approx(0.75)
+    low, high = number.interval
+    assert low == high == pytest.approx(0.75)  # neither two steps nor four are near the half
+    assert halving(branch=(3,)).table()["halved_at"].tolist() == ["l4", "l4", "", ""]
+
+
+def test_where_half_is_never_lost_there_is_no_such_distance():
+    flow = decaying(critical=0.05, slope=0.1)
+    assert (flow.table()["halved_at"] == "").all()
+    assert np.isnan(flow.distances(WEIGHTS)["half_distance"].value)

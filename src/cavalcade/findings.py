@@ -95,8 +95,9 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
     summary["similarity_of_pairs"] = {
         f"{a}|{b}": number.row() for (a, b), number in analysis.networks.pairs.items()
     }
-    summary["flow_distance"] = {
-        name: flow.distance(analysis.weights).row() for name, flow in analysis.flows.items()
+    summary["flow"] = {
+        network: {name: number.row() for name, number in flow.distances(analysis.weights).items()}
+        for network, flow in analysis.flows.items()
     }
     return _without_nan(summary)
 

@@ -17,7 +17,8 @@ from cavalcade.errors import InputError
 
 FORMAT = 1
 NAMES = (  # columns of text in our tables
-    *("layer", "concept", "split", "measure", "network", "match", "differs_from", "to"),
+    *("layer", "concept", "split", "measure", "network", "match", "to"),
+    *("differs_from", "halved_at"),
     *("network_a", "layer_a", "network_b", "layer_b", "kind", "statistic", "nearer", "farther"),
 )
 

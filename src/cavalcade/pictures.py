@@ -21,6 +21,7 @@ from cavalcade.similarity.derived import null_difference
 log = logging.getLogger(__name__)
 
 MOST_PAIRS = 40
+CELL_TABLES = ("layer_similarity", "concept_similarity", "undefined_cells", "nearer_layers")
 
 
 def draw_all(analysis: Analysis, folder: Path, series: pd.DataFrame | None) -> None:
@@ -60,17 +61,18 @@ def picture_of(pair: Pair) -> str:
 def track_comparison(
     analysis: Analysis, place: Path, tables: Mapping[str, pd.DataFrame], logger: Logger | None
 ) -> None:
-    """Log tables and pictures, each pair's matrices as labelled tables, and the findings."""
-    for name, table in tables.items():
-        if name != "concept_similarity":
-            tracking.log_table(logger, name, table)
+    """Log the findings, tables, pictures, and the matrix of each pair as a labelled table.
+
+    Tables of a row for each cell stay in the folder.
+    """
+    for name in (name for name in tables if name not in CELL_TABLES):
+        tracking.log_table(logger, name, tables[name])
     for path in sorted(place.rglob("*.png")):
         key = path.relative_to(place).with_suffix("").as_posix()
         tracking.log_picture(logger, key, path)
-    for matrices in analysis.comparison.matrices.values():
-        for matrix in matrices:
-            key = f"matrices/{Path(picture_of(matrix.pair)).stem}/{matrix.measure}"
-            tracking.log_table(logger, key, matrix.frame().reset_index(names="layer"))
+    for matrix in analysis.comparison.matrices[analysis.similarity]:
+        key = f"matrices/{Path(picture_of(matrix.pair)).stem}"
+        tracking.log_table(logger, key, matrix.frame().reset_index(names="layer"))
     found = summarise(analysis)
     numbers = {f"findings/{name}": entry["value"] for name, entry in found["findings"].items()}
     tracking.log_summary(logger, numbers | {"sentence": found["sentence"]})
@@ -188,11 +190,10 @@ def _draw_depth(analysis: Analysis, matrix: LayerMatrix, path: Path) -> None:
 
 
 def _draw_flow(analysis: Analysis, path: Path, measure: str) -> None:
-    curves, distances = {}, {}
-    for network, flow in analysis.flows.items():
-        curves[network] = flow.curve()
-        number = flow.distance(analysis.weights)
-        distances[network] = (number.value, *number.interval)
+    curves = {network: flow.curve() for network, flow in analysis.flows.items()}
+    distances = {
+        network: flow.distances(analysis.weights) for network, flow in analysis.flows.items()
+    }
     draw_flow(curves, distances, path, measure=measure)
 
 

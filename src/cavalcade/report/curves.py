@@ -11,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from cavalcade.report.figures import BLUE, GREY, RED, figure_of, save, tidy_axis
+from cavalcade.similarity.derived import Number
 
 
 def draw_best_matches(
@@ -70,7 +71,7 @@ def _errors(
 
 def draw_flow(
     curves: Mapping[str, tuple[Float[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]],
-    distances: Mapping[str, tuple[float, float, float]],
+    distances: Mapping[str, Mapping[str, Number]],
     path: Path,
     *,
     measure: str,
@@ -80,26 +81,33 @@ def draw_flow(
     Args:
         curves: for each network the distances of all pairs of its layers, and by how much
             they are less alike than each is with itself.
-        distances: for each network the mean distance to the next layer that means something
-            else, with its interval.
+        distances: for each network its mean `distance` and `half_distance`, see `Flow`.
         path: of the PNG file.
         measure: what the similarity is.
     """
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
-    figure = figure_of(4.2 * columns, 3.2 * rows + 0.5)
+    figure = figure_of(4.4 * columns, 3.4 * rows + 0.5)
     figure.suptitle("How far apart two layers must be to mean different things", fontsize=12)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axis, (network, (distance, loss)) in zip(axes.flat, curves.items(), strict=False):
         axis.scatter(distance, loss, s=9, color=BLUE, alpha=0.35, linewidths=0)
         axis.axhline(0, color=GREY, linewidth=1)
-        value, low, high = distances[network]
-        title = f"{network}\nno layer differs from a later one"
-        if np.isfinite(value):
-            axis.axvline(value, color=RED, linewidth=1.2)
-            axis.axvspan(low, high, color=RED, alpha=0.15, linewidth=0)
-            title = f"{network}\nnext different layer {value:.2f} [{low:.2f}, {high:.2f}] deeper"
-        tidy_axis(axis, "distance of relative depth", f"loss of {measure}", title)
+        told = [network]
+        for name, what, style in (
+            ("distance", "differs", "-"),
+            ("half_distance", "half is lost", "--"),
+        ):
+            number = distances[network][name]
+            if np.isfinite(number.value):
+                low, high = number.interval
+                axis.axvline(number.value, color=RED, linewidth=1.2, linestyle=style)
+                axis.axvspan(low, high, color=RED, alpha=0.12, linewidth=0)
+                told.append(f"{what} {number.value:.2f} [{low:.2f}, {high:.2f}] deeper")
+            else:
+                told.append(f"{what}: nowhere")
+        tidy_axis(axis, "distance of relative depth", f"loss of {measure}", "\n".join(told))
+        axis.title.set_fontsize(10)
         axis.label_outer()
     for axis in list(axes.flat)[len(curves) :]:
         axis.set_axis_off()

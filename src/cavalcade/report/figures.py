@@ -5,6 +5,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 BLUE, RED, GREY = "#2166ac", "#b2182b", "0.55"
 KIND_COLOURS = {"trained": BLUE, "mixed": "#9970ab", "random": RED}
@@ -12,7 +13,8 @@ KIND_COLOURS = {"trained": BLUE, "mixed": "#9970ab", "random": RED}
 
 def figure_of(width: float, height: float) -> Figure:
     """An empty figure of some inches."""
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=110)
+    margins = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)  # inches
+    figure = Figure(figsize=(width, height), layout=margins, dpi=110)
     FigureCanvasAgg(figure)
     return figure
 

@@ -46,7 +46,7 @@ def draw_networks(
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             error = matrix[names[row], names[column]].stderr
-            axis.text(column, row, f"{value:.2f}\n±{error:.2f}", ha="center", va="center",
+            axis.text(column, row, f"{value:.2f}\n±{error:.3f}", ha="center", va="center",
                       fontsize=8, color="white" if value < 0.6 * top else "black")  # fmt: skip
     axis.set_xticks(range(len(names)), names, rotation=90, fontsize=9)
     axis.set_yticks(range(len(names)), names, fontsize=9)
@@ -73,7 +73,8 @@ def _draw_tree(axis: Axes, tree: Tree) -> list[str]:
         axis.annotate(f"{support:.0%}", (xs[1], (ys[1] + ys[2]) / 2), fontsize=8,
                       xytext=(3, 2), textcoords="offset points", color=GREY)  # fmt: skip
     axis.spines[["top", "right", "left"]].set_visible(False)
-    axis.set_xlabel("1 - similarity (in grey: share of resamples with this cluster)")
+    axis.set_xlabel("1 - similarity")
+    axis.set_title("in grey: share of resamples with this cluster", fontsize=9, color=GREY)
     axis.tick_params(axis="y", labelsize=9)
     axis.invert_yaxis()
     return list(drawn["ivl"])
@@ -107,7 +108,7 @@ def draw_agreement(
             axis.scatter(
                 part["x"], part["y"], s=5, alpha=0.35, linewidths=0, color=colour, label=kind
             )
-        tidy_axis(axis, measure, name, f"{name}: rank correlation {rho:.2f}")
+        tidy_axis(axis, measure, name, f"rank correlation {rho:.2f}")
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_axis_off()
     handles, labels = axes.flat[0].get_legend_handles_labels()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 
@@ -13,21 +13,14 @@ def print_table(title: str, frame: pd.DataFrame, *, apart: Sequence[int] = ()) -
 
     Args:
         title: above it.
-        frame: names of columns break at words; values do not.
+        frame: its columns are headed by their names, in two lines.
         apart: numbers of the rows that have a line below them.
     """
     table = Table(title=title, title_justify="left")
     for name, kind in frame.dtypes.items():
-        numeric = pd.api.types.is_numeric_dtype(kind)
-        widest = max(
-            (len(line) for word in frame[name] for line in _written(word).split("\n")), default=0
-        )
-        table.add_column(
-            str(name),
-            justify="right" if numeric else "left",
-            overflow="fold",
-            min_width=min(widest, 26),
-        )
+        justify: JustifyMethod = "right" if pd.api.types.is_numeric_dtype(kind) else "left"
+        header = "\n".join(str(name).rsplit(" ", 1))
+        table.add_column(header, justify=justify, overflow="fold")
     for number, row in enumerate(frame.itertuples(index=False)):
         table.add_row(*(_written(value) for value in row), end_section=number in apart)
     Console().print(table)

@@ -1,7 +1,7 @@
 """Measures that turn one layer onto another: Procrustes and canonical correlations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -87,6 +87,7 @@ class CanonicalLayers(Prepared):
     measure: str
     layers: tuple[Principal, ...]
     bases: tuple[Basis, ...]
+    of_some: dict[bytes, tuple[Basis, ...]] = field(default_factory=dict, compare=False)
 
     @property
     def num_images(self) -> int:
@@ -101,13 +102,18 @@ class CanonicalLayers(Prepared):
     def estimate(self, other: Prepared, blocks: Int[np.ndarray, " images"]) -> Estimate:
         """See `Prepared`."""
         assert isinstance(other, CanonicalLayers)
-        without = []
-        for inside in inside_blocks(blocks):
-            one = _bases(self.layers, ~inside)
-            without.append(
-                self._cells(one, one if other is self else _bases(other.layers, ~inside))
-            )
+        without = [
+            self._cells(self._bases_of(~inside), other._bases_of(~inside))
+            for inside in inside_blocks(blocks)
+        ]
         return Estimate(self.similarity(other), np.array(without))
+
+    def _bases_of(self, kept: Bool[np.ndarray, " images"]) -> tuple[Basis, ...]:
+        """The bases from some images; the same for every pair that a network is in."""
+        key = kept.tobytes()
+        if key not in self.of_some:
+            self.of_some[key] = _bases(self.layers, kept)
+        return self.of_some[key]
 
     def _cells(
         self, bases: Sequence[Basis], others: Sequence[Basis]
@@ -120,7 +126,7 @@ class CanonicalLayers(Prepared):
         """See `Prepared`."""
         layers = tuple(layer._replace(scores=layer.scores[order]) for layer in self.layers)
         bases = tuple(basis._replace(vectors=basis.vectors[order]) for basis in self.bases)
-        return replace(self, layers=layers, bases=bases)
+        return CanonicalLayers(self.measure, layers, bases)
 
 
 def prepare_procrustes(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.stats import t as student
 
 from cavalcade.similarity.derived import Number
@@ -45,7 +45,8 @@ class Flow:
 
     Two layers mean different things where probes of the one and of the other, fitted on
     different halves of the training images, agree less than probes of one layer do; by more
-    than chance at the 5 % level, over the same blocks.
+    than chance at the 5 % level, over the same blocks. As this finds small differences too, it
+    is also told where agreement is lost by half.
 
     Attributes:
         halves: layers by layers, rows fitted on one half and columns on the other.
@@ -54,80 +55,112 @@ class Flow:
     halves: LayerMatrix
 
     def losses(self) -> Estimate:
-        """By how much two layers are less alike than each is with itself (layers, layers)."""
-
-        def loss(cells: np.ndarray) -> np.ndarray:
-            own = np.diagonal(cells, axis1=-2, axis2=-1)
-            return (own[..., :, None] + own[..., None, :] - cells - cells.swapaxes(-1, -2)) / 2
-
-        return combined(loss, self.halves.estimate)
+        """By how much two trunk layers are less alike than each is with itself."""
+        return combined(lambda cells: _own(cells) - _mutual(cells), self._trunk())
 
     def curve(self) -> tuple[Float[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]:
         """Distance of relative depth and loss of all pairs of different trunk layers."""
-        depths = np.array([layer.depth for layer in self.halves.pair.layers_a if layer.trunk])
+        depths = self._depths()
         first, second = np.triu_indices(len(depths), 1)
-        return depths[second] - depths[first], self._of_trunk(self.losses()).value[first, second]
+        return depths[second] - depths[first], self.losses().value[first, second]
 
     def table(self) -> pd.DataFrame:
         """For each trunk layer the next one that means something else.
 
-        Columns: network, layer, depth, differs_from, distance (of relative depth), loss (how
-        much less alike they are), stderr. NaN where no later layer differs.
+        Columns: network, layer, depth; differs_from, distance (of relative depth), loss (how
+        much less alike they are) and its stderr; halved_at and half_distance, of the next layer
+        with which at most half of the agreement is left. NaN where no later layer is such.
         """
         layers = [layer for layer in self.halves.pair.layers_a if layer.trunk]
-        losses = self._of_trunk(self.losses())
-        first = self._first_different(losses.value)
+        losses, trunk = self.losses(), self._trunk()
         rows = []
-        for k, layer in enumerate(layers):
-            found = first[k]
+        for k, (found, halved) in enumerate(
+            zip(self._first_different(trunk.value), self._first_halved(trunk.value), strict=True)
+        ):
             other = layers[found] if found >= 0 else None
+            half = layers[halved] if halved >= 0 else None
             rows.append(
                 {
                     "network": self.halves.pair.network_a,
-                    "layer": layer.name,
-                    "depth": layer.depth,
+                    "layer": layers[k].name,
+                    "depth": layers[k].depth,
                     "differs_from": other.name if other else "",
-                    "distance": other.depth - layer.depth if other else np.nan,
+                    "distance": other.depth - layers[k].depth if other else np.nan,
                     "loss": losses.value[k, found] if other else np.nan,
                     "stderr": losses.stderr[k, found] if other else np.nan,
+                    "halved_at": half.name if half else "",
+                    "half_distance": half.depth - layers[k].depth if half else np.nan,
                 }
             )
         return pd.DataFrame(rows)
 
-    def distance(self, weights: Int[np.ndarray, "resamples blocks"]) -> Number:
-        """Mean over layers of the distance to the next one that means something else.
+    def distances(self, weights: Int[np.ndarray, "resamples blocks"]) -> dict[str, Number]:
+        """Mean over layers of `distance` and `half_distance`; layers without are left out.
 
-        NaN where no layer differs from a later one.
+        NaN where no layer has one.
         """
-        losses = self._of_trunk(self.losses())
-        replicates = losses.replicates(weights)
-        return Number(
-            float(self._mean_distance(losses.value)),
-            self._mean_distance(replicates),
-            weights.shape[1],
-            np.empty(0),
-        )
+        trunk = self._trunk()
+        again = trunk.replicates(weights)
+        return {
+            name: Number(
+                float(self._mean_distance(first(trunk.value))),
+                self._mean_distance(first(again)),
+                weights.shape[1],
+                np.empty(0),
+            )
+            for name, first in (
+                ("distance", self._first_different),
+                ("half_distance", self._first_halved),
+            )
+        }
 
     def _mean_distance(
-        self, losses: Float[np.ndarray, "*stack layers layers"]
+        self, found: Int[np.ndarray, "*stack layers"]
     ) -> Float[np.ndarray, "*stack"]:
-        depths = np.array([layer.depth for layer in self.halves.pair.layers_a if layer.trunk])
-        first = self._first_different(losses)
-        distances = np.where(first >= 0, depths[first] - depths, 0.0).sum(axis=-1)
-        count = (first >= 0).sum(axis=-1)
-        with np.errstate(invalid="ignore"):
-            return np.where(count > 0, distances / np.maximum(count, 1), np.nan)
+        depths = self._depths()
+        distances = np.where(found >= 0, depths[found] - depths, 0.0).sum(axis=-1)
+        count = (found >= 0).sum(axis=-1)
+        return np.where(count > 0, distances / np.maximum(count, 1), np.nan)
 
     def _first_different(
-        self, losses: Float[np.ndarray, "*stack layers layers"]
+        self, cells: Float[np.ndarray, "*stack layers layers"]
     ) -> Int[np.ndarray, "*stack layers"]:
-        """Position of the next layer that differs; -1 where none does."""
-        stderr = self._of_trunk(self.losses()).stderr
-        critical = student.ppf(0.95, max(len(self.halves.estimate.without) - 1, 1)) * stderr
-        later = np.triu(np.ones(stderr.shape, dtype=bool), 1)
-        differs = later & (losses > critical)
-        return np.where(differs.any(axis=-1), differs.argmax(axis=-1), -1)
+        """Position of the next layer that differs by more than chance; -1 where none does."""
+        blocks = len(self.halves.estimate.without)
+        critical = student.ppf(0.95, max(blocks - 1, 1)) * self.losses().stderr
+        return _first_later(_own(cells) - _mutual(cells) > critical)
 
-    def _of_trunk(self, cells: Estimate) -> Estimate:
+    def _first_halved(
+        self, cells: Float[np.ndarray, "*stack layers layers"]
+    ) -> Int[np.ndarray, "*stack layers"]:
+        """Position of the next layer with at most half of the agreement; -1 for none."""
+        return _first_later(_mutual(cells) <= _own(cells) / 2)
+
+    def _depths(self) -> Float[np.ndarray, " layers"]:
+        return np.array([layer.depth for layer in self.halves.pair.layers_a if layer.trunk])
+
+    def _trunk(self) -> Estimate:
         trunk = self.halves.pair.trunk[0]
-        return combined(lambda x: x[..., trunk, :][..., trunk], cells)
+        return combined(lambda x: x[..., trunk, :][..., trunk], self.halves.estimate)
+
+
+def _own(
+    cells: Float[np.ndarray, "*stack layers layers"],
+) -> Float[np.ndarray, "*stack layers layers"]:
+    """How alike two layers would be if they were one: the mean of what each is with itself."""
+    own = np.diagonal(cells, axis1=-2, axis2=-1)
+    return (own[..., :, None] + own[..., None, :]) / 2
+
+
+def _mutual(
+    cells: Float[np.ndarray, "*stack layers layers"],
+) -> Float[np.ndarray, "*stack layers layers"]:
+    return (cells + cells.swapaxes(-1, -2)) / 2
+
+
+def _first_later(
+    such: Bool[np.ndarray, "*stack layers layers"],
+) -> Int[np.ndarray, "*stack layers"]:
+    """For each row the first column after it that is such; -1 for none."""
+    later = such & np.triu(np.ones(such.shape[-2:], dtype=bool), 1)
+    return np.where(later.any(axis=-1), later.argmax(axis=-1), -1)
