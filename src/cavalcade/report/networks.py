@@ -97,7 +97,7 @@ def draw_agreement(
         path: of the PNG file.
         measure: what lies along x.
     """
-    columns = min(4, len(panels))
+    columns = min(4, int(np.ceil(np.sqrt(len(panels)))))
     rows = -(-len(panels) // columns)
     figure = figure_of(3.1 * columns + 0.6, 3.0 * rows + 0.6)
     figure.suptitle(f"Other measures against the {measure}: pairs of layers", fontsize=12)
