@@ -13,7 +13,7 @@ KIND_COLOURS = {"trained": BLUE, "mixed": "#9970ab", "random": RED}
 
 def figure_of(width: float, height: float) -> Figure:
     """An empty figure of some inches."""
-    margins = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)  # inches
+    margins = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, compress=True)  # inches
     figure = Figure(figsize=(width, height), layout=margins, dpi=110)
     FigureCanvasAgg(figure)
     return figure
