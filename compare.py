@@ -17,6 +17,7 @@ from cavalcade.folders import check_name
 from cavalcade.pictures import print_comparison, track_comparison
 from cavalcade.report.tracking import finish, log_config
 from cavalcade.runs import Run
+from cavalcade.series import check_series
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,10 @@ def main(config: DictConfig) -> None:
     """Compare runs, write tables and pictures, print the pairs."""
     cli.check_config(config, KEYS)
     measure = str(config.similarity)
-    against = list(config.agreement or [])
-    check_measures([measure, *against])
+    against = listed(config.agreement)
+    check_measures(measure, against)
     runs = runs_of(config)
-    name = str(config.name or default_name(runs, measure))
+    name = str(config.name or default_name(runs, measure, series=config.series))
     check_name("name", name)
     log.info("%s: comparing %s", runs[0].path.parents[1].name, ", ".join(r.label for r in runs))
     analysis = Analysis(compare(runs, measure, against, config.repairings))
@@ -51,14 +52,24 @@ def main(config: DictConfig) -> None:
 
 def runs_of(config: DictConfig) -> list[Run]:
     """The runs that were asked for, in their order."""
-    patterns = config.runs
-    if patterns is None:
+    patterns = listed(config.runs)
+    if config.series and (not patterns or any(set(pattern) & set("*?[") for pattern in patterns)):
+        raise InputError("series=true needs its checkpoints one by one, in order: runs=[a,b,c]")
+    if config.runs is None:
         return latest_runs(Path(str(config.root)).expanduser())
-    listed = patterns if isinstance(patterns, ListConfig) else [patterns]
-    runs = find_runs([str(pattern) for pattern in listed])
+    runs = find_runs(patterns)
     if not runs:
         raise InputError("runs= names no run; give folders of runs")
+    if config.series:
+        check_series(runs)
     return runs
+
+
+def listed(value: object) -> list[str]:
+    """One name or a list of names as a list; none for null."""
+    if value is None:
+        return []
+    return [str(each) for each in value] if isinstance(value, ListConfig) else [str(value)]
 
 
 if __name__ == "__main__":

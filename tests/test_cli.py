@@ -79,7 +79,7 @@ def test_compare_takes_the_runs_of_the_data_set_trained_last(swept):
         result.stdout.split()
     )
     pairs = pd.read_csv(folder / "comparisons/both/pairs.csv").set_index("statistic")
-    assert set(pairs["measure"]) == {*CONCEPT_MEASURES, *FEATURE_MEASURES}
+    assert set(pairs["measure"]) == {*CONCEPT_MEASURES, *FEATURE_MEASURES} - {"pwcca"}
     assert pairs.loc["mean_best_match", "value"].between(-1, 1).all()
 
 
@@ -88,7 +88,7 @@ def test_compare_by_a_measure_of_features(swept):
     options = ["similarity=cka", "agreement=[]", "repairings=2", "name=geometry", "logger=none"]
     result = python(folder, "compare.py", *options)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert "mean linear CKA less chance" in result.stdout
+    assert "linear CKA above chance" in result.stdout
     table = pd.read_csv(folder / "comparisons/geometry/networks.csv")
     assert table["efficientnet_lite2"].between(-1, 1).any()
 
@@ -109,6 +109,9 @@ def test_a_finished_run_is_skipped_with_a_line(swept):
         ("train.py", ["concepts.loss=hinge"], "concepts.loss is 'hinge'"),
         ("compare.py", ["runs=nowhere"], "no run folder at 'nowhere'"),
         ("compare.py", ["similarity=ckaa"], "similarity is 'ckaa', which is none of jaccard"),
+        ("compare.py", ["agreement=ckaa"], "agreement is 'ckaa', which is none of jaccard"),
+        ("compare.py", ["series=true"], "series=true needs its checkpoints one by one"),
+        ("compare.py", ["series=true", "runs=a*"], "series=true needs its checkpoints one by one"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, program, arguments, message):

@@ -89,7 +89,7 @@ def test_a_null_of_equal_weights_is_refused(tmp_path):
     """Two random networks of one seed are one network: their likeness is no chance level."""
     squares_visit(tmp_path, 3, label="a-random", random=True)
     squares_visit(tmp_path, 3, label="b-random", random=True)
-    with pytest.raises(InputError, match=r"are one random network twice \(equal weights\)"):
+    with pytest.raises(InputError, match="have equal random weights: they are one network"):
         compare(latest_runs(tmp_path))
 
 

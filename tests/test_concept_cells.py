@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import jaccard_score
 
-from cavalcade.similarity import CONCEPT_MEASURES, Firing, repaired_orders, similarity_of_pairs
+from cavalcade.similarity import (
+    CONCEPT_MEASURES,
+    Fired,
+    Firing,
+    PixelCounts,
+    expected_intersection,
+    repaired_orders,
+    similarity_of_pairs,
+)
+from cavalcade.similarity.chance import some_pixels
 from test_chance import strata_of
 from test_counts import random_masks
 
@@ -58,7 +67,7 @@ def test_raw_index_agrees_with_scikit_learn_with_and_without_each_block():
 def test_raw_index_of_re_paired_images_agrees_with_scikit_learn():
     networks = three_networks()
     for (i, j), cells in cells_of(networks, PAIRS).items():
-        assert set(cells.repaired) == {"jaccard", "adjusted"}
+        assert tuple(cells.repaired) == CONCEPT_MEASURES
         again = orders(BLOCKS)
         assert len(again) == 3
         for order, repaired in zip(again, cells.repaired["jaccard"], strict=True):
@@ -232,14 +241,63 @@ def test_re_paired_images_average_to_zero(related):
 
 
 def test_re_paired_images_of_a_fine_grid_are_counted_at_some_pixels():
-    """Every fifth from a thousand on: the same as the coarse grid of those pixels."""
+    """A fifth of them from a thousand on: the same as a coarse grid of those pixels."""
+    some = torch.from_numpy(some_pixels(1000, 5))
+    assert len(some) == 200
     fine = [random_masks(seed, pixels=1000) for seed in (0, 1)]
-    coarse = [Firing(part.masks[..., ::5], part.seen[:, ::5]) for part in fine]
+    coarse = [Firing(part.masks[..., some], part.seen[:, some]) for part in fine]
     strata = torch.ones(12, 1, 1000, dtype=torch.bool)
     one = cells_of(fine, [(0, 1)], strata)[0, 1]
-    other = cells_of(coarse, [(0, 1)], strata[..., ::5])[0, 1]
+    other = cells_of(coarse, [(0, 1)], strata[..., some])[0, 1]
     for name in one.repaired:
         np.testing.assert_allclose(one.repaired[name], other.repaired[name], rtol=1e-5)
     # the images themselves are counted in full
     full = sklearn_jaccard(*fine, torch.arange(12))
     np.testing.assert_allclose(one.measures["jaccard"].value, full, atol=1e-12)
+
+
+def test_errors_judged_by_some_pixels_are_near_the_exact_ones():
+    """Smooth masks on a fine grid whose width is a multiple of five; values stay exact."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:40, :40] / 40
+    position = np.sin(3 * columns) - rows
+
+    def network(scene):
+        waves = [np.sin(k * rows + p) * np.cos(k * columns) for k, p in ((2, 0), (5, 1), (9, 2))]
+        own = rng.normal(size=(63, 3))
+        latent = position + np.einsum("ik,khw->ihw", scene + 0.6 * own, np.array(waves))
+        masks = torch.from_numpy(latent > 0).flatten(1)[:, None]
+        return Firing(masks, torch.ones(63, 1600, dtype=torch.bool))
+
+    scene = np.repeat(rng.normal(size=(21, 3)), 3, axis=0)
+    networks = [network(scene), network(scene)]
+    truth = networks[0].masks[:, 0] & networks[1].masks[:, 0]
+    strata = torch.stack([truth, ~truth], dim=1)
+    found = cells_of(networks, [(0, 1)], strata, np.repeat(np.arange(21), 3))[0, 1].measures
+    blocks = torch.from_numpy(np.repeat(np.arange(21), 3))
+    counts = PixelCounts(21, 1, 1, 1600)
+    fired = []
+    for part in networks:
+        counts = PixelCounts(21, 1, 1, 1600)
+        for block in range(21):
+            inside = blocks == block
+            counts.update(block, part.masks[inside], part.seen[inside], part.seen[inside][:, None])
+        fired.append(Fired(counts.fired[:, 0].numpy(), counts.seen[:, 0].numpy()))
+    exact = expected_intersection([(*fired, counts.seen[:, 0].numpy())])
+    some = expected_intersection([(*fired, counts.seen[:, 0].numpy())], 5)
+    np.testing.assert_allclose(some.value, exact.value, rtol=1e-5)
+    np.testing.assert_allclose(some.stderr, exact.stderr, rtol=0.15)
+    assert all(np.isfinite(cells.stderr).all() for cells in found.values())
+
+
+def test_a_layer_without_the_concept_says_nothing():
+    """It fires nowhere, but for want of training pixels: NaN, not 0."""
+    a, b = random_masks(0), random_masks(1)
+    a.masks[:, 1] = False
+    silent = cells_of([a, b], [(0, 1)])[0, 1].measures["adjusted"].value
+    assert (silent[1] <= 0).all()
+    lacking = a._replace(found=torch.tensor([True, False, True]))
+    for cells in cells_of([lacking, b], [(0, 1)])[0, 1].measures.values():
+        assert np.isnan(cells.value[1]).all()
+        assert np.isnan(cells.without[:, 1]).all()
+        assert np.isfinite(cells.value[[0, 2]]).all()

@@ -4,6 +4,7 @@ import torch
 from sklearn.metrics import jaccard_score
 
 from cavalcade.similarity import Firing, MeetingCounts, PixelCounts
+from cavalcade.similarity.counts import meetings
 
 
 def random_masks(seed, images=12, rows=3, pixels=30, density=0.3, visible=0.8):
@@ -119,3 +120,11 @@ def test_pixel_counts_are_images_per_block_and_stratum():
     # strata that cover every pixel lose none
     assert torch.equal(fired.sum(dim=(0, 1)), a.masks.sum(dim=0).int())
     assert torch.equal(seen.sum(dim=(0, 1)), a.seen.sum(dim=0).int())
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_products_of_integers_and_of_floats_are_the_same_counts(available, monkeypatch):
+    a, b = (rows_of(random_masks(seed)).transpose(0, 1).flatten(1) for seed in (0, 1))
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: available)
+    reference = (a[:, None] & b).sum(dim=2)
+    assert torch.equal(meetings(a, b), reference)

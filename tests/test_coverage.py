@@ -77,7 +77,13 @@ def compared(rng, networks=3, by_image=False, repairings=REPAIRINGS, **how):
     pair = Pair("a", NAMED, "b", NAMED)
     numbers = [
         pair_numbers(
-            LayerMatrix(pair, "adjusted", part.measures["adjusted"], part.repaired["adjusted"]),
+            LayerMatrix(
+                pair,
+                "adjusted",
+                part.measures["adjusted"],
+                part.repaired["adjusted"],
+                without_chance=True,
+            ),
             weights,
         )
         for part in cells

@@ -121,10 +121,27 @@ def test_similarity_is_the_best_match_less_what_its_cells_are_by_chance():
     )
 
 
-def test_without_re_paired_images_similarity_is_the_best_match():
-    numbers = pair_numbers(planted(repairings=0), WEIGHTS)
+def test_what_has_no_chance_level_is_the_best_match_itself():
+    numbers = pair_numbers(matrix(VALUES, cells=noisy(VALUES)), WEIGHTS)
     assert numbers["similarity"].value == pytest.approx(numbers["mean_best_match"].value)
     assert np.isnan(numbers["similarity"].null)
+
+
+@pytest.mark.parametrize("repairings", [0, 1])
+def test_a_chance_level_that_was_not_sampled_leaves_no_similarity(repairings):
+    numbers = pair_numbers(planted(repairings=repairings), WEIGHTS)
+    assert np.isnan(numbers["similarity"].value)
+    assert np.isfinite(numbers["mean_best_match"].value)
+
+
+def test_the_error_of_a_sampled_chance_level_counts():
+    rng = np.random.default_rng(0)
+    one = number(0.5, np.full(1000, 0.5), repaired=0.1 + 0.04 * rng.normal(size=16))
+    less = one.less_repaired
+    assert less.value == pytest.approx(0.5 - one.null)
+    assert less.null == pytest.approx(0, abs=1e-12)
+    assert less.stderr == pytest.approx(one.repaired.std(ddof=1) / 4, rel=0.1)
+    assert np.isnan(number(0.5, repaired=[0.1]).less_repaired.value)
 
 
 def test_similarity_weighs_both_networks_the_same():

@@ -16,7 +16,6 @@ from cavalcade.similarity.features import (
     FEATURE_MEASURES,
     feature_similarity,
     prepare,
-    repaired_similarity,
 )
 
 MEASURES = tuple(FEATURE_MEASURES)
@@ -309,22 +308,6 @@ def test_without_everything_is_not_a_number():
         assert np.isnan(found.without).all()
 
 
-# Images in another order
-
-
-@pytest.mark.parametrize("measure", MEASURES)
-def test_repaired_images_are_those_of_the_second_network(measure):
-    layers, blocks = correlated(7, images=60, widths=(6, 20, 45))
-    order = np.random.default_rng(0).permutation(60)
-    one, two = prepare(measure, layers[:2]), prepare(measure, layers)
-    moved = prepare(measure, [x[order] for x in layers])
-    found = repaired_similarity(one, two, order)
-    np.testing.assert_allclose(found, one.similarity(moved), atol=1e-6)
-    assert found.max() < one.similarity(two)[0, 1]
-    same = repaired_similarity(one, two, np.arange(60))
-    np.testing.assert_allclose(same, feature_similarity(one, two, blocks).value, atol=1e-12)
-
-
 # What is not defined
 
 
@@ -404,5 +387,3 @@ def test_layers_prepared_apart_cannot_be_compared():
         feature_similarity(cka, rsa, blocks)
     with pytest.raises(InputError, match="of 20 and 10 images and blocks or order of 20"):
         feature_similarity(cka, fewer, blocks)
-    with pytest.raises(InputError, match="order of 10"):
-        repaired_similarity(cka, cka, np.arange(10))

@@ -31,7 +31,7 @@ def compared(**given):
         "matrices": {"adjusted": ()},
         "halves": {},
         "concept_similarity": pd.DataFrame(),
-        "left_out": {},
+        "left_out": (),
     }
     return Comparison(**(told | given))
 
@@ -53,10 +53,10 @@ class Analysed(Analysis):
 
     @property
     def numbers(self):
-        return {"adjusted": dict.fromkeys(PAIRS, self.given)}
+        return {self.similarity: dict.fromkeys(PAIRS, self.given)}
 
     def twin_numbers(self, measure, names):
-        assert measure == "adjusted"
+        assert measure == self.similarity
         assert names in PAIRS
         return self.twins
 
@@ -73,12 +73,12 @@ def test_both_findings_are_claimed_where_numbers_support_them():
     text = said(Analysed(twins=TWINS))
     assert text.startswith(
         "Over 3 pairs of trained networks of different architecture, the mean adjusted Jaccard "
-        "index of layers and their best matches is 0.50 [0.48, 0.52] above that of re-paired "
-        "images (random twins: 0.20): they learnt similar concepts."
+        "index of layers and their best matches is 0.50 [0.48, 0.52] above chance (random twins: "
+        "0.20): they learnt similar concepts."
     )
     assert "Best matches lie 0.020 [" in text
     assert "against 0.300 for re-paired images (random twins: 0.100)" in text
-    assert text.endswith(": similar concepts lie at the same relative depth.")
+    assert text.endswith(": similar concepts lie at similar relative depth.")
 
 
 @pytest.mark.parametrize(
@@ -97,18 +97,28 @@ def test_no_similar_concepts_are_claimed_without_support(numbers, twins):
 
 
 @pytest.mark.parametrize(
-    "numbers", [{"gap": 0.3}, {"gap": 0.1}, {"gap": 0.5}, {"ranks": 0.0}, {"ranks": -0.9}]
+    "numbers",
+    [
+        {"gap": 0.3},  # not beyond chance
+        {"gap": 0.1},  # not beyond random twins
+        {"gap": 0.5},
+        {"ranks": 0.0},
+        {"ranks": 0.4},  # beyond chance, but below random twins
+        {"ranks": -0.9},
+        {"similarity": 0.2},  # the concepts that lie there are not similar
+    ],
 )
 def test_no_equal_depth_is_claimed_without_support(numbers):
     text = said(Analysed(twins=TWINS, **numbers))
-    assert "this does not show that they lie at the same relative depth" in text
+    assert "this does not show that similar concepts lie at similar relative depth" in text
     assert ": similar concepts lie" not in text
 
 
 def test_without_random_twins_nothing_is_called_learnt():
     text = said(Analysed())
-    assert "without random twins (backbone.weights=random) this does not show" in text
+    assert text.count("without a pair of random twins (backbone.weights=random for each") == 2
     assert ": they learnt" not in text
+    assert ": similar concepts lie at similar" not in text
 
 
 def test_networks_of_one_architecture_are_not_called_different():
@@ -132,10 +142,19 @@ def test_random_networks_are_no_finding():
 
 
 def test_undefined_numbers_are_no_finding():
-    analysed = Analysed(ranks=np.nan)
-    assert said(analysed) == (
-        "Too few layers or concepts are defined, so neither finding can be tested."
-    )
+    assert said(Analysed(similarity=np.nan)).startswith("No concept is defined in all networks")
+
+
+def test_two_layers_have_similarity_but_no_ranks():
+    text = said(Analysed(ranks=np.nan, twins=TWINS))
+    assert text.endswith("similar concepts. Too few layers are defined to compare their depths.")
+
+
+def test_geometry_knows_no_concepts():
+    text = said(Analysed(compared(similarity="cka"), twins=TWINS))
+    assert "mean linear CKA of layers" in text
+    assert "similar representations" in text
+    assert "concepts" not in text
 
 
 def test_summary_holds_each_finding_with_interval_and_nulls():
@@ -161,9 +180,15 @@ def test_means_over_pairs_are_paired_over_blocks():
 
 @pytest.mark.parametrize(("larger", "supported"), [(True, True), (False, False)])
 def test_the_side_of_the_null_is_that_of_the_finding(larger, supported):
-    finding = Finding(number(0.5, repaired=[0.1, 0.1]), number(0.3, seed=1), larger)
+    own = number(0.5, repaired=[0.1, 0.1])
+    finding = Finding(own, own.less_repaired, number(0.3, seed=1), larger)
     assert finding.supported is supported
     assert finding.beyond_random is supported
-    alone = Finding(number(0.5, repaired=[0.1, 0.1]), None, larger)
+    alone = Finding(own, own.less_repaired, None, larger)
     assert alone.beyond_random is None
     assert alone.supported is supported
+
+
+def test_one_re_pairing_supports_nothing():
+    own = number(0.5, repaired=[0.1])
+    assert not Finding(own, own.less_repaired, None, True).supported

@@ -30,9 +30,12 @@ def matrix(values, a=None, b=None, cells=None, repaired=None, names=("A", "B"), 
     shape = np.shape(values)
     a = a or layers(*np.linspace(0, 1, shape[0]))
     b = b or layers(*np.linspace(0.1, 0.9, shape[1]))
+    without_chance = repaired is None  # what has no chance level needs no re-paired images
     repaired = np.empty((0, *shape)) if repaired is None else np.asarray(repaired)
     cells = cells or estimate(values)
-    return LayerMatrix(Pair(names[0], a, names[1], b), measure, cells, repaired, ("sky", "road"))
+    return LayerMatrix(
+        Pair(names[0], a, names[1], b), measure, cells, repaired, ("sky", "road"), without_chance
+    )
 
 
 def test_frame_carries_its_names():
@@ -89,18 +92,25 @@ NAMES = ("sky", "road", "pole")
 def test_one_set_of_concepts_for_all_cells():
     cells = [estimate(cell) for cell in CELLS]
     cells[2].value[0, 1] = np.nan  # undefined at one layer: out everywhere
-    kept, names = fixed_concepts(cells, NAMES)
+    kept, names = fixed_concepts([[cell] for cell in cells], NAMES)
     assert (kept, names) == ([0, 1], ("sky", "road"))
     mean = mean_over(cells, kept)
     np.testing.assert_allclose(mean.value, [[0.4, 0.6]])
     np.testing.assert_allclose(mean.without, [[[0.4, 0.6]]] * 2)
 
 
+def test_a_concept_undefined_in_any_matrix_is_left_out_of_all():
+    here, there = [estimate(cell) for cell in CELLS], [estimate(cell) for cell in CELLS]
+    there[0].value[0, 0] = np.nan
+    cells = list(zip(here, there, strict=True))
+    assert fixed_concepts(cells, NAMES) == ([1, 2], ("road", "pole"))
+
+
 def test_a_concept_without_errors_is_left_out():
     """Undefined without one of the blocks, it has no error, and nor would the mean."""
     cells = [estimate(cell) for cell in CELLS]
     cells[1].without[1, 0, 0] = np.nan
-    assert fixed_concepts(cells, NAMES) == ([0, 2], ("sky", "pole"))
+    assert fixed_concepts([[cell] for cell in cells], NAMES) == ([0, 2], ("sky", "pole"))
 
 
 def test_errors_of_a_mean_know_that_concepts_err_together():
@@ -112,7 +122,7 @@ def test_errors_of_a_mean_know_that_concepts_err_together():
 
 def test_no_concept_left_is_nan_not_zero():
     cells = [estimate(np.full((1, 3), np.nan))] * 2
-    kept, names = fixed_concepts(cells, ("sky", "road"))
+    kept, names = fixed_concepts([[cell] for cell in cells], ("sky", "road"))
     assert (kept, names) == ([], ())
     mean = mean_over(cells, kept)
     assert mean.value.shape == (1, 3)

@@ -3,6 +3,7 @@ import pytest
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
+from cavalcade.errors import InputError
 from cavalcade.similarity.derived import Number
 from cavalcade.similarity.networks import NetworkMatrix
 
@@ -44,7 +45,7 @@ def test_a_pair_is_found_in_either_order():
 
 @pytest.mark.parametrize("names", [("vgg", "vgg"), ("vgg", "alexnet")])
 def test_what_is_not_in_the_matrix_is_an_error(names):
-    with pytest.raises(KeyError, match=names[0]):
+    with pytest.raises(InputError, match=f"no pair of '{names[0]}' and '{names[1]}'"):
         network_matrix(PLANTED)[names]
 
 
@@ -96,6 +97,12 @@ def test_support_follows_the_order_of_merges():
     assert support[frozenset({"vgg", "resnet"})] == 1.0
     assert 0.3 < support[frozenset({"vit", "swin"})] < 0.98
     assert support[frozenset(NAMES)] == 1.0
+
+
+def test_equal_networks_cluster_though_noise_lifts_them_above_one():
+    tree = network_matrix({**PLANTED, ("vgg", "resnet"): 1.0007}, spread=0.001).tree()
+    assert tree.linkage[0, 2] == 0
+    assert leaves_of(tree)[0] == {"vgg", "resnet"}
 
 
 def test_an_undefined_similarity_or_two_networks_have_no_tree():

@@ -9,7 +9,7 @@ import torch
 from cavalcade import Analysis, InputError, compare, load_run
 from cavalcade.comparison_folder import tables_of, write_comparison
 from cavalcade.concepts import Probes
-from cavalcade.series import series_table
+from cavalcade.series import check_series, series_table
 from tiny import PlantedSquares, adam, tiny_backbone, tiny_data, tiny_model, tiny_visit
 
 
@@ -77,13 +77,14 @@ def test_the_series_is_written_and_drawn(analysis, runs, tmp_path):
 
 def test_one_run_or_other_layers_are_no_series(runs, tmp_path):
     with pytest.raises(InputError, match="a series needs two runs or more"):
-        series_table(Analysis(compare(runs[:1], repairings=1)))
+        check_series(runs[:1])
     backbone = tiny_backbone(label="other", layers=["2", "4"])
     data = tiny_data(backbone, PlantedSquares(grid=(16, 16)))
     method = Probes(optimizer=adam, epochs=1, split_half=False)
     other = load_run(tiny_visit(tmp_path, backbone, data=data, method=method))
-    with pytest.raises(InputError, match="step-3 and other have different layers"):
-        series_table(Analysis(compare([runs[3], other], repairings=1)))
+    with pytest.raises(InputError, match=r"step-3-\w+ and other-\w+ differ in their layers"):
+        check_series([runs[3], other])
+    check_series(runs)
 
 
 def test_values_of_equal_members_are_one(analysis):

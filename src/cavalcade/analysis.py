@@ -210,10 +210,10 @@ class Analysis:
         numbers = pair_numbers(matrix, self.weights)
         halves = self.comparison.halves.get(matrix.measure, {})
         found = [halves.get(name) for name in (matrix.pair.network_a, matrix.pair.network_b)]
-        if None in found:
+        if None in found or not matrix.without_chance:
             return numbers
         own = [trunk_ceilings(half) for half in found if half is not None]
-        return numbers | share_numbers(numbers["mean_best_match"], own, self.weights)
+        return numbers | share_numbers(numbers["similarity"], own, self.weights)
 
 
 PAIR_COLUMNS = (

@@ -84,18 +84,16 @@ def check_nulls(runs: Sequence[Run]) -> None:
     """Raise if two random networks have equal weights: they are one network, and no null.
 
     Raises:
-        InputError: naming both.
+        InputError: naming them.
     """
-    seen: dict[str, Run] = {}
-    for run in runs:
-        if not run.random:
-            continue
-        twin = seen.setdefault(run.weights, run)
-        if twin is not run:
+    random = [run for run in runs if run.random]
+    for first in random:
+        equal = [run.path.name for run in random if run.weights == first.weights]
+        if len(equal) > 1:
             raise InputError(
-                f"{twin.path.name} and {run.path.name} are one random network twice (equal "
-                "weights), which is no null; train one of them with another seed=, or leave one "
-                "out with runs="
+                f"{', '.join(equal)} have equal random weights: they are one network, and no null "
+                "of each other, however they were probed; name one of them with runs=, or train "
+                "one with another seed="
             )
 
 

@@ -18,6 +18,7 @@ from cavalcade.similarity import (
     CONCEPT_MEASURES,
     FEATURE_MEASURES,
     KEYS,
+    WITHOUT_CHANCE,
     Estimate,
     Firing,
     LayerMatrix,
@@ -30,7 +31,6 @@ from cavalcade.similarity import (
     mean_over,
     prepare,
     repaired_orders,
-    repaired_similarity,
     similarity_of_pairs,
 )
 from cavalcade.similarity.threads import in_threads
@@ -57,7 +57,7 @@ class Comparison:
         halves: for each measure of concepts and each network that has them, its probes of one
             half of the training images (rows) against those of the other.
         concept_similarity: a row for each pair of layers, concept and measure.
-        left_out: for each pair of networks the concepts that its matrices do not average over.
+        left_out: the concepts that no matrix averages over, since one of them has no value.
     """
 
     similarity: str
@@ -69,7 +69,7 @@ class Comparison:
     matrices: Mapping[str, tuple[LayerMatrix, ...]]
     halves: Mapping[str, Mapping[str, LayerMatrix]]
     concept_similarity: pd.DataFrame
-    left_out: Mapping[str, tuple[str, ...]]
+    left_out: tuple[str, ...]
 
     @property
     def layer_similarity(self) -> pd.DataFrame:
@@ -115,13 +115,19 @@ class Comparison:
                 return matrix
             if names == (network_b, network_a):
                 return matrix.transposed()
-        raise AssertionError("every pair of networks has a matrix")
+        raise InputError(
+            f"{measure} was made between different networks alone; compare by it with "
+            f"similarity={measure}"
+        )
 
     def attainable(self, matrix: LayerMatrix) -> Estimate | None:
-        """The similarity that each cell could reach, from the split halves of both networks."""
+        """How alike two probes of such layers are, from the split halves of both networks.
+
+        None without halves, and for measures with a chance level, which is no share of anything.
+        """
         found = self.halves.get(matrix.measure, {})
         names = (matrix.pair.network_a, matrix.pair.network_b)
-        if not all(name in found for name in names):
+        if not matrix.without_chance or not all(name in found for name in names):
             return None
         return attainable(*(ceilings(found[name]) for name in names))
 
@@ -176,7 +182,7 @@ def compare(
     """
     if not runs:
         raise InputError("there is no run to compare; name some with runs=")
-    check_measures([similarity, *against])
+    check_measures(similarity, against)
     check_whole("repairings", repairings, 0)
     check_comparable(runs)
     check_nulls(runs)
@@ -195,7 +201,6 @@ def compare(
     for measure in against:
         if measure not in matrices:
             matrices[measure] = _of_features(runs, different, measure, blocks, orders[:0])
-    kept = counted.kept
     return Comparison(
         similarity=similarity,
         networks=names,
@@ -206,21 +211,19 @@ def compare(
         matrices=matrices,
         halves=counted.halves(),
         concept_similarity=counted.table(),
-        left_out={
-            pair.title: tuple(c for c in runs[0].concepts if c not in kept[key][1])
-            for key, pair in pairs.items()
-        },
+        left_out=tuple(name for name in runs[0].concepts if name not in counted.kept[1]),
     )
 
 
-def check_measures(measures: Sequence[str]) -> None:
-    """Raise unless all of these are measures of similarity.
+def check_measures(similarity: str, against: Sequence[str]) -> None:
+    """Raise unless all of these are measures.
 
     Raises:
-        InputError: naming the one that is none.
+        InputError: naming the setting and the one that is none.
     """
-    for measure in measures:
-        check_choice("similarity", measure, MEASURES)
+    check_choice("similarity", similarity, MEASURES)
+    for measure in against:
+        check_choice("agreement", measure, MEASURES)
 
 
 def _twins(names: Sequence[str], runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
@@ -238,18 +241,23 @@ def _of_features(
     orders: Int[np.ndarray, "repairings images"],
 ) -> tuple[LayerMatrix, ...]:
     """Matrices of one measure of pooled features."""
-    prepared = [
-        prepare(measure, [run.features(layer.name).numpy() for layer in run.layers]) for run in runs
-    ]
+    features = [[run.features(layer.name).numpy() for layer in run.layers] for run in runs]
+    prepared = [prepare(measure, layers) for layers in features]
 
-    def matrix(key: Key) -> LayerMatrix:
-        a, b = (prepared[index] for index in key)
-        estimate = feature_similarity(a, b, blocks)
-        again = [repaired_similarity(a, b, order) for order in orders]
-        shape = (len(orders), *estimate.value.shape)
-        return LayerMatrix(pairs[key], measure, estimate, np.array(again).reshape(shape))
+    def estimate(key: Key) -> Estimate:
+        return feature_similarity(prepared[key[0]], prepared[key[1]], blocks)
 
-    return tuple(progress(in_threads(matrix, pairs), measure, len(pairs)))
+    estimates = list(progress(in_threads(estimate, pairs), measure, len(pairs)))
+    repaired: list[list[np.ndarray]] = [[] for _ in pairs]
+    for order in progress(orders, f"{measure} of re-paired images", len(orders)):
+        # not always a permutation, where blocks differ in size: so prepared from the start
+        other = [prepare(measure, [layer[order] for layer in layers]) for layers in features]
+        for (i, j), found in zip(pairs, repaired, strict=True):
+            found.append(prepared[i].similarity(other[j]))
+    return tuple(
+        LayerMatrix(pair, measure, value, np.array(again).reshape(len(orders), *value.value.shape))
+        for pair, value, again in zip(pairs.values(), estimates, repaired, strict=True)
+    )
 
 
 class _Counted:
@@ -273,27 +281,41 @@ class _Counted:
             range(len(self.concepts)), "comparing where concepts fire", len(self.concepts)
         ):
             self._count(concept, truth.strata(concept))
-        self.kept = {
-            key: fixed_concepts([cells.measures["adjusted"] for cells in part], self.concepts)
-            for key, part in self.cells.items()
-        }
+        self.kept = self._fixed()
+
+    def _fixed(self) -> tuple[list[int], tuple[str, ...]]:
+        """The concepts that every matrix averages over, so that all can be compared.
+
+        Those defined in all cells of all pairs of different networks, and of all halves.
+        """
+        between = [part for (i, j), part in self.cells.items() if i != j]
+        parts = [*(between or self.cells.values()), *self.half_cells.values()]
+        estimates = [
+            [cells[k].measures[measure] for cells in parts for measure in CONCEPT_MEASURES]
+            for k in range(len(self.concepts))
+        ]
+        return fixed_concepts(estimates, self.concepts)
 
     def _count(self, concept: int, strata: Bool[Tensor, "images strata pixels"]) -> None:
-        firing = [Firing(run.concept_masks(concept), run.seen) for run in self.runs]
+        firing = [
+            Firing(run.concept_masks(concept), run.seen, run.found(concept)) for run in self.runs
+        ]
         found = similarity_of_pairs(firing, list(self.pairs), strata, self.blocks, self.orders)
         for key, cells in zip(self.pairs, found, strict=True):
             self.cells[key].append(cells)
         for i, part in self.half_cells.items():
             run = self.runs[i]
-            halves = [Firing(run.half_masks(half, concept), run.seen) for half in (1, 2)]
+            halves = [
+                Firing(run.half_masks(half, concept), run.seen, run.found(concept, half))
+                for half in (1, 2)
+            ]
             part += similarity_of_pairs(halves, [(0, 1)], strata, self.blocks, self.orders[:0])
 
     def matrices(self) -> dict[str, tuple[LayerMatrix, ...]]:
         """For each measure the matrices of all pairs."""
         return {
             measure: tuple(
-                self._mean(pair, measure, self.cells[key], self.kept[key])
-                for key, pair in self.pairs.items()
+                self._mean(pair, measure, self.cells[key]) for key, pair in self.pairs.items()
             )
             for measure in CONCEPT_MEASURES
         }
@@ -302,9 +324,8 @@ class _Counted:
         """For each measure and network the matrix of its two halves."""
         return {
             measure: {
-                self.pairs[i, i].network_a: self._mean(self.pairs[i, i], measure, part, kept)
+                self.pairs[i, i].network_a: self._mean(self.pairs[i, i], measure, part)
                 for i, part in self.half_cells.items()
-                for kept in [fixed_concepts([c.measures["adjusted"] for c in part], self.concepts)]
             }
             for measure in CONCEPT_MEASURES
         }
@@ -324,17 +345,11 @@ class _Counted:
         ]
         return pd.concat(tables, ignore_index=True)
 
-    def _mean(
-        self,
-        pair: Pair,
-        measure: str,
-        cells: Sequence[PairCells],
-        kept: tuple[Sequence[int], tuple[str, ...]],
-    ) -> LayerMatrix:
-        positions, names = kept
+    def _mean(self, pair: Pair, measure: str, cells: Sequence[PairCells]) -> LayerMatrix:
+        positions, names = self.kept
         estimate = mean_over([part.measures[measure] for part in cells], positions)
-        empty = np.empty((0, *estimate.value.shape))
-        again = [cells[k].repaired.get(measure, empty) for k in positions]
+        again = [cells[k].repaired[measure] for k in positions]
+        repaired = np.nanmean(again, axis=0) if again else np.empty((0, *estimate.value.shape))
         return LayerMatrix(
-            pair, measure, estimate, np.mean(again, axis=0) if again else empty, names
+            pair, measure, estimate, repaired, names, without_chance=measure in WITHOUT_CHANCE
         )

@@ -43,11 +43,14 @@ TABLES = (
 )
 
 
-def default_name(runs: Sequence[Run], similarity: str = "adjusted") -> str:
+def default_name(runs: Sequence[Run], similarity: str = "adjusted", *, series: bool = False) -> str:
     """A name for the comparison of some runs: their data set, and a digest of which they are."""
-    digest = digest_of({"runs": sorted(run.path.name for run in runs)})
-    measure = "" if similarity == "adjusted" else f"-{similarity}"
-    return f"{runs[0].path.parents[1].name}-{digest[:8]}{measure}"
+    names = [run.path.name for run in runs]
+    digest = digest_of({"runs": names if series else sorted(names)})
+    parts = [runs[0].path.parents[1].name, digest[:8]]
+    parts += ["series"] if series else []
+    parts += [similarity] if similarity != "adjusted" else []
+    return "-".join(parts)
 
 
 def tables_of(analysis: Analysis, *, series: bool = False) -> dict[str, pd.DataFrame]:

@@ -7,21 +7,8 @@ from typing import Any
 import numpy as np
 
 from cavalcade.analysis import Analysis, Names
+from cavalcade.similarity import CONCEPT_MEASURES, MEASURE_TITLES
 from cavalcade.similarity.derived import Number, mean_number
-
-TITLES = {
-    "adjusted": "adjusted Jaccard index",
-    "jaccard": "Jaccard index",
-    "label_conditional": "label-conditional Jaccard index",
-    "cka": "linear CKA",
-    "cka_unbiased": "unbiased linear CKA",
-    "rsa": "RSA (Pearson)",
-    "rsa_spearman": "RSA (Spearman)",
-    "procrustes": "Procrustes similarity",
-    "knn": "mutual nearest neighbours",
-    "svcca": "SVCCA",
-    "pwcca": "PWCCA",
-}
 
 
 @dataclass(frozen=True)
@@ -30,19 +17,21 @@ class Finding:
 
     Attributes:
         number: the mean over pairs.
+        less_repaired: the same less that of re-paired images.
         twins: the mean over the pairs of their random twins; None without any.
         larger: whether the finding needs it to be larger than the nulls.
     """
 
     number: Number
+    less_repaired: Number
     twins: Number | None
     larger: bool
 
     @property
     def beyond_repaired(self) -> bool:
-        """Whether the whole interval lies beyond the mean over re-paired images."""
-        low, high = self.number.interval
-        return bool(low > self.number.null if self.larger else high < self.number.null)
+        """Whether the whole interval of the difference from re-paired images lies beyond 0."""
+        low, high = self.less_repaired.interval
+        return bool(low > 0 if self.larger else high < 0)
 
     @property
     def beyond_random(self) -> bool | None:
@@ -128,7 +117,10 @@ def findings(analysis: Analysis, names: Sequence[Names]) -> dict[str, Finding]:
         null = None
         if all(twin is not None for twin in twins):
             null = mean_number([twin[statistic] for twin in twins if twin is not None])
-        found[statistic] = Finding(mean_number(own), null, larger)
+        number = mean_number(own)
+        # chance is taken off the similarity already
+        beyond = number if statistic == "similarity" else number.less_repaired
+        found[statistic] = Finding(number, beyond, null, larger)
     return found
 
 
@@ -136,44 +128,59 @@ def sentence(analysis: Analysis, names: Sequence[Names], found: dict[str, Findin
     """Both findings in words; claims nothing that the numbers do not support."""
     if not names:
         return "Fewer than two trained networks were compared, so neither finding can be tested."
-    if len(found) < 3:
-        return "Too few layers or concepts are defined, so neither finding can be tested."
+    if "similarity" not in found:
+        return (
+            "No concept is defined in all networks, or chance was not sampled (repairings=), so "
+            "neither finding can be tested."
+        )
     differ = _different_architectures(analysis, names)
     pairs = "1 pair" if len(names) == 1 else f"{len(names)} pairs"
     what = "of trained networks of different architecture" if differ else "of trained networks"
-    measure = TITLES.get(analysis.similarity, analysis.similarity)
-    alike, gap, ranks = (found[name] for name in ("similarity", "depth_gap", "rank_correlation"))
-    against_twins = [
-        "" if each.twins is None else f" (random twins: {each.twins.value:.{digits}f})"
-        for each, digits in ((alike, 2), (gap, 3))
-    ]
+    noun = "concepts" if analysis.similarity in CONCEPT_MEASURES else "representations"
+    alike = found["similarity"]
     first = (
-        f"Over {pairs} {what}, the mean {measure} of layers and their best matches is "
-        f"{alike.text()} above that of re-paired images{against_twins[0]}: {_first(alike)}."
+        f"Over {pairs} {what}, the mean {MEASURE_TITLES[analysis.similarity]} of layers and their "
+        f"best matches is {alike.text()} above chance{_of_twins(alike, 2)}: {_first(alike, noun)}."
     )
-    second = (
-        f"Best matches lie {gap.text(3)} of relative depth apart, against "
-        f"{gap.number.null:.3f} for re-paired images{against_twins[1]}, with a rank correlation of "
-        f"{ranks.text()}: {_second(gap, ranks)}."
+    if "depth_gap" not in found or "rank_correlation" not in found:
+        return f"{first} Too few layers are defined to compare their depths."
+    gap, ranks = found["depth_gap"], found["rank_correlation"]
+    return (
+        f"{first} Best matches lie {gap.text(3)} of relative depth apart, against "
+        f"{gap.number.null:.3f} for re-paired images{_of_twins(gap, 3)}, with a rank correlation "
+        f"of {ranks.text()}{_of_twins(ranks, 2)}: {_second(alike, gap, ranks, noun)}."
     )
-    return f"{first} {second}"
 
 
-def _first(alike: Finding) -> str:
+def _of_twins(finding: Finding, digits: int) -> str:
+    if finding.twins is None:
+        return ""
+    return f" (random twins: {finding.twins.value:.{digits}f})"
+
+
+WITHOUT_TWINS = (
+    "without a pair of random twins (backbone.weights=random for each architecture) this does "
+    "not show that they learnt"
+)
+
+
+def _first(alike: Finding, noun: str) -> str:
     if not alike.supported:
-        return "this does not show that they learnt similar concepts"
+        return f"this does not show that they learnt similar {noun}"
+    if alike.twins is None:
+        return f"their {noun} are more alike than by chance, but {WITHOUT_TWINS} them"
+    return f"they learnt similar {noun}"
+
+
+def _second(alike: Finding, gap: Finding, ranks: Finding, noun: str) -> str:
+    if not (alike.supported and gap.supported and ranks.supported):
+        return f"this does not show that similar {noun} lie at similar relative depth"
     if alike.twins is None:
         return (
-            "their concepts are more alike than by chance, but without random twins "
-            "(backbone.weights=random) this does not show that they learnt them"
+            f"similar {noun} lie at more similar relative depth than by chance, but "
+            f"{WITHOUT_TWINS} this"
         )
-    return "they learnt similar concepts"
-
-
-def _second(gap: Finding, ranks: Finding) -> str:
-    if gap.supported and ranks.number.interval[0] > 0:
-        return "similar concepts lie at the same relative depth"
-    return "this does not show that they lie at the same relative depth"
+    return f"similar {noun} lie at similar relative depth"
 
 
 def _different_architectures(analysis: Analysis, names: Sequence[Names]) -> bool:

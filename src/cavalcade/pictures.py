@@ -9,13 +9,13 @@ import pandas as pd
 from lightning.pytorch.loggers import Logger
 
 from cavalcade.analysis import Analysis
-from cavalcade.findings import TITLES, summarise
+from cavalcade.findings import summarise
 from cavalcade.report import tracking
 from cavalcade.report.curves import draw_best_matches, draw_flow, draw_series
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.report.networks import draw_agreement, draw_networks
 from cavalcade.report.tables import print_places, print_sentence, print_table
-from cavalcade.similarity import LayerMatrix, Pair
+from cavalcade.similarity import MEASURE_TITLES, LayerMatrix, Pair
 from cavalcade.similarity.derived import null_difference
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def draw_all(analysis: Analysis, folder: Path, series: pd.DataFrame | None) -> N
 
 def title_of(measure: str) -> str:
     """A measure as it is called in plots and tables."""
-    return TITLES.get(measure, measure)
+    return MEASURE_TITLES[measure]
 
 
 def picture_of(pair: Pair) -> str:
@@ -90,13 +90,12 @@ def print_comparison(analysis: Analysis, place: Path) -> None:
                 _short_agreement(analysis.agreement),
             )
         print_sentence(summarise(analysis)["sentence"])
-    for title, concepts in analysis.comparison.left_out.items():
-        if concepts:
-            log.warning(
-                "%s: left out, at some layer empty, too rare, or without a chance level: %s",
-                title,
-                ", ".join(concepts),
-            )
+    if analysis.comparison.left_out:
+        log.warning(
+            "left out of all matrices, since in some pair or half they are empty, too rare, or "
+            "without a chance level (undefined_cells.csv): %s",
+            ", ".join(analysis.comparison.left_out),
+        )
     print_places({"pictures and tables": place})
 
 
@@ -131,7 +130,7 @@ def _print_pairs(analysis: Analysis) -> None:
         rows.append(row)
     frame = pd.DataFrame(rows)
     frame = frame.drop(columns=[name for name in frame if (frame[name] == "").all()])
-    title = f"Best matches of layers: mean {title_of(analysis.similarity)} less chance, ± error"
+    title = f"Best matches of layers: {title_of(analysis.similarity)} above chance, ± error"
     apart = [k for k in range(len(kinds) - 1) if kinds[k] != kinds[k + 1]]
     print_table(title, frame, apart=apart)
     if len(matrices) > MOST_PAIRS:

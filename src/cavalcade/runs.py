@@ -52,7 +52,9 @@ class Run:
         self.label: str = self.meta["label"]
         self.method: str = self.meta["method"]
         self.concepts: tuple[str, ...] = tuple(self.meta["concepts"])
-        self.random: bool = self.meta.get("random", False)
+        if "random" not in self.meta:
+            raise InputError(f"{path} was made by an older version; run train.py again")
+        self.random: bool = self.meta["random"]
         self.has_halves = HALF_MASKS in self.meta["files"]
         self.layers = tuple(
             Layer(**(layer | {"grid": tuple(layer["grid"])})) for layer in self.meta["layers"]
@@ -112,6 +114,24 @@ class Run:
     def concept_masks(self, concept: int) -> Bool[Tensor, "images layers pixels"]:
         """Where one concept fires at all layers on the test images."""
         return unpack(self._bits[:, concept], self.truth.grid)
+
+    def found(self, concept: int, half: int | None = None) -> Bool[Tensor, " layers"]:
+        """Which layers have a concept: one without a training pixel has no threshold.
+
+        Args:
+            concept: its position.
+            half: 1 or 2 for the probes of that half of the training images.
+        """
+        concepts = self.concept_set if half is None else self._half_sets[half]
+        thresholds = [concepts.layers[layer.name].thresholds[concept] for layer in self.layers]
+        return ~torch.stack(thresholds).isnan()
+
+    @cached_property
+    def _half_sets(self) -> dict[int, ConceptSet]:
+        return {
+            half: ConceptSet.load((self.path / HALF_MASKS).with_name(f"{half}.safetensors"))
+            for half in (1, 2)
+        }
 
     def half_masks(self, half: int, concept: int) -> Bool[Tensor, "images layers pixels"]:
         """The same, by the probes of one half of the training images, 1 or 2.

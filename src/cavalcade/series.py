@@ -1,6 +1,6 @@
 """A series of checkpoints of one network: how its meaning settles in training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,10 +8,32 @@ import pandas as pd
 
 from cavalcade.analysis import Analysis
 from cavalcade.errors import InputError
+from cavalcade.runs import Run
 from cavalcade.similarity import LayerMatrix
 from cavalcade.similarity.estimates import interval
 
 COLUMNS = ["network", "step", "to", "layer", "depth", "value", "stderr", "low", "high"]
+
+
+def check_series(runs: Sequence[Run]) -> None:
+    """Raise unless some runs can be checkpoints of one network.
+
+    Raises:
+        InputError: for fewer than two, or naming two of different architecture or layers.
+    """
+    if len(runs) < 2:
+        raise InputError("a series needs two runs or more; name them in their order with runs=")
+    first = runs[0]
+    for run in runs[1:]:
+        for what, ours, theirs in (
+            ("architecture", first.architecture, run.architecture),
+            ("layers", [x.name for x in first.layers], [x.name for x in run.layers]),
+        ):
+            if ours != theirs:
+                raise InputError(
+                    f"{first.path.name} and {run.path.name} differ in their {what}, so they are no "
+                    "series of one network; name its checkpoints with runs=, or leave out series="
+                )
 
 
 def series_table(analysis: Analysis) -> pd.DataFrame:
@@ -20,15 +42,8 @@ def series_table(analysis: Analysis) -> pd.DataFrame:
     The runs are members in the order of the comparison. Rows with an empty layer are those of
     whole networks; the others compare a layer with the same layer. Columns: network, step, to
     (`last` or `previous`), layer, depth, value, stderr, low, high.
-
-    Raises:
-        InputError: for fewer than two runs, or if their layers differ.
     """
     names = analysis.comparison.networks
-    if len(names) < 2:
-        raise InputError("a series needs two runs or more; name them in their order with runs=")
-    for matrix in analysis.comparison.between(analysis.similarity):
-        _check_same_layers(matrix)
     rows: list[dict[str, Any]] = []
     for step, name in enumerate(names):
         for to, place in (("last", len(names) - 1), ("previous", step - 1)):
@@ -38,15 +53,6 @@ def series_table(analysis: Analysis) -> pd.DataFrame:
             start = {"network": name, "step": step, "to": to}
             rows += [start | row for row in _rows(analysis, found)]
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _check_same_layers(matrix: LayerMatrix) -> None:
-    pair = matrix.pair
-    if [layer.name for layer in pair.layers_a] != [layer.name for layer in pair.layers_b]:
-        raise InputError(
-            f"{pair.network_a} and {pair.network_b} have different layers, so they are no series "
-            "of one network; name checkpoints of one network with runs=, or leave out series="
-        )
 
 
 def _rows(analysis: Analysis, matrix: LayerMatrix) -> Iterator[dict[str, Any]]:

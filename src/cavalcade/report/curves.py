@@ -38,13 +38,14 @@ def draw_best_matches(
         own = ceilings[ceilings["network"] == network] if len(ceilings) else ceilings
         if len(own):
             how.plot(own["depth"], own["value"], color=colour, linewidth=1, linestyle=":",
-                     label=f"ceiling: two halves, {network}")  # fmt: skip
+                     label=f"two halves of {network}")  # fmt: skip
     how.axhline(0, color=GREY, linewidth=1)
     tidy_axis(where, "relative depth of a layer", "relative depth of its best match")
     tidy_axis(how, "relative depth of a layer", f"{measure} with its best match")
     where.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     where.legend(fontsize=8, loc="upper left")
-    how.legend(fontsize=8, loc="best")
+    handles, labels = how.get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside lower right", ncols=2)
     save(figure, path)
 
 
@@ -101,7 +102,7 @@ def draw_flow(
             number = distances[network][name]
             if np.isfinite(number.value):
                 low, high = number.interval
-                axis.axvline(number.value, color=RED, linewidth=1.2, linestyle=style)
+                axis.axvline(number.value, color=RED, linewidth=1.2, linestyle=style, label=what)
                 axis.axvspan(low, high, color=RED, alpha=0.12, linewidth=0)
                 told.append(f"{what} {number.value:.2f} [{low:.2f}, {high:.2f}] deeper")
             else:
@@ -111,6 +112,10 @@ def draw_flow(
         axis.label_outer()
     for axis in list(axes.flat)[len(curves) :]:
         axis.set_axis_off()
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    if handles:
+        titled = [f"mean over layers: {label}" for label in labels]
+        figure.legend(handles, titled, fontsize=8, loc="outside lower center", ncols=2)
     save(figure, path)
 
 
@@ -138,7 +143,7 @@ def draw_series(series: pd.DataFrame, path: Path, *, measure: str) -> None:
     scale = ScalarMappable(Normalize(0, 1), "viridis")
     for _, layer in rows.groupby("layer", sort=False):
         shade = scale.to_rgba(layer["depth"].iloc[0])
-        layers.plot(layer["step"], layer["value"], color=shade, linewidth=1.2)
+        layers.plot(layer["step"], layer["value"], color=shade, linewidth=1.2, marker=".")
     tidy_axis(layers, "", measure, "the same layer, with the last")
     figure.colorbar(scale, ax=layers, label="relative depth")
     save(figure, path)

@@ -33,7 +33,7 @@ def draw_networks(
     names = list(matrix.networks)
     size = max(3.2, 0.62 * len(names))
     figure = figure_of(2 * size + 3.4, size + 1.6)
-    figure.suptitle(f"Networks by {measure}, less that of re-paired images", fontsize=12)
+    figure.suptitle(f"Networks by {measure}, chance removed", fontsize=12)
     branches, axis = figure.subplots(1, 2, width_ratios=[0.8, 1])
     if tree is None:
         branches.set_axis_off()
@@ -73,8 +73,7 @@ def _draw_tree(axis: Axes, tree: Tree) -> list[str]:
         axis.annotate(f"{support:.0%}", (xs[1], (ys[1] + ys[2]) / 2), fontsize=8,
                       xytext=(3, 2), textcoords="offset points", color=GREY)  # fmt: skip
     axis.spines[["top", "right", "left"]].set_visible(False)
-    axis.set_xlabel("1 - similarity")
-    axis.set_title("in grey: share of resamples with this cluster", fontsize=9, color=GREY)
+    axis.set_xlabel("1 - similarity\n(grey: share of resamples\nwith this cluster)")
     axis.tick_params(axis="y", labelsize=9)
     axis.invert_yaxis()
     return list(drawn["ivl"])
@@ -105,6 +104,8 @@ def draw_agreement(
     for axis, (name, cells, rho) in zip(axes.flat, panels, strict=False):
         for kind, colour in KIND_COLOURS.items():
             part = cells[cells["kind"] == kind]
+            if part.empty:
+                continue
             axis.scatter(
                 part["x"], part["y"], s=5, alpha=0.35, linewidths=0, color=colour, label=kind
             )

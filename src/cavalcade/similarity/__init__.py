@@ -3,6 +3,7 @@
 from cavalcade.similarity.chance import Fired, adjusted_jaccard, expected_intersection
 from cavalcade.similarity.concept_cells import (
     CONCEPT_MEASURES,
+    WITHOUT_CHANCE,
     Firing,
     PairCells,
     repaired_orders,
@@ -14,15 +15,17 @@ from cavalcade.similarity.features import (
     FEATURE_MEASURES,
     feature_similarity,
     prepare,
-    repaired_similarity,
 )
 from cavalcade.similarity.flow import Flow, attainable, ceilings
 from cavalcade.similarity.layer_matrix import KEYS, LayerMatrix, Pair, fixed_concepts, mean_over
+from cavalcade.similarity.titles import MEASURE_TITLES
 
 __all__ = [
     "CONCEPT_MEASURES",
     "FEATURE_MEASURES",
     "KEYS",
+    "MEASURE_TITLES",
+    "WITHOUT_CHANCE",
     "Estimate",
     "Fired",
     "Firing",
@@ -42,6 +45,5 @@ __all__ = [
     "mean_over",
     "prepare",
     "repaired_orders",
-    "repaired_similarity",
     "similarity_of_pairs",
 ]

@@ -1,7 +1,7 @@
 """Measures that turn one layer onto another: Procrustes and canonical correlations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -56,11 +56,7 @@ class ProcrustesLayers(Prepared):
         return np.array(cells)
 
     def estimate(self, other: Prepared, blocks: Int[np.ndarray, " images"]) -> Estimate:
-        """See `Prepared`.
-
-        The pull of each image on the nuclear norm at a fixed rotation costs far less than a
-        spectrum per block, but misjudges a block where many singular values are small.
-        """
+        """See `Prepared`; by a spectrum for each block, since small singular values add up."""
         assert isinstance(other, ProcrustesLayers)
         insides = list(inside_blocks(blocks))
         leaving = [[_leaving(scores, inside) for inside in insides] for scores in self.scores]
@@ -70,10 +66,6 @@ class ProcrustesLayers(Prepared):
             for j, two in enumerate(other.scores):
                 without[:, i, j] = _without(one.T @ two, leaving[i], others[j])
         return Estimate(self.similarity(other), without)
-
-    def reordered(self, order: Int[np.ndarray, " images"]) -> "ProcrustesLayers":
-        """See `Prepared`."""
-        return replace(self, scores=tuple(scores[order] for scores in self.scores))
 
 
 @dataclass(frozen=True)
@@ -121,12 +113,6 @@ class CanonicalLayers(Prepared):
         mean = _projection_weighted if self.measure == "pwcca" else _unweighted
         cells = [[mean(*sorted((one, two), key=_width)) for two in others] for one in bases]
         return np.array(cells)
-
-    def reordered(self, order: Int[np.ndarray, " images"]) -> "CanonicalLayers":
-        """See `Prepared`."""
-        layers = tuple(layer._replace(scores=layer.scores[order]) for layer in self.layers)
-        bases = tuple(basis._replace(vectors=basis.vectors[order]) for basis in self.bases)
-        return CanonicalLayers(self.measure, layers, bases)
 
 
 def prepare_procrustes(

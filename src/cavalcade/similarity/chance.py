@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Float, Int, Real
 
 from cavalcade.similarity.estimates import Estimate
 
@@ -26,9 +26,9 @@ class Fired:
         self._thinned: dict[int, Fired] = {}
 
     def thinned(self, every: int) -> "Fired":
-        """The same on every so many pixels; made once."""
+        """The same on one of so many pixels; made once."""
         if every not in self._thinned:
-            few = slice(None, None, every)
+            few = some_pixels(self.seen.shape[1], every)
             self._thinned[every] = Fired(self.fired[..., few], self.seen[..., few])
         return self._thinned[every]
 
@@ -62,7 +62,7 @@ def expected_intersection(strata: Sequence[Stratum], every: int = 1) -> Estimate
     Args:
         strata: for each the counts of the first and of the second network, and in how many
             images of each block both saw each pixel.
-        every: the change that leaving out a block makes is judged by every so many pixels.
+        every: the change that leaving out a block makes is judged by one of so many pixels.
 
     Returns:
         E[I] (rows_a, rows_b), also without each block of images; to the precision of float32.
@@ -75,10 +75,17 @@ def expected_intersection(strata: Sequence[Stratum], every: int = 1) -> Estimate
     return Estimate(value, value + changes)
 
 
+def some_pixels(num_pixels: int, every: int) -> Int[np.ndarray, " some"]:
+    """One of so many pixels, drawn once and for all: even spaces would make columns of a grid."""
+    if every == 1:
+        return np.arange(num_pixels)
+    return np.sort(np.random.default_rng(0).permutation(num_pixels)[: -(-num_pixels // every)])
+
+
 def thinned(stratum: Stratum, every: int) -> Stratum:
-    """Every so many pixels of a stratum."""
+    """One of so many pixels of a stratum."""
     a, b, joint = stratum
-    return a.thinned(every), b.thinned(every), joint[..., ::every]
+    return a.thinned(every), b.thinned(every), joint[..., some_pixels(joint.shape[1], every)]
 
 
 def _changes(some: Stratum, all_pixels: Stratum) -> Float[np.ndarray, "blocks rows_a rows_b"]:

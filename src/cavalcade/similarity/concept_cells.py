@@ -13,6 +13,7 @@ from cavalcade.similarity.chance import (
     Stratum,
     adjusted_jaccard,
     expected_intersection,
+    some_pixels,
     thinned,
 )
 from cavalcade.similarity.counts import MeetingCounts, PixelCounts
@@ -20,6 +21,7 @@ from cavalcade.similarity.estimates import Estimate, combined
 from cavalcade.similarity.threads import in_threads
 
 CONCEPT_MEASURES = ("jaccard", "adjusted", "label_conditional")
+WITHOUT_CHANCE = ("adjusted", "label_conditional")  # by definition 0 for unrelated masks
 FEWEST_BLOCKS = 3.0
 MANY_PIXELS = 1000
 
@@ -30,6 +32,8 @@ class Firing(NamedTuple):
     masks: Bool[Tensor, "images layers pixels"]
     """False where the network did not look."""
     seen: Bool[Tensor, "images pixels"]
+    found: Bool[Tensor, " layers"] | None = None
+    """Layers that have the concept at all; None for all. Others fire nowhere and say nothing."""
 
 
 class PairCells(NamedTuple):
@@ -38,7 +42,7 @@ class PairCells(NamedTuple):
     measures: dict[str, Estimate]
     """For each of `CONCEPT_MEASURES`; NaN in cells that are too rare to say anything."""
     repaired: dict[str, Float[np.ndarray, "repairings layers_a layers_b"]]
-    """Raw and adjusted index of re-paired images."""
+    """The same of re-paired images."""
 
 
 def similarity_of_pairs(
@@ -71,7 +75,7 @@ def similarity_of_pairs(
             per_pixel.update(block, network.masks[images], network.seen[images], strata[images])
     met = meetings.meetings.numpy()
     fired = [_by_stratum(per_pixel, strata) for per_pixel in pixels]
-    every = _every(networks[0].seen.shape[1])
+    every = _every(rows.num_pixels)
     met_again = _meetings_of_repaired(rows, orders, every)
 
     def cells(pair: tuple[int, int]) -> PairCells:
@@ -81,7 +85,8 @@ def similarity_of_pairs(
         else:
             joint = _jointly_seen(networks[i], networks[j], strata, blocks)
         whole, *by_label = zip(fired[i], fired[j], joint, strict=True)
-        measures = _measures(_pair_counts(met, rows, i, j), whole, by_label, every)
+        found = _found(networks[i])[:, None] & _found(networks[j])
+        measures = _measures(_pair_counts(met, rows, i, j), whole, by_label, every, found)
         chance = expected_intersection([thinned(whole, every)]).value
         return PairCells(measures, _repaired(_pair_counts(met_again, rows, i, j), chance))
 
@@ -98,9 +103,10 @@ class Rows:
         self.layers = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
         self.seen = [int(ends[-1]) + k for k in range(len(networks))]
         self.count = int(ends[-1]) + len(networks)
+        self.num_pixels = networks[0].seen.shape[1]
 
     def masks(
-        self, images: Tensor | slice, pixels: slice = slice(None)
+        self, images: Tensor | slice, pixels: Tensor | slice = slice(None)
     ) -> Bool[Tensor, "images rows pixels"]:
         """The rows of some images."""
         masks = [network.masks[images][:, :, pixels] for network in self.networks]
@@ -135,7 +141,7 @@ def _meetings_of_repaired(
     rows: Rows, orders: Int[Tensor, "repairings images"], each: int
 ) -> Int[np.ndarray, "1+repairings rows rows"]:
     """How often rows meet rows of the same images, then of other images."""
-    masks = rows.masks(slice(None), slice(None, None, each))
+    masks = rows.masks(slice(None), torch.from_numpy(some_pixels(rows.num_pixels, each)))
     counts = MeetingCounts(1 + len(orders), rows.count, rows.count)
     every = torch.arange(len(masks))
     for images in torch.split(every, 50):
@@ -147,10 +153,12 @@ def _meetings_of_repaired(
 def _repaired(
     counts: "Counts", expected: Float[np.ndarray, "layers_a layers_b"]
 ) -> dict[str, Float[np.ndarray, "repairings layers_a layers_b"]]:
-    """Raw and adjusted index of re-paired images; the first counts are those of the images."""
+    """All measures of re-paired images; the first counts are those of the images as they are."""
     areas = counts[1][0]
     raw = _jaccard(*counts)[1:]
-    return {"jaccard": raw, "adjusted": adjusted_jaccard(raw, expected, areas)}
+    adjusted = adjusted_jaccard(raw, expected, areas)
+    # images that have nothing to do with each other do not share their labels either
+    return {"jaccard": raw, "adjusted": adjusted, "label_conditional": adjusted}
 
 
 Counts = tuple[
@@ -172,23 +180,32 @@ def _jaccard(intersection: np.ndarray, areas: np.ndarray) -> np.ndarray:
 
 
 def _measures(
-    counts: Counts, whole: Stratum, by_label: Sequence[Stratum], every: int
+    counts: Counts,
+    whole: Stratum,
+    by_label: Sequence[Stratum],
+    every: int,
+    found: Bool[np.ndarray, "layers_a layers_b"],
 ) -> dict[str, Estimate]:
     """All measures of a pair."""
     intersection, areas = (Estimate.of_counts(part) for part in counts)
     jaccard = combined(_jaccard, intersection, areas)
     expected = expected_intersection([whole], every)
-    given_labels = expected_intersection(by_label, every)
+    given_labels = expected_intersection(by_label)
     measures = {
         "jaccard": jaccard,
         "adjusted": combined(adjusted_jaccard, jaccard, expected, areas),
         "label_conditional": combined(adjusted_jaccard, jaccard, given_labels, areas),
     }
-    enough = _enough(counts[1] - counts[0])
+    enough = found & _enough(counts[1] - counts[0])
     return {
         name: combined(lambda x: np.where(enough, x, np.nan), cells)
         for name, cells in measures.items()
     }
+
+
+def _found(network: Firing) -> Bool[np.ndarray, " layers"]:
+    layers = network.masks.shape[1]
+    return np.ones(layers, dtype=bool) if network.found is None else network.found.numpy()
 
 
 def _enough(

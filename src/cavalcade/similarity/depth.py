@@ -97,7 +97,7 @@ class HeldOut(NamedTuple):
     replicates: Float[np.ndarray, "resamples layers"]
     """Under a block bootstrap, in which no copy of a block has a say in the choices it judges."""
     repaired: Float[np.ndarray, "repairings layers"]
-    """What each re-pairing gives, less the mean of all."""
+    """What each re-pairing gives for the same matches, less chance."""
 
 
 def held_out_matches(
@@ -113,10 +113,14 @@ def held_out_matches(
     """
     said, repaired = matrix.estimate.by_block, matrix.repaired
     trunk_a, trunk_b = matrix.pair.trunk
-    return (
+    ways = (
         _held_out(said, repaired, weights, (trunk_a, trunk_b)),
         _held_out(said.swapaxes(1, 2), repaired.swapaxes(1, 2), weights, (trunk_b, trunk_a)),
     )
+    if matrix.without_chance:
+        return ways
+    first, second = (_less_sampled_chance(way) for way in ways)
+    return first, second
 
 
 def _held_out(
@@ -134,14 +138,40 @@ def _held_out(
     judged, by_chance = np.zeros((len(weights), len(rows))), np.zeros((len(repaired), len(rows)))
     row = np.arange(len(rows))
     for own, weight in zip(said, weights.T, strict=True):
-        matches = (total - weight[:, None, None] * own).argmax(axis=-1)
+        others = total - np.where(weight < blocks, weight, 0)[:, None, None] * own
+        matches = others.argmax(axis=-1)
         judged += weight[:, None] * own[row, matches] / blocks
         by_chance += repaired[:, rows, matches[0]] / blocks
-    chance = by_chance.mean(axis=0) if len(by_chance) else 0.0
     value, again = judged[0], judged[1:]
     spread = np.sqrt(blocks / max(blocks - 1, 1))  # as in `Estimate.replicates`
-    replicates = value + spread * (again - value)
-    return HeldOut(rows, value - chance, replicates - chance, by_chance - chance)
+    return HeldOut(rows, value, value + spread * (again - value), by_chance)
+
+
+def _less_sampled_chance(way: HeldOut) -> HeldOut:
+    """The same less the mean of re-paired images, whose own error comes from drawing them again.
+
+    NaN for fewer than two re-pairings.
+    """
+    chance, again = sampled_mean(way.repaired, len(way.replicates))
+    return way._replace(
+        values=way.values - chance,
+        replicates=way.replicates - again,
+        repaired=way.repaired - chance,
+    )
+
+
+def sampled_mean(
+    repaired: Float[np.ndarray, "repairings *cells"], resamples: int
+) -> tuple[Float[np.ndarray, "*cells"], Float[np.ndarray, "resamples *cells"]]:
+    """Mean over re-pairings, and its bootstrap; NaN for fewer than two."""
+    count = len(repaired)
+    if count < 2:
+        nothing = np.full(repaired.shape[1:], np.nan)
+        return nothing, np.broadcast_to(nothing, (resamples, *nothing.shape))
+    draws = np.random.default_rng(0).multinomial(count, [1 / count] * count, size=resamples)
+    mean = np.asarray(repaired.mean(axis=0))
+    spread = np.sqrt(count / (count - 1))
+    return mean, mean + spread * (np.tensordot(draws / count, repaired, axes=1) - mean)
 
 
 def match_table(matrix: LayerMatrix, weights: Int[np.ndarray, "resamples blocks"]) -> pd.DataFrame:

@@ -7,11 +7,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cavalcade.errors import check_choice
-from cavalcade.similarity.depth import STATISTICS, alignment, held_out_matches
+from cavalcade.similarity.depth import STATISTICS, alignment, held_out_matches, sampled_mean
 from cavalcade.similarity.estimates import Estimate, interval, p_value
 from cavalcade.similarity.layer_matrix import LayerMatrix
-
-PAIR_STATISTICS = ("similarity", *STATISTICS, "ceiling", "share_of_ceiling")
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,21 @@ class Number:
             self.repaired[:shared] - other.repaired[:shared],
         )
 
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return f"Number({self.value:.4g}, 95 % from {low:.4g} to {high:.4g})"
+
+    @property
+    def less_repaired(self) -> "Number":
+        """The difference from re-paired images, with the error of their mean; NaN without any."""
+        mean, again = sampled_mean(self.repaired, len(self.replicates))
+        return Number(
+            self.value - float(mean),
+            self.replicates - again,
+            self.num_blocks,
+            self.repaired - float(mean),
+        )
+
     def row(self) -> dict[str, float]:
         """Value, error, interval and both nulls as columns of a table."""
         low, high = self.interval
@@ -97,7 +110,8 @@ def pair_numbers(
 ) -> dict[str, Number]:
     """`similarity` of two networks, and `STATISTICS` of how their layers match.
 
-    `similarity` is the mean over the layers of both, see `matched_numbers`.
+    `similarity` is the mean over the layers of both, see `matched_numbers`; NaN where the
+    measure has a chance level that was not sampled.
     """
     replicates = alignment(matrix, matrix.estimate.replicates(weights))
     values = alignment(matrix, matrix.values)
@@ -119,8 +133,8 @@ def matched_numbers(
 ) -> tuple[dict[str, Number], dict[str, Number]]:
     """For the trunk layers of either network how alike they are to their best matches.
 
-    Less what re-paired images give for the same matches: 0 on average for unrelated networks,
-    see `held_out_matches`. Layers without a defined cell are left out.
+    Chance removed: 0 on average for unrelated networks, see `held_out_matches`. Layers without
+    a defined cell are left out.
     """
     blocks, pair = weights.shape[1], matrix.pair
     first, second = (
@@ -168,8 +182,10 @@ def share_numbers(
 ) -> dict[str, Number]:
     """`ceiling`, the mean over the layers of both networks, and a similarity's share of it.
 
+    A yardstick, not a bound: the halves have fewer training images than either network.
+
     Args:
-        own: the mean best match of a pair.
+        own: the similarity of a pair.
         ceilings: of the trunk layers of either network.
         weights: of the block bootstrap.
     """

@@ -98,23 +98,6 @@ def feature_similarity(a: Prepared, b: Prepared, blocks: Int[np.ndarray, " image
     return a.estimate(b, blocks)
 
 
-def repaired_similarity(
-    a: Prepared, b: Prepared, order: Int[np.ndarray, " images"]
-) -> Float[np.ndarray, "layers others"]:
-    """The same with each image of `a` paired with another image of `b`: what chance gives.
-
-    Args:
-        a: layers of the rows.
-        b: layers of the columns.
-        order: which image of `b` takes each place; a permutation.
-
-    Raises:
-        InputError: if the two were not prepared for one measure and as many images.
-    """
-    _check_comparable(a, b, len(order))
-    return a.similarity(b.reordered(order))
-
-
 def _check_comparable(a: Prepared, b: Prepared, images: int) -> None:
     if a.measure != b.measure:
         raise InputError(f"layers prepared for {a.measure} cannot be compared by {b.measure}")

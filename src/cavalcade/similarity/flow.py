@@ -27,16 +27,22 @@ def attainable(a: Estimate, b: Estimate) -> Estimate:
     """The similarity of two layers whose probes differ by nothing but their training images.
 
     The geometric mean of the ceilings of both, as in Spearman's correction for attenuation
-    (1904); NaN where a ceiling is not above 0.
+    (1904); NaN where a ceiling is not above 0 by more than its error.
     """
 
-    def mean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        product = (
-            np.where(x > 0, x, np.nan)[..., :, None] * np.where(y > 0, y, np.nan)[..., None, :]
-        )
-        return np.sqrt(product)
+    def above_zero(ceiling: Estimate) -> Estimate:
+        clear = ceiling.value > critical_t(ceiling) * ceiling.stderr
+        return combined(lambda x: np.where(clear & (x > 0), x, np.nan), ceiling)
 
-    return combined(mean, a, b)
+    def mean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.sqrt(x[..., :, None] * y[..., None, :])
+
+    return combined(mean, above_zero(a), above_zero(b))
+
+
+def critical_t(estimate: Estimate, tests: int = 1) -> float:
+    """One-sided 5 % point of Student's t over blocks, shared by some tests (Bonferroni)."""
+    return float(student.ppf(1 - 0.05 / tests, max(len(estimate.without) - 1, 1)))
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,10 @@ class Flow:
     """How far apart two layers of one network must be to mean different things.
 
     Two layers mean different things where probes of the one and of the other, fitted on
-    different halves of the training images, agree less than probes of one layer do; by more
-    than chance at the 5 % level, over the same blocks. As this finds small differences too, it
-    is also told where agreement is lost by half.
+    different halves of the training images, agree less than the geometric mean of what probes
+    of either layer do: by more than chance, at the 5 % level over the same blocks for all later
+    layers together. As this finds small differences too, it is also told where half of the
+    agreement is lost.
 
     Attributes:
         halves: layers by layers, rows fitted on one half and columns on the other.
@@ -97,14 +104,14 @@ class Flow:
     def distances(self, weights: Int[np.ndarray, "resamples blocks"]) -> dict[str, Number]:
         """Mean over layers of `distance` and `half_distance`; layers without are left out.
 
-        NaN where no layer has one.
+        NaN where no layer has one; a resample without one counts as the whole depth.
         """
         trunk = self._trunk()
         again = trunk.replicates(weights)
         return {
             name: Number(
-                float(self._mean_distance(first(trunk.value))),
-                self._mean_distance(first(again)),
+                float(self._mean_distance(first(trunk.value), nowhere=np.nan)),
+                self._mean_distance(first(again), nowhere=float(np.ptp(self._depths()))),
                 weights.shape[1],
                 np.empty(0),
             )
@@ -115,19 +122,21 @@ class Flow:
         }
 
     def _mean_distance(
-        self, found: Int[np.ndarray, "*stack layers"]
+        self, found: Int[np.ndarray, "*stack layers"], *, nowhere: float
     ) -> Float[np.ndarray, "*stack"]:
         depths = self._depths()
         distances = np.where(found >= 0, depths[found] - depths, 0.0).sum(axis=-1)
         count = (found >= 0).sum(axis=-1)
-        return np.where(count > 0, distances / np.maximum(count, 1), np.nan)
+        return np.where(count > 0, distances / np.maximum(count, 1), nowhere)
 
     def _first_different(
         self, cells: Float[np.ndarray, "*stack layers layers"]
     ) -> Int[np.ndarray, "*stack layers"]:
         """Position of the next layer that differs by more than chance; -1 where none does."""
-        blocks = len(self.halves.estimate.without)
-        critical = student.ppf(0.95, max(blocks - 1, 1)) * self.losses().stderr
+        losses = self.losses()
+        layers = len(losses.value)
+        points = [critical_t(losses, max(layers - 1 - k, 1)) for k in range(layers)]
+        critical = np.array(points)[:, None] * losses.stderr
         return _first_later(_own(cells) - _mutual(cells) > critical)
 
     def _first_halved(
@@ -147,9 +156,10 @@ class Flow:
 def _own(
     cells: Float[np.ndarray, "*stack layers layers"],
 ) -> Float[np.ndarray, "*stack layers layers"]:
-    """How alike two layers would be if they were one: the mean of what each is with itself."""
+    """How alike two layers would be if they were one: the geometric mean of their ceilings."""
     own = np.diagonal(cells, axis1=-2, axis2=-1)
-    return (own[..., :, None] + own[..., None, :]) / 2
+    own = np.where(own > 0, own, np.nan)
+    return np.sqrt(own[..., :, None] * own[..., None, :])
 
 
 def _mutual(

@@ -64,6 +64,7 @@ class LayerMatrix:
         repaired: the same of re-paired images: what chance gives; may be empty.
         concepts: the concepts averaged over, the same in every cell; none for measures that
             know no concepts.
+        without_chance: cells of unrelated networks are 0 on average, by definition.
     """
 
     pair: Pair
@@ -71,6 +72,7 @@ class LayerMatrix:
     estimate: Estimate
     repaired: Float[np.ndarray, "repairings rows columns"]
     concepts: tuple[str, ...] = ()
+    without_chance: bool = False
 
     @property
     def values(self) -> Float[np.ndarray, "rows columns"]:
@@ -105,20 +107,25 @@ class LayerMatrix:
             combined(lambda cells: cells.swapaxes(-1, -2), self.estimate),
             self.repaired.swapaxes(-1, -2),
             self.concepts,
+            self.without_chance,
         )
 
 
 def fixed_concepts(
-    cells: Sequence[Estimate], names: Sequence[str]
+    cells: Sequence[Sequence[Estimate]], names: Sequence[str]
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Positions and names of the concepts whose cells are all finite.
+    """Positions and names of the concepts of which all cells are finite, with their errors.
 
-    One set serves a whole matrix: cells averaged over different concepts could not be compared.
+    One set serves all matrices: means over different concepts could not be compared.
+
+    Args:
+        cells: for each concept those of every matrix.
+        names: of the concepts.
     """
     kept = [
         k
-        for k, cell in enumerate(cells)
-        if np.isfinite(cell.value).all() and np.isfinite(cell.without).all()
+        for k, parts in enumerate(cells)
+        if all(np.isfinite(x.value).all() and np.isfinite(x.without).all() for x in parts)
     ]
     return kept, tuple(names[k] for k in kept)
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
+from cavalcade.errors import InputError
 from cavalcade.similarity.derived import Number
 
 Numbers = Mapping[tuple[str, str], Number]
@@ -30,8 +31,12 @@ class NetworkMatrix:
         """The similarity of two networks, in either order.
 
         Raises:
-            KeyError: if they are not of this matrix, or one network twice.
+            InputError: if they are not of this matrix, or one network twice.
         """
+        if names not in self.pairs and names[::-1] not in self.pairs:
+            raise InputError(
+                f"no pair of {names[0]!r} and {names[1]!r}; give two of {', '.join(self.networks)}"
+            )
         return self.pairs[names] if names in self.pairs else self.pairs[names[::-1]]
 
     def frame(self) -> pd.DataFrame:
@@ -59,8 +64,9 @@ class NetworkMatrix:
         return {other: self[network, other] for other in self.networks if other != network}
 
     def _linkage(self, values: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, "merges 4"]:
-        """Average linkage on the distance 1 - similarity."""
-        return linkage(squareform(self._filled(list(1 - values), 0.0)), method="average")
+        """Average linkage on the distance 1 - similarity, at least 0: noise may go beyond 1."""
+        distances = list(np.clip(1 - values, 0, None))
+        return linkage(squareform(self._filled(distances, 0.0)), method="average")
 
     def _filled(self, values: Sequence[float], diagonal: float) -> Float[np.ndarray, "n n"]:
         places = {name: k for k, name in enumerate(self.networks)}

@@ -8,7 +8,7 @@ networks are one matrix product.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -80,10 +80,6 @@ class CentredMatrices(Prepared):
         totals = row_sums.sum(axis=1)
         return total_factor * np.outer(totals, totals) - row_factor * (row_sums @ row_sums.T)
 
-    def reordered(self, order: Int[np.ndarray, " images"]) -> "CentredMatrices":
-        """See `Prepared`."""
-        return replace(self, matrices=self.matrices[:, order[:, None], order])
-
 
 class RecomputedMatrices(Prepared):
     """Matrices whose entries depend on all images: made again without each block."""
@@ -135,14 +131,6 @@ class RankedPairs(RecomputedMatrices):
         pairs = kept[one] & kept[other]
         return np.stack([_centred_ranks(np.where(pairs, places, 0)) for places in self.places])
 
-    def reordered(self, order: Int[np.ndarray, " images"]) -> "RankedPairs":
-        """See `Prepared`."""
-        upper = np.triu_indices(self.images, 1)
-        position = np.zeros((self.images, self.images), dtype=np.int64)
-        position[upper] = np.arange(len(upper[0]))
-        moved = (position + position.T)[order[:, None], order][upper]
-        return replace(self, places=self.places[:, moved])
-
 
 @dataclass(frozen=True)
 class Neighbours(RecomputedMatrices):
@@ -175,10 +163,6 @@ class Neighbours(RecomputedMatrices):
         adjacent = np.zeros((*self.nearest.shape[:2], self.num_images), dtype=bool)
         np.put_along_axis(adjacent, nearest, chosen, axis=2)
         return adjacent
-
-    def reordered(self, order: Int[np.ndarray, " images"]) -> "Neighbours":
-        """See `Prepared`."""
-        return replace(self, nearest=np.argsort(order)[self.nearest[:, order]])
 
 
 def _inner_products(*stacks: Shaped[np.ndarray, "_ *pairs"]) -> Float[np.ndarray, "all all"]:

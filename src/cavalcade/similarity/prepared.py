@@ -33,10 +33,6 @@ class Prepared(ABC):
     def estimate(self, other: "Prepared", blocks: Int[np.ndarray, " images"]) -> Estimate:
         """The same, and what it would be without each block of images."""
 
-    @abstractmethod
-    def reordered(self, order: Int[np.ndarray, " images"]) -> "Prepared":
-        """The same layers with their images in another order."""
-
 
 def centred(features: Float[np.ndarray, "images channels"]) -> Float[np.ndarray, "images channels"]:
     """Channels with mean zero, in float64; one that varies by rounding alone is all zero.

@@ -17,5 +17,6 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
     Matrices of tens of layers are too small for linear algebra to share among cores: its own
     threads are kept to one, and the items are shared instead.
     """
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores) as pool:
         yield from pool.map(work, items)
