@@ -12,11 +12,11 @@ from sklearn.metrics import jaccard_score
 
 from cavalcade import Analysis, InputError, compare, load_comparison, load_run
 from cavalcade.comparable import latest_runs
-from cavalcade.comparison import _of_features
 from cavalcade.comparison_folder import default_name, tables_of, write_comparison
 from cavalcade.concepts import Probes
 from cavalcade.data import ConceptDataset
 from cavalcade.data.groups import two_halves
+from cavalcade.matrices import feature_matrices
 from cavalcade.pictures import print_comparison
 from cavalcade.similarity import CONCEPT_MEASURES, Pair, prepare, repaired_orders
 from tiny import PlantedSquares, adam, shuffled_model, tiny_backbone, tiny_data, tiny_visit
@@ -282,7 +282,7 @@ def test_unequal_blocks_have_a_null_for_features_too(runs):
     orders = repaired_orders(blocks, 4)
     assert any(len(set(order)) < 40 for order in orders)
     for measure in ("knn", "cka", "rsa_spearman"):
-        (matrix,) = _of_features(runs, pairs, measure, blocks, orders)
+        (matrix,) = feature_matrices(runs, pairs, measure, blocks, orders)
         for order, found in zip(orders, matrix.repaired, strict=True):
             one, other = ([run.features(x.name).numpy() for x in run.layers] for run in runs[:2])
             again = prepare(measure, [layer[order] for layer in other])

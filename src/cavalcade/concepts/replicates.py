@@ -1,7 +1,7 @@
 """Replicates of every probe: one learns from all training images, two from a half of them each.
 
-How alike the two halves' probes fire at one layer is the most that two networks can be expected
-to reach: the ceiling of their similarity.
+How alike the two halves' probes fire at one layer is the yardstick for the most that two networks
+can be expected to reach: the ceiling of their similarity. No bound: halves have fewer images.
 """
 
 from collections.abc import Sequence

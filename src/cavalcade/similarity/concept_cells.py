@@ -73,7 +73,7 @@ def similarity_of_pairs(
         meetings.update(block, part, part)
         for per_pixel, network in zip(pixels, networks, strict=True):
             per_pixel.update(block, network.masks[images], network.seen[images], strata[images])
-    met = meetings.meetings.numpy()
+    met = meetings.compute().numpy()
     fired = [_by_stratum(per_pixel, strata) for per_pixel in pixels]
     every = _every(rows.num_pixels)
     met_again = _meetings_of_repaired(rows, orders, every)
@@ -147,7 +147,7 @@ def _meetings_of_repaired(
     for images in torch.split(every, 50):
         for index, order in enumerate([every, *orders]):
             counts.update(index, masks[images], masks[order[images]])
-    return counts.meetings.numpy()
+    return counts.compute().numpy()
 
 
 def _repaired(
@@ -222,7 +222,7 @@ def _enough(
 
 def _by_stratum(counts: PixelCounts, strata: Bool[Tensor, "images strata pixels"]) -> list[Fired]:
     """Counts over all pixels, then over the pixels of each stratum where it occurs."""
-    fired, seen = counts.fired.numpy(), counts.seen.numpy()
+    fired, seen = counts.fired.numpy(), counts.seen.numpy()  # not compute(), which copies them
     parts = [Fired(*(part.sum(axis=1, dtype=np.int32) for part in (fired, seen)))]
     for index, occurs in enumerate(strata.any(dim=0).numpy()):
         where = slice(None) if occurs.all() else occurs
