@@ -267,3 +267,12 @@ def test_layers_without_a_defined_cell_have_no_held_out_match():
     assert np.isfinite(first.replicates).all()
     nothing = np.full((3, 2), np.nan)
     assert not held_out_matches(matrix(nothing, cells=noisy(nothing)), WEIGHTS)[0].positions.size
+
+
+def test_a_layer_without_an_error_has_no_row_in_the_table():
+    """It is defined, but not without one of the blocks."""
+    one = random_matrix(9)
+    one.estimate.without[3, 1] = np.nan
+    table = match_table(one, WEIGHTS)
+    assert table.loc[table["network"] == "A", "layer"].tolist() == ["l0", "l2", "l3", "l4", "l5"]
+    assert table.notna().all(axis=None)

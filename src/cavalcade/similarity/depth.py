@@ -89,7 +89,7 @@ def both_ways(
 
 
 class HeldOut(NamedTuple):
-    """How alike layers are to their best matches, less what re-paired images give for these."""
+    """How alike layers are to their best matches, chance removed."""
 
     positions: Int[np.ndarray, " layers"]
     """Of the trunk layers that have a match, in the network that they are of."""
@@ -182,9 +182,11 @@ def match_table(matrix: LayerMatrix, weights: Int[np.ndarray, "resamples blocks"
     """
     pair = matrix.pair
     replicates = matrix.estimate.replicates(weights)
+    # a cell that is undefined without some block has no interval, and is no match
+    values = np.where(np.isfinite(replicates).all(axis=0), matrix.values, np.nan)
     tables = []
     for way, again, network, layers, others in zip(
-        both_ways(matrix, matrix.values),
+        both_ways(matrix, values),
         both_ways(matrix, replicates),
         (pair.network_a, pair.network_b),
         (pair.layers_a, pair.layers_b),
