@@ -14,16 +14,17 @@ from cavalcade.comparison import check_measures, compare
 from cavalcade.comparison_folder import default_name, tables_of, write_comparison
 from cavalcade.errors import InputError
 from cavalcade.folders import check_name
+from cavalcade.names import names_of_runs
 from cavalcade.pictures import print_comparison, track_comparison
 from cavalcade.report.tracking import finish, log_config
-from cavalcade.runs import Run
+from cavalcade.runs import ProbedRun, Run
 from cavalcade.series import check_series
 
 log = logging.getLogger(__name__)
 
 KEYS = (
     *("runs", "root", "name", "comparisons", "similarity", "agreement", "repairings", "series"),
-    "logger",
+    *("names", "logger"),
 )
 
 
@@ -41,7 +42,8 @@ def main(config: DictConfig) -> None:
     log.info("%s: comparing %s", runs[0].path.parents[1].name, ", ".join(r.label for r in runs))
     analysis = Analysis(compare(runs, measure, against, config.repairings))
     place = Path(str(config.comparisons)).expanduser() / name
-    tables = tables_of(analysis, series=config.series)
+    names = names_of_runs(runs, analysis.comparison.networks, naming_run(config.names))
+    tables = tables_of(analysis, names, series=config.series)
     write_comparison(analysis, runs, place, tables)
     logger = instantiate(config.logger, _convert_="all") or None  # logger=none is empty
     log_config(logger, cli.as_plain(config) | {"runs": [run.path.name for run in runs]})
@@ -63,6 +65,16 @@ def runs_of(config: DictConfig) -> list[Run]:
     if config.series:
         check_series(runs)
     return runs
+
+
+def naming_run(path: str | None) -> ProbedRun | None:
+    """The probed run that names mined concepts; None for the truth."""
+    if path is None:
+        return None
+    found = find_runs([path])
+    if len(found) != 1 or not isinstance(found[0], ProbedRun):
+        raise InputError(f"names is {path!r}; give the folder of one probed run, or null")
+    return found[0]
 
 
 def listed(value: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""Reduces networks on a labelled data set to run folders: python train.py --help."""
+"""Reduces networks on a data set to run folders: python train.py --help."""
 
 from pathlib import Path
 
@@ -45,6 +45,7 @@ def train(config: DictConfig, logger: Logger | None) -> Path:
         batch_size=config.batch_size,
         num_workers=config.num_workers,
         seed=config.seed,
+        splits=method.splits,
     )
     return visit(
         backbone,

@@ -18,7 +18,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from cavalcade.backbones import timm_backbone
 from cavalcade.cli import prepare_process
-from cavalcade.concepts.nmf import encode, factorise, relative_error
+from cavalcade.concepts.nmf import factorise, relative_error
+from cavalcade.concepts.nnls import encode
 from cavalcade.data import Faces
 
 ROWS, CONCEPTS, IMAGES = 100_000, 10, 400

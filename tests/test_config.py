@@ -37,7 +37,11 @@ def bind(node):
     return bound + sum(bind(OmegaConf.select(node, str(k), default=None)) for k in node)
 
 
-REQUIRED = {"data=folder": ["data.root=/x"], "backbone=timm": ["backbone.name=resnet18"]}
+REQUIRED = {
+    "data=folder": ["data.root=/x"],
+    "data=images": ["data.root=/x"],
+    "backbone=timm": ["backbone.name=resnet18"],
+}
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -1,4 +1,4 @@
-"""Factorisation and codes: against scikit-learn and SciPy in float64, theorems, planted answers."""
+"""Factorisation: against scikit-learn and SciPy in float64, theorems, planted answers."""
 
 import itertools
 
@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import linear_sum_assignment, nnls
+from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import NMF
 from sklearn.decomposition._nmf import _initialize_nmf
 
-from cavalcade.concepts.nmf import encode, evenly, factorise, relative_error, start
+from cavalcade.concepts.nmf import evenly, factorise, refit, relative_error, start
+from cavalcade.concepts.nnls import encode
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=20, deadline=None)
@@ -106,38 +107,6 @@ def test_nothing_is_made_of_nothing():
     assert (encode(torch.zeros(3, 4), found.dictionary) == 0).all()
 
 
-@given(seeds, st.integers(1, 12), st.integers(2, 20))
-@few
-def test_codes_are_those_of_scipy(seed, concepts, channels):
-    """Also of dictionaries with more concepts than channels, where codes are not unique."""
-    rng = np.random.default_rng(seed)
-    dictionary = torch.from_numpy(rng.random((concepts, channels)))
-    rows = torch.from_numpy(rng.normal(0.3, 1, size=(50, channels)))
-    codes = encode(rows, dictionary)
-    assert (codes >= 0).all()
-    reference = np.stack([nnls(dictionary.T.numpy(), row)[0] for row in rows.numpy()])
-    left = (rows - codes @ dictionary).norm(dim=1)
-    theirs = np.linalg.norm(rows.numpy() - reference @ dictionary.numpy(), axis=1)
-    np.testing.assert_allclose(left, theirs, rtol=1e-6, atol=1e-5)
-    if concepts <= channels:
-        np.testing.assert_allclose(codes, reference, atol=1e-6)
-
-
-def test_equal_and_empty_concepts_have_codes_too():
-    one = torch.tensor([[1.0, 2.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 3.0]])
-    rows = torch.tensor([[2.0, 4.0, 6.0], [0.0, 0.0, 0.0], [-1.0, -1.0, 3.0]])
-    codes = encode(rows, one)
-    torch.testing.assert_close(codes @ one, rows.clamp(min=0), atol=1e-4, rtol=1e-4)
-    assert (codes[:, 2] == 0).all()
-
-
-def test_codes_in_float32_are_near_those_in_float64():
-    rows, dictionary = planted(seed=5, rows=500)
-    codes = encode(rows.float(), dictionary.float())
-    assert codes.dtype == torch.float32
-    torch.testing.assert_close(codes.double(), encode(rows, dictionary), atol=1e-4, rtol=1e-4)
-
-
 def test_the_error_is_what_it_says():
     rows, dictionary = planted(seed=6, rows=50)
     codes = encode(rows, dictionary)
@@ -150,3 +119,60 @@ def test_evenly_spaced_rows():
     rows = torch.arange(10.0)[:, None]
     assert evenly(rows, 4).flatten().tolist() == [0, 3, 6, 9]
     assert torch.equal(evenly(rows, 10), rows)
+
+
+def drawn(seed, rows, refits, images=20):
+    """How often a bootstrap of images, blocks of rows, draws each row."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(images, size=rows)  # rows are in random order
+    draws = rng.multinomial(images, np.full(images, 1 / images), size=refits)
+    assert (draws == 0).any()
+    return torch.from_numpy(draws[:, image]).double()
+
+
+@pytest.mark.parametrize("channels", [24, 300])
+def test_refits_of_equal_weights_are_the_factorisation(channels):
+    rows = activations(7, channels=channels)
+    found = refit(rows, 5, torch.ones(2, len(rows)).double(), samples=(200, 400))
+    main = factorise(rows, 5, samples=(200, 400)).dictionary
+    for one in found:
+        torch.testing.assert_close(one, main, atol=1e-9, rtol=1e-9)
+
+
+def test_weights_are_how_often_rows_are_there():
+    rows, weights = activations(8), drawn(8, 400, 3)
+    found = refit(rows, 5, weights, samples=(400,), tolerance=0.0, max_steps=50)
+    for one, weight in zip(found, weights, strict=True):
+        repeated = rows.repeat_interleave(weight.long(), dim=0)
+        main = factorise(repeated, 5, samples=(len(repeated),), tolerance=0.0, max_steps=50)
+        torch.testing.assert_close(one, main.dictionary, atol=1e-6, rtol=1e-6)
+
+
+def test_refits_together_are_each_alone():
+    """Though they end after different numbers of steps."""
+    rows, weights = activations(9, rows=800), drawn(9, 800, 6)
+    together = refit(rows, 4, weights, samples=(300, 800))
+    alone = torch.cat([refit(rows, 4, weight[None], samples=(300, 800)) for weight in weights])
+    torch.testing.assert_close(together, alone, atol=1e-9, rtol=1e-9)
+    assert not torch.allclose(together[0], together[1], atol=1e-3)
+    assert torch.equal(together, refit(rows, 4, weights, samples=(300, 800)))
+
+
+def test_refits_of_planted_concepts_agree():
+    rows, dictionary = planted(seed=10)
+    truth = dictionary / dictionary.norm(dim=1, keepdim=True)
+    for one in refit(rows, 5, drawn(10, len(rows), 4)):
+        ours, theirs = linear_sum_assignment(-(one @ truth.T).numpy())
+        assert (one @ truth.T).numpy()[ours, theirs].min() > 0.99
+
+
+def test_rows_without_weight_decide_nothing():
+    rows, weights = activations(11).float(), torch.ones(2, 400)
+    weights[0, ::2] = 0
+    weights[1] = 0
+    changed = rows.clone()
+    changed[::2] += 1
+    one, nothing = refit(rows, 4, weights, samples=(400,))
+    torch.testing.assert_close(refit(changed, 4, weights, samples=(400,))[0], one)
+    torch.testing.assert_close(one.norm(dim=1), torch.ones(4))
+    assert (nothing == 0).all()

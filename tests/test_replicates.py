@@ -9,7 +9,6 @@ import torch
 
 from cavalcade import load_run
 from cavalcade.concepts import ConceptSet, Probes
-from cavalcade.concepts.encoding import concept_masks
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.probes import StackedProbes
 from cavalcade.concepts.replicates import replicate_members
@@ -280,7 +279,7 @@ def test_masks_of_halves_are_those_of_their_probes(visited):
         concepts = ConceptSet.load(visited / f"halves/{half}.safetensors")
         for number, (name, maps) in enumerate(concepts.encode(activations).items()):
             on_grid = to_common_grid(maps, batch.frames, (24, 24))
-            fired = concept_masks(on_grid, concepts.layers[name].thresholds).flatten(2)
+            fired = concepts.layers[name].fires(on_grid).flatten(2)
             for k in range(len(run.concepts)):
                 assert torch.equal(run.half_masks(half, k)[:, number], fired[:, k])
     assert not torch.equal(run.half_masks(1, 0), run.half_masks(2, 0))

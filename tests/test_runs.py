@@ -26,7 +26,7 @@ def test_scores_come_as_frames(finished):
     run = load_run(finished)
     assert list(run.scores.columns) == [
         *("layer", "depth", "concept", "split", "jaccard", "jaccard_per_image"),
-        *("area_ratio", "threshold", "true_pixels"),
+        *("area_ratio", "area_with", "area_without", "threshold", "true_pixels"),
     ]
     assert set(run.scores["split"]) == {"val", "test"}
     matrix = run.score_matrix("jaccard_per_image", "val")

@@ -70,7 +70,13 @@ def test_folder_has_the_files_of_the_format(visited):
     files = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
     assert files == {
         *("config.yaml", "meta.json", "concepts.safetensors", "masks.safetensors"),
-        *("features.safetensors", "scores.csv", "scores.png", "checkpoints/last.ckpt"),
+        *(
+            "strengths.safetensors",
+            "features.safetensors",
+            "scores.csv",
+            "scores.png",
+            "checkpoints/last.ckpt",
+        ),
         *("halves/1.safetensors", "halves/2.safetensors", "halves/masks.safetensors"),
     }
     meta = json.loads((path / "meta.json").read_text())
@@ -359,3 +365,17 @@ def test_force_starts_over(visited, tmp_path, monkeypatch):
     monkeypatch.setattr(Probes, "_survey", lambda *a: surveys.append(1) or survey(*a))
     assert contents(tiny_visit(tmp_path, force=True)) == contents(visited[0])
     assert surveys
+
+
+def test_areas_with_and_without_a_concept_are_counted_on_the_stored_masks(run):
+    """Share of area that fires on images that show the concept, and on those that do not."""
+    for k, concept in enumerate(run.concepts):
+        present = run.truth.strata(k)[:, 0].any(dim=1)
+        for layer in run.layers:
+            fired = run.masks(layer.name)[:, k].double()
+            for score, images in (("area_with", present), ("area_without", ~present)):
+                stored = run.score_matrix(score).loc[layer.name, concept]
+                if images.any():
+                    assert stored == pytest.approx(float(fired[images].mean()), abs=1e-5)
+                else:
+                    assert np.isnan(stored)

@@ -7,6 +7,7 @@ from functools import cached_property
 import pandas as pd
 
 from cavalcade.comparison import Comparison
+from cavalcade.concept_matches import concept_matches
 from cavalcade.errors import InputError, check_choice
 from cavalcade.similarity import LayerMatrix, block_weights
 from cavalcade.similarity.agreement import agreement, disagreements
@@ -87,6 +88,18 @@ class Analysis:
             )
             for matrix in self.comparison.between(self.similarity)
         ]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+    @cached_property
+    def concept_matches(self) -> pd.DataFrame:
+        """Partners among the concepts of mined runs; see `concept_matches`."""
+        tables = []
+        for matrix in self.comparison.between(self.similarity):
+            a, b = matrix.pair.network_a, matrix.pair.network_b
+            if (a, b) in self.comparison.concept_cells:
+                cells, matches = self.comparison.concept_cells[a, b], self.best_matches
+                own = matches[(matches["network_a"] == a) & (matches["network_b"] == b)]
+                tables.append(concept_matches(matrix.pair, cells, own, self.weights))
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
     @cached_property

@@ -70,7 +70,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
             ("method", first.method, run.method),
             ("data set", first.meta["data"]["name"], run.meta["data"]["name"]),
             ("grid", first.meta["data"]["grid"], run.meta["data"]["grid"]),
-            ("concepts", list(first.concepts), list(run.concepts)),
+            ("concepts", list(first.labels), list(run.labels)),
             ("test images", first.meta["data"]["test"][:12], run.meta["data"]["test"][:12]),
         ):
             if ours != theirs:

@@ -2,19 +2,23 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from cavalcade.comparable import check_comparable, check_nulls, distinct_names, random_twins
 from cavalcade.errors import InputError, check_choice, check_whole
-from cavalcade.matrices import ConceptMatrices, feature_matrices
-from cavalcade.runs import Run
+from cavalcade.matrices import ConceptMatrices, Key, feature_matrices
+from cavalcade.mined_matrices import MinedMatrices
+from cavalcade.runs import MinedRun, ProbedRun, Run
 from cavalcade.similarity import (
     CONCEPT_MEASURES,
     FEATURE_MEASURES,
     KEYS,
+    MINED_MEASURES,
+    ConceptCells,
     Estimate,
     LayerMatrix,
     Pair,
@@ -23,7 +27,7 @@ from cavalcade.similarity import (
     repaired_orders,
 )
 
-MEASURES = (*CONCEPT_MEASURES, *FEATURE_MEASURES)
+MEASURES = (*dict.fromkeys(CONCEPT_MEASURES + MINED_MEASURES), *FEATURE_MEASURES)
 REPAIRINGS = 16
 
 
@@ -42,8 +46,9 @@ class Comparison:
             against have none of a network with itself, and no re-paired images.
         halves: for each measure of concepts and each network that has them, its probes of one
             half of the training images (rows) against those of the other.
-        concept_similarity: a row for each pair of layers, concept and measure.
+        concept_similarity: a row for each pair of layers, labelled concept and measure.
         left_out: the concepts that no matrix averages over, since one of them has no value.
+        concept_cells: for each pair of mined runs their concepts with each other.
     """
 
     similarity: str
@@ -56,6 +61,7 @@ class Comparison:
     halves: Mapping[str, Mapping[str, LayerMatrix]]
     concept_similarity: pd.DataFrame
     left_out: tuple[str, ...]
+    concept_cells: Mapping[tuple[str, str], ConceptCells] = field(default_factory=dict)
 
     @property
     def layer_similarity(self) -> pd.DataFrame:
@@ -67,6 +73,8 @@ class Comparison:
     def undefined(self) -> pd.DataFrame:
         """The cells of `concept_similarity` that are empty, too rare, or have no chance level."""
         table = self.concept_similarity
+        if table.empty:
+            return table
         return table.loc[table["value"].isna(), [*KEYS, "concept", "measure"]]
 
     def between(self, measure: str) -> tuple[LayerMatrix, ...]:
@@ -171,6 +179,7 @@ def compare(
     check_measures(similarity, against)
     check_whole("repairings", repairings, 0)
     check_comparable(runs)
+    _check_measures_of(runs[0], similarity, *against)
     check_nulls(runs)
     names = distinct_names(runs)
     blocks = np.array(runs[0].truth.blocks)
@@ -179,7 +188,7 @@ def compare(
         (i, j): Pair(names[i], runs[i].layers, names[j], runs[j].layers)
         for i, j in itertools.combinations_with_replacement(range(len(runs)), 2)
     }
-    counted = ConceptMatrices(runs, pairs, orders)
+    counted = _counted(runs, pairs, orders)
     matrices: dict[str, tuple[LayerMatrix, ...]] = counted.matrices()
     if similarity in FEATURE_MEASURES:
         matrices[similarity] = feature_matrices(runs, pairs, similarity, blocks, orders)
@@ -197,8 +206,19 @@ def compare(
         matrices=matrices,
         halves=counted.halves(),
         concept_similarity=counted.table(),
-        left_out=tuple(name for name in runs[0].concepts if name not in counted.kept[1]),
+        left_out=counted.left_out,
+        concept_cells=counted.concept_cells(),
     )
+
+
+def _counted(
+    runs: Sequence[Run], pairs: Mapping[Key, Pair], orders: Int[np.ndarray, "repairings images"]
+) -> ConceptMatrices | MinedMatrices:
+    """All concepts of runs of one method."""
+    mined = [run for run in runs if isinstance(run, MinedRun)]
+    if mined:
+        return MinedMatrices(mined, pairs, orders)
+    return ConceptMatrices([run for run in runs if isinstance(run, ProbedRun)], pairs, orders)
 
 
 def check_measures(similarity: str, against: Sequence[str]) -> None:
@@ -210,6 +230,21 @@ def check_measures(similarity: str, against: Sequence[str]) -> None:
     check_choice("similarity", similarity, MEASURES)
     for measure in against:
         check_choice("agreement", measure, MEASURES)
+
+
+def _check_measures_of(run: Run, *measures: str) -> None:
+    """Raise for a measure of probed concepts on mined runs, or the reverse.
+
+    Raises:
+        InputError: naming it.
+    """
+    known = MINED_MEASURES if isinstance(run, MinedRun) else CONCEPT_MEASURES
+    for measure in measures:
+        if measure not in (*known, *FEATURE_MEASURES):
+            raise InputError(
+                f"{measure} does not exist between runs of {run.method}; give one of "
+                f"{', '.join((*known, *FEATURE_MEASURES))}"
+            )
 
 
 def _twins(names: Sequence[str], runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:

@@ -6,6 +6,8 @@ comparisons/<name>/concept_similarity.csv    the same for each concept
 comparisons/<name>/undefined_cells.csv       those of them that are NaN
 comparisons/<name>/pairs.csv                 a row for each pair of networks, measure, statistic
 comparisons/<name>/best_matches.csv          for each layer its best match in the other network
+comparisons/<name>/concept_matches.csv       which mined concepts are the same
+comparisons/<name>/names.csv                 the label that each mined concept overlaps best
 comparisons/<name>/ceilings.csv              for each layer how alike it could be
 comparisons/<name>/flow.csv                  for each layer the next that means something else
 comparisons/<name>/networks.csv              network x network
@@ -15,6 +17,8 @@ comparisons/<name>/agreement.csv             rank correlation with every other m
 comparisons/<name>/disagreements.csv         the layers on which measures differ most
 comparisons/<name>/series.csv                how alike a series is to its last member
 comparisons/<name>/matrices.npz              the matrices with the names of their layers
+comparisons/<name>/concept_matrices.npz      mined concepts by mined concepts, with their names
+comparisons/<name>/galleries/                matched concepts of two networks side by side
 comparisons/<name>/*.png, heatmaps/, depth/  pictures of all that, and one for each pair
 comparisons/<name>/meta.json                 the runs, and the concepts left out
 """
@@ -33,12 +37,13 @@ from cavalcade.analysis import Analysis
 from cavalcade.comparison import Comparison, matrix_of
 from cavalcade.findings import summarise
 from cavalcade.folders import digest_of, read_meta, read_table, write_meta, written_whole
+from cavalcade.galleries import draw_match_galleries
 from cavalcade.pictures import draw_all
 from cavalcade.runs import Run
 from cavalcade.series import series_table
 
 TABLES = (
-    *("pairs", "best_matches", "ceilings", "flow", "nearer", "nearer_layers"),
+    *("pairs", "best_matches", "concept_matches", "ceilings", "flow", "nearer", "nearer_layers"),
     *("agreement", "disagreements"),
 )
 
@@ -53,11 +58,14 @@ def default_name(runs: Sequence[Run], similarity: str = "adjusted", *, series: b
     return "-".join(parts)
 
 
-def tables_of(analysis: Analysis, *, series: bool = False) -> dict[str, pd.DataFrame]:
+def tables_of(
+    analysis: Analysis, names: pd.DataFrame | None = None, *, series: bool = False
+) -> dict[str, pd.DataFrame]:
     """All tables of a comparison by name; those that have nothing to say are left out.
 
     Args:
         analysis: what it says.
+        names: labels of mined concepts, see `names_of_runs`.
         series: the runs are checkpoints of one network, in their order.
     """
     comparison = analysis.comparison
@@ -68,13 +76,18 @@ def tables_of(analysis: Analysis, *, series: bool = False) -> dict[str, pd.DataF
         "networks": analysis.networks.frame().reset_index(),
         **{name: getattr(analysis, name) for name in TABLES},
     }
+    if names is not None:
+        tables["names"] = names
     if series:
         tables["series"] = series_table(analysis)
     return {name: table for name, table in tables.items() if len(table.columns)}
 
 
 def write_comparison(
-    analysis: Analysis, runs: Sequence[Run], place: Path, tables: Mapping[str, pd.DataFrame]
+    analysis: Analysis,
+    runs: Sequence[Run],
+    place: Path,
+    tables: Mapping[str, pd.DataFrame],
 ) -> None:
     """Write a comparison to a folder, replacing what was there."""
     comparison = analysis.comparison
@@ -83,7 +96,10 @@ def write_comparison(
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
         arrays: dict[str, Any] = _labelled_arrays(comparison)
         np.savez_compressed(folder / "matrices.npz", **arrays)
+        if comparison.concept_cells:
+            np.savez_compressed(folder / "concept_matrices.npz", **_concept_arrays(comparison))
         draw_all(analysis, folder, tables.get("series"))
+        draw_match_galleries(analysis, runs, tables.get("names"), folder / "galleries")
         summary = json.dumps(summarise(analysis), indent=1)
         (folder / "summary.json").write_text(summary, encoding="utf-8")
         meta = {
@@ -157,4 +173,15 @@ def _labelled_arrays(comparison: Comparison) -> dict[str, Any]:
             arrays[f"{key}|stderr"] = matrix.estimate.stderr
             arrays[f"layers|{pair.network_a}"] = np.array([layer.name for layer in pair.layers_a])
             arrays[f"depths|{pair.network_a}"] = np.array([layer.depth for layer in pair.layers_a])
+    return arrays
+
+
+def _concept_arrays(comparison: Comparison) -> dict[str, Any]:
+    """For each pair all concepts by all concepts, for each network layers and names of them."""
+    arrays: dict[str, Any] = {}
+    for (a, b), found in comparison.concept_cells.items():
+        for measure, estimate in found.cells.measures.items():
+            arrays[f"{a}|{b}|{measure}"] = estimate.value.astype(np.float32)
+            arrays[f"{a}|{b}|{measure}|stderr"] = estimate.stderr.astype(np.float32)
+        arrays[f"concepts|{a}"] = np.array(found.concepts_a)
     return arrays

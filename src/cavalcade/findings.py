@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cavalcade.analysis import Analysis, Names
-from cavalcade.similarity import CONCEPT_MEASURES, MEASURE_TITLES
+from cavalcade.similarity import FEATURE_MEASURES, MEASURE_TITLES
 from cavalcade.similarity.derived import Number, mean_number
 
 
@@ -136,7 +136,7 @@ def sentence(analysis: Analysis, names: Sequence[Names], found: dict[str, Findin
     differ = _different_architectures(analysis, names)
     pairs = "1 pair" if len(names) == 1 else f"{len(names)} pairs"
     what = "of trained networks of different architecture" if differ else "of trained networks"
-    noun = "concepts" if analysis.similarity in CONCEPT_MEASURES else "representations"
+    noun = "concepts" if analysis.similarity not in FEATURE_MEASURES else "representations"
     alike = found["similarity"]
     first = (
         f"Over {pairs} {what}, the mean {MEASURE_TITLES[analysis.similarity]} of layers and their "

@@ -18,7 +18,7 @@ from cavalcade.errors import InputError
 FORMAT = 1
 NAMES = (  # columns of text in our tables
     *("layer", "concept", "split", "measure", "network", "match", "to"),
-    *("differs_from", "halved_at"),
+    *("differs_from", "halved_at", "concept_a", "concept_b", "label", "second"),
     *("network_a", "layer_a", "network_b", "layer_b", "kind", "statistic", "nearer", "farther"),
 )
 

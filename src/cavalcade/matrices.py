@@ -9,10 +9,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from cavalcade.report.progress import progress
-from cavalcade.runs import Run
+from cavalcade.runs import ProbedRun, Run
 from cavalcade.similarity import (
     CONCEPT_MEASURES,
     WITHOUT_CHANCE,
+    ConceptCells,
     Estimate,
     Firing,
     LayerMatrix,
@@ -57,11 +58,11 @@ def feature_matrices(
 
 
 class ConceptMatrices:
-    """All concepts in all pairs of runs, counted one concept after the other."""
+    """All concepts in all pairs of probed runs, counted one concept after the other."""
 
     def __init__(
         self,
-        runs: Sequence[Run],
+        runs: Sequence[ProbedRun],
         pairs: Mapping[Key, Pair],
         orders: Int[np.ndarray, "repairings images"],
     ) -> None:
@@ -106,6 +107,15 @@ class ConceptMatrices:
                 for half in (1, 2)
             ]
             part += similarity_of_pairs(halves, [(0, 1)], strata, self.blocks, self.orders[:0])
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The concepts that no matrix averages over."""
+        return tuple(name for name in self.concepts if name not in self.kept[1])
+
+    def concept_cells(self) -> dict[tuple[str, str], ConceptCells]:
+        """None: concepts are compared by their names."""
+        return {}
 
     def matrices(self) -> dict[str, tuple[LayerMatrix, ...]]:
         """For each measure the matrices of all pairs."""

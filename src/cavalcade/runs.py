@@ -22,14 +22,14 @@ from torch import Tensor
 
 from cavalcade.backbones import Layer
 from cavalcade.concepts.concept_set import ConceptSet
-from cavalcade.concepts.encoding import Encoded, score_matrix, unpack
-from cavalcade.concepts.replicates import Found
+from cavalcade.concepts.encoding import Encoded, unpack
+from cavalcade.concepts.scoring import score_matrix
 from cavalcade.errors import InputError, check_choice
 from cavalcade.folders import NAMES, read_meta, read_table, read_tensors, write_meta
 from cavalcade.truth import Truth
 
 HALF_MASKS = "halves/masks.safetensors"
-PACKAGES = ("cavalcade", "torch", "torchvision", "timm", "lightning", "numpy")
+PACKAGES = ("cavalcade", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn")
 
 
 class Run:
@@ -40,24 +40,21 @@ class Run:
         meta: the contents of `meta.json`.
         label: the network's name, with its variant.
         method: how concepts were found.
-        concepts: their names.
+        labels: the concepts that the data set names; none for images alone.
         layers: the taps, in execution order.
         random: the network's weights are random, not trained.
-        has_halves: masks of probes of halves of the training images are there.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.meta = read_meta(path, "run")
-        self.label: str = self.meta["label"]
-        self.method: str = self.meta["method"]
-        self.concepts: tuple[str, ...] = tuple(self.meta["concepts"])
-        if "random" not in self.meta:
+    def __init__(self, path: Path, meta: Mapping[str, Any]) -> None:
+        self.path, self.meta = path, meta
+        self.label: str = meta["label"]
+        self.method: str = meta["method"]
+        self.labels: tuple[str, ...] = tuple(meta["concepts"])
+        if "random" not in meta:
             raise InputError(f"{path} was made by an older version; run train.py again")
-        self.random: bool = self.meta["random"]
-        self.has_halves = HALF_MASKS in self.meta["files"]
+        self.random: bool = meta["random"]
         self.layers = tuple(
-            Layer(**(layer | {"grid": tuple(layer["grid"])})) for layer in self.meta["layers"]
+            Layer(**(layer | {"grid": tuple(layer["grid"])})) for layer in meta["layers"]
         )
 
     @property
@@ -71,23 +68,7 @@ class Run:
         return str(self.meta["identity"]["backbone"]["weights"])
 
     def __repr__(self) -> str:
-        return f"Run({self.path.name!r}, {len(self.layers)} layers, {len(self.concepts)} concepts)"
-
-    @cached_property
-    def scores(self) -> pd.DataFrame:
-        """A row for each layer, concept and split; see `score_table`."""
-        return read_table(self.path / "scores.csv")
-
-    def score_matrix(self, score: str = "jaccard", split: str = "test") -> pd.DataFrame:
-        """One score as a matrix, layers in execution order by concepts.
-
-        Raises:
-            InputError: for a score or a split that the run does not hold.
-        """
-        check_choice("score", score, [c for c in self.scores.columns if c not in NAMES])
-        check_choice("split", split, self.scores["split"].unique())
-        layers = [layer.name for layer in self.layers]
-        return score_matrix(self.scores, layers, self.concepts, score, split)
+        return f"{type(self).__name__}({self.path.name!r}, {len(self.layers)} layers)"
 
     @cached_property
     def truth(self) -> Truth:
@@ -108,8 +89,83 @@ class Run:
 
     def masks(self, layer: str) -> Bool[Tensor, "images concepts pixels"]:
         """Where the concepts of a layer fire on the test images."""
-        bits = read_tensors(self.path / "masks.safetensors", f"layers/{layer}")
-        return unpack(bits[f"layers/{layer}"], self.truth.grid)
+        return unpack(self.bits(layer), self.truth.grid)
+
+    def bits(self, layer: str) -> UInt8[Tensor, "images concepts bytes"]:
+        """The same, packed."""
+        name = f"layers/{layer}"
+        return read_tensors(self.path / "masks.safetensors", name)[name]
+
+    def strengths(self, layer: str) -> Float[Tensor, "images concepts"]:
+        """How strongly the concepts of a layer fire on each test image; see `LayerEncoding`."""
+        return read_tensors(self.path / "strengths.safetensors", layer)[layer]
+
+    def features(self, layer: str) -> Float[Tensor, "images channels"]:
+        """Activations of a layer on the test images, averaged over its map."""
+        return read_tensors(self.path / "features.safetensors", layer)[layer]
+
+
+class MinedRun(Run):
+    """A run whose concepts were mined from activations; each layer has its own."""
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row for each layer and concept; see `Mined`."""
+        return read_table(self.path / "concepts.csv")
+
+    @cached_property
+    def names(self) -> pd.DataFrame:
+        """The label that each concept overlaps best; see `name_concepts`. Empty without labels."""
+        path = self.path / "names.csv"
+        return read_table(path) if path.exists() else pd.DataFrame()
+
+    @property
+    def concepts(self) -> tuple[tuple[str, str], ...]:
+        """Layer and name of every concept, layer after layer."""
+        return tuple(
+            (layer.name, name)
+            for layer in self.layers
+            for name in self.concept_set.layers[layer.name].names
+        )
+
+    def all_masks(self) -> Bool[Tensor, "images concepts pixels"]:
+        """Where the concepts of all layers fire on the test images, layer after layer."""
+        return torch.cat([self.masks(layer.name) for layer in self.layers], dim=1)
+
+    def found(self) -> Bool[Tensor, " concepts"]:
+        """Which of them have a threshold: one that is nowhere strong in training has none."""
+        thresholds = [self.concept_set.layers[layer.name].thresholds for layer in self.layers]
+        return ~torch.cat(thresholds).isnan()
+
+
+class ProbedRun(Run):
+    """A run whose concepts were probed for by their labels; all layers have the same.
+
+    Attributes:
+        concepts: their names.
+        has_halves: masks of probes of halves of the training images are there.
+    """
+
+    def __init__(self, path: Path, meta: Mapping[str, Any]) -> None:
+        super().__init__(path, meta)
+        self.concepts = self.labels
+        self.has_halves = HALF_MASKS in self.meta["files"]
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """A row for each layer, concept and split; see `score_table`."""
+        return read_table(self.path / "scores.csv")
+
+    def score_matrix(self, score: str = "jaccard", split: str = "test") -> pd.DataFrame:
+        """One score as a matrix, layers in execution order by concepts.
+
+        Raises:
+            InputError: for a score or a split that the run does not hold.
+        """
+        check_choice("score", score, [c for c in self.scores.columns if c not in NAMES])
+        check_choice("split", split, self.scores["split"].unique())
+        layers = [layer.name for layer in self.layers]
+        return score_matrix(self.scores, layers, self.concepts, score, split)
 
     def concept_masks(self, concept: int) -> Bool[Tensor, "images layers pixels"]:
         """Where one concept fires at all layers on the test images."""
@@ -160,18 +216,17 @@ class Run:
         tensors = read_tensors(self.path / file, *names)
         return torch.stack([tensors[name] for name in names], dim=2)
 
-    def features(self, layer: str) -> Float[Tensor, "images channels"]:
-        """Activations of a layer on the test images, averaged over its map."""
-        return read_tensors(self.path / "features.safetensors", layer)[layer]
 
-
-def load_run(path: str | os.PathLike[str]) -> Run:
+def load_run(path: str | os.PathLike[str]) -> ProbedRun | MinedRun:
     """Read a run folder; scores and matrices come as pandas frames.
 
     Raises:
         InputError: if it is no run folder, is damaged, or has a newer format.
     """
-    return Run(Path(path))
+    folder = Path(path)
+    meta = read_meta(folder, "run")
+    kind = ProbedRun if meta["method"] == "probes" else MinedRun
+    return kind(folder, meta)
 
 
 def write_run(
@@ -179,27 +234,34 @@ def write_run(
     *,
     meta: Mapping[str, Any],
     layers: Sequence[Layer],
-    found: Found,
+    concepts: ConceptSet,
     encoded: Encoded,
-    scores: pd.DataFrame,
 ) -> None:
-    """Write all of a run except what its caller has already put into the folder."""
-    found.concepts.save(folder / "concepts.safetensors")
+    """Write what runs of all methods have in common, and list the files of the folder.
+
+    Args:
+        folder: holds all else.
+        meta: what `meta.json` says besides.
+        layers: the taps.
+        concepts: those found.
+        encoded: where they fire on the test images.
+    """
+    concepts.save(folder / "concepts.safetensors")
     masks = {f"layers/{name}": part.masks for name, part in encoded.layers.items()}
     save_file({"seen": encoded.seen, **masks}, folder / "masks.safetensors")
-    features = {name: part.features.contiguous() for name, part in encoded.layers.items()}
-    save_file(features, folder / "features.safetensors")
-    if found.halves:
-        _write_halves(folder, found.halves, encoded.halves)
-    scores.to_csv(folder / "scores.csv", index=False, float_format="%.6g")
+    for what in ("strengths", "features"):
+        tensors = {name: getattr(part, what) for name, part in encoded.layers.items()}
+        ready = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(ready, folder / f"{what}.safetensors")
     versions = {package: version(package) for package in PACKAGES}
     described = [asdict(layer) for layer in layers]
     write_meta(folder, "run", {**meta, "layers": described, "versions": versions})
 
 
-def _write_halves(
+def write_halves(
     folder: Path, halves: Sequence[ConceptSet], encoded: Sequence[Mapping[str, Tensor]]
 ) -> None:
+    """Write the probes of both halves of the training images, and where they fire."""
     masks: dict[str, Tensor] = {}
     (folder / HALF_MASKS).parent.mkdir()
     for number, (concepts, layers) in enumerate(zip(halves, encoded, strict=True), start=1):

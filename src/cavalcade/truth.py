@@ -13,6 +13,9 @@ from cavalcade.data.batches import ConceptDataModule
 from cavalcade.data.geometry import at_cell_centres
 from cavalcade.data.groups import contiguous_blocks
 from cavalcade.folders import digest_of, read_meta, read_tensors, write_meta, written_whole
+from cavalcade.thumbnails import Thumbnails, thumbnail
+
+THUMBNAILS = "thumbnails.safetensors"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Truth:
         blocks: number of the block of each image; see `contiguous_blocks`.
         masks: bits, where each concept is.
         labelled: bits, where its truth is known.
+        thumbnail_size: longer side of the thumbnails, in pixels; None without any.
+        thumbnails: of the test images; none for private data.
     """
 
     data: str
@@ -40,16 +45,20 @@ class Truth:
     blocks: tuple[int, ...]
     masks: UInt8[Tensor, "images concepts bytes"]
     labelled: UInt8[Tensor, "images concepts bytes"]
+    thumbnail_size: int | None
+    thumbnails: Thumbnails
 
     @classmethod
     def of(cls, data: ConceptDataModule) -> "Truth":
         """The truth of the test split, in the order of its images."""
         test, grid = data.splits["test"], data.data.grid
-        masks, labelled = [], []
+        size = data.data.thumbnails
+        masks, labelled, thumbnails = [], [], []
         for index in range(len(test)):
             sample = test[index]
             masks.append(pack(at_cell_centres(sample.masks, grid)))
             labelled.append(pack(at_cell_centres(sample.labelled, grid)))
+            thumbnails += [] if size is None else [thumbnail(sample.image, size)]
         return cls(
             data=data.data.name,
             fingerprint=data.fingerprints["test"],
@@ -60,6 +69,8 @@ class Truth:
             blocks=tuple(contiguous_blocks(test.groups)),
             masks=torch.stack(masks),
             labelled=torch.stack(labelled),
+            thumbnail_size=size,
+            thumbnails=Thumbnails(tuple(thumbnails)),
         )
 
     def save(self, place: Path) -> None:
@@ -67,7 +78,9 @@ class Truth:
         with written_whole(place, kind="truth") as folder:
             tensors = {"masks": self.masks, "labelled": self.labelled}
             save_file(tensors, folder / "masks.safetensors")
-            named = {k: v for k, v in vars(self).items() if k not in tensors}
+            if self.thumbnail_size is not None:
+                self.thumbnails.save(folder / THUMBNAILS)
+            named = {k: v for k, v in vars(self).items() if k not in (*tensors, "thumbnails")}
             write_meta(folder, "truth", named)
 
     @classmethod
@@ -80,6 +93,7 @@ class Truth:
         meta = read_meta(folder, "truth")
         tensors = read_tensors(folder / "masks.safetensors")
         rows, columns = meta["grid"]
+        has_thumbnails = THUMBNAILS in meta["files"]
         return cls(
             data=meta["data"],
             fingerprint=meta["fingerprint"],
@@ -90,6 +104,8 @@ class Truth:
             blocks=tuple(meta["blocks"]),
             masks=tensors["masks"],
             labelled=tensors["labelled"],
+            thumbnail_size=meta.get("thumbnail_size"),
+            thumbnails=Thumbnails.load(folder / THUMBNAILS) if has_thumbnails else Thumbnails(()),
         )
 
     def strata(self, concept: int) -> Bool[Tensor, "images strata pixels"]:

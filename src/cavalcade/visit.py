@@ -1,4 +1,4 @@
-"""Visits one network once: reduces it, on a labelled data set, to a run folder."""
+"""Visits one network once: reduces it, on a data set, to a run folder."""
 
 import logging
 import os
@@ -8,31 +8,28 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 import yaml
 from lightning.pytorch.loggers import Logger
 
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts import ConceptSet, Found, Probes
-from cavalcade.concepts.encoding import Encoded, Encoding, score_matrix, score_table
+from cavalcade.concepts import Factorisation, Probes
 from cavalcade.data import ConceptDataModule
 from cavalcade.folders import check_name, digest_of, written_whole
+from cavalcade.mined_visit import reduce_mined, track_mined
+from cavalcade.probed_visit import reduce_probed, track_probed
 from cavalcade.report import tracking
-from cavalcade.report.heatmap import draw_matrices, with_depth
-from cavalcade.runs import Run, load_run, write_run
+from cavalcade.runs import MinedRun, ProbedRun, load_run, write_run
 from cavalcade.trainers import Trainers
 from cavalcade.truth import Truth, data_folder
 
 log = logging.getLogger(__name__)
 
-RESUME_FROM = "checkpoints/last.ckpt"
-
 
 def visit(
     backbone: FrozenBackbone,
     data: ConceptDataModule,
-    method: Probes,
+    method: Probes | Factorisation,
     trainers: Trainers,
     *,
     runs: Path,
@@ -69,29 +66,38 @@ def visit(
     trainers.check()
     _announce(backbone, data, method)
     tracking.log_config(trainers.logger, config)
-    if not _finished(home / "truth"):
-        Truth.of(data).save(home / "truth")
-    resume = None if force else RESUME_FROM
+    truth = _keep_truth(home / "truth", data)
+    resume = None if force else method.checkpoint
     with written_whole(place, kind="run", resume=resume) as folder:
-        found = method.fit(backbone, data, trainers, (folder / RESUME_FROM).parent)
-        encoded, scores = _encode(backbone, data, found, trainers)
-        _say_absent(found)
+        if isinstance(method, Probes):
+            concepts, encoded = reduce_probed(backbone, data, method, trainers, folder)
+        else:
+            concepts, encoded = reduce_mined(backbone, data, method, trainers, truth, folder)
         (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
-        _draw_scores(scores, backbone, data, folder / "scores.png")
         write_run(
             folder,
             meta=_describe(backbone, data, method, identity),
             layers=backbone.layers,
-            found=found,
+            concepts=concepts,
             encoded=encoded,
-            scores=scores,
         )
     track_run(load_run(place), trainers.logger)
     return place
 
 
+def track_run(run: ProbedRun | MinedRun, logger: Logger | None) -> None:
+    """Say where a run lies and what it found; log its tables and pictures."""
+    if isinstance(run, MinedRun):
+        track_mined(run, logger)
+    else:
+        track_probed(run, logger)
+
+
 def identify(
-    backbone: FrozenBackbone, data: ConceptDataModule, method: Probes, trainers: Trainers
+    backbone: FrozenBackbone,
+    data: ConceptDataModule,
+    method: Probes | Factorisation,
+    trainers: Trainers,
 ) -> dict[str, Any]:
     """All that changes the results of a visit."""
     return {
@@ -110,7 +116,7 @@ def identify(
 def _describe(
     backbone: FrozenBackbone,
     data: ConceptDataModule,
-    method: Probes,
+    method: Probes | Factorisation,
     identity: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What a run's `meta.json` says of its origin."""
@@ -129,104 +135,34 @@ def _describe(
     }
 
 
-def track_run(run: Run, logger: Logger | None) -> None:
-    """Say where a run lies; log its scores as one table and one picture, and its best layer."""
-    tracking.log_table(logger, "scores", run.scores)
-    tracking.log_picture(logger, "scores_by_layer", run.path / "scores.png")
-    per_layer = run.score_matrix("jaccard", "test").dropna(axis=1).mean(axis=1)
-    log.info("%s: finished: %s", run.label, run.path)
-    if per_layer.notna().any():
-        log.info(
-            "%s: best layer %s, mean test Jaccard index %.3f",
-            run.label,
-            per_layer.idxmax(),
-            per_layer.max(),
-        )
-        best: dict[str, float | str] = {
-            "best/layer": str(per_layer.idxmax()),
-            "best/test_jaccard": float(per_layer.max()),
-        }
-        tracking.log_summary(logger, best | {"run": str(run.path)})
+def _keep_truth(place: Path, data: ConceptDataModule) -> Truth:
+    """The truth folder of a data set, made again only where other thumbnails are asked for."""
+    if _finished(place):
+        truth = Truth.load(place)
+        if truth.thumbnail_size == data.data.thumbnails:
+            return truth
+    truth = Truth.of(data)
+    truth.save(place)
+    return truth
 
 
 def _finished(place: Path) -> bool:
     return (place / "meta.json").is_file()
 
 
-def _encode(
-    backbone: FrozenBackbone, data: ConceptDataModule, found: Found, trainers: Trainers
-) -> tuple[Encoded, pd.DataFrame]:
-    """What the test images show, and the scores of validation and test."""
-    tables = []
-    thresholds = {name: layer.thresholds for name, layer in found.concepts.layers.items()}
-    for split, halves in (("val", ()), ("test", found.halves)):
-        encoding = Encoding(backbone, found.concepts, data.data.grid, split, halves)
-        trainers().test(encoding, data.in_order(split), verbose=False)
-        encoded = encoding.result()
-        names = data.splits[split].concepts
-        tables.append(score_table(encoded.layers, backbone.layers, names, thresholds, split))
-    return encoded, pd.concat(tables, ignore_index=True)
-
-
-def _say_absent(found: Found) -> None:
-    absent = _absent(found.concepts)
-    if absent:
-        log.warning(
-            "no training pixel shows %s, or none at a centre of data.grid: kept, its scores and "
-            "similarities are NaN",
-            ", ".join(absent),
-        )
-    for number, half in enumerate(found.halves, start=1):
-        missing = [name for name in _absent(half) if name not in absent]
-        if missing:
-            log.warning(
-                "half %d of the training images does not show %s, or not at a centre of data.grid: "
-                "its ceiling is NaN; concepts.split_half=false fits no halves",
-                number,
-                ", ".join(missing),
-            )
-
-
-def _absent(concepts: ConceptSet) -> list[str]:
-    first = next(iter(concepts.layers.values()))
-    return [n for n, t in zip(first.names, first.thresholds, strict=True) if t.isnan()]
-
-
-def _draw_scores(
-    scores: pd.DataFrame, backbone: FrozenBackbone, data: ConceptDataModule, path: Path
+def _announce(
+    backbone: FrozenBackbone, data: ConceptDataModule, method: Probes | Factorisation
 ) -> None:
-    matrix = score_matrix(scores, backbone.names, data.splits["test"].concepts, "jaccard", "test")
-    matrix.index = pd.Index(with_depth([(layer.name, layer.depth) for layer in backbone.layers]))
-    draw_matrices(
-        [("Jaccard index on test images", matrix)],
-        path,
-        title=f"{backbone.label} on {data.data.name}",
-        rows="layer, relative depth",
-        columns="concept",
-    )
-
-
-def _announce(backbone: FrozenBackbone, data: ConceptDataModule, method: Probes) -> None:
     """Print the taps, and the time and disk that the visit will take."""
     listed = ", ".join(f"{layer.name} ({layer.depth:.2f})" for layer in backbone.layers)
     log.info(
         "%s: %d layers with their relative depth: %s", backbone.label, len(backbone.layers), listed
     )
-    test = data.splits["test"]
-    elsewhere = {group for split in ("train", "val") for group in data.splits[split].groups}
-    shared = elsewhere & set(test.groups)
-    if shared and len(set(test.groups)) < len(test):  # groups are named, not one for each image
-        log.warning(
-            "%s: the groups %s are in the test split and in training or validation, so that test "
-            "scores are too good; split by group to avoid it",
-            data.data.name,
-            ", ".join(sorted(shared)[:5]),
-        )
     sizes = {split: len(dataset) for split, dataset in data.splits.items()}
-    images = sizes["train"] * method.passes + sizes["val"] * (method.epochs + 1) + sizes["test"]
+    images = method.images_seen(sizes)
     seconds = images * _seconds_per_image(backbone, data.batch_size)
     rows, columns = data.data.grid
-    masks = len(test.concepts) * len(backbone.layers) * method.replicates
+    masks = method.masks_of_layer(data.splits["test"].concepts) * len(backbone.layers)
     bits = sizes["test"] * masks * rows * columns
     features = 32 * sizes["test"] * sum(layer.channels for layer in backbone.layers)
     log.info(

@@ -1,7 +1,8 @@
 """Concept activation vectors: how they are found, and where they fire."""
 
 from cavalcade.concepts.concept_set import ConceptSet, LayerConcepts
-from cavalcade.concepts.method import Probes
+from cavalcade.concepts.factorisation import Factorisation, Mined
+from cavalcade.concepts.probing import Probes
 from cavalcade.concepts.replicates import Found
 
-__all__ = ["ConceptSet", "Found", "LayerConcepts", "Probes"]
+__all__ = ["ConceptSet", "Factorisation", "Found", "LayerConcepts", "Mined", "Probes"]

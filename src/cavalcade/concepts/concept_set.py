@@ -6,15 +6,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cavalcade.concepts.nnls import encode
 from cavalcade.errors import check_choice
 
-KINDS = ("probe",)
-TRANSFORMS = ("none", "quantile")
+KINDS = ("probe", "nmf", "pca", "kmeans")
+TRANSFORMS = ("none", "quantile", "relu", "shift", "split")
+THRESHOLDS_OF = ("data", "image")
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,11 @@ class LayerConcepts:
         names: of the K concepts.
         kind: how they were found, one of `KINDS`.
         vectors: concept activation vectors, in the space of the transformed activations.
-        bias: added to the maps.
+        bias: added to the maps of all kinds but `nmf`.
         thresholds: a concept fires where its map exceeds its threshold; NaN fires nowhere.
-        transform: what happens to activations first: `none`, or `quantile` (1 where a channel
-            exceeds its own entry in `transform_tensors["quantiles"]`, else 0).
+        transform: what happens to activations first, see `apply_transform`.
         transform_tensors: what the transform needs.
+        thresholds_of: `data`, or `image`: thresholds are shares of the map's own largest value.
     """
 
     names: tuple[str, ...]
@@ -39,17 +41,42 @@ class LayerConcepts:
     kind: str = "probe"
     transform: str = "none"
     transform_tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    thresholds_of: str = "data"
 
     def __post_init__(self) -> None:
         check_choice("kind of concepts", self.kind, KINDS)
         check_choice("input transform of concepts", self.transform, TRANSFORMS)
+        check_choice("thresholds of concepts", self.thresholds_of, THRESHOLDS_OF)
 
     def encode(
         self, activations: Float[Tensor, "images channels rows columns"]
     ) -> Float[Tensor, "images concepts rows columns"]:
-        """Concept maps on the layer's own grid: for probes, logits w·A + b."""
+        """Concept maps on the layer's own grid.
+
+        probe, pca: w·A + b, a logit or a coordinate. nmf: the code, non-negative least squares
+        with the vectors fixed. kmeans: how much nearer the centre is than the nearest other one,
+        as a difference of squared distances, halved.
+        """
         inputs = apply_transform(activations, self.transform, self.transform_tensors)
-        return linear_maps(inputs, self.vectors, self.bias)
+        if self.kind == "nmf":
+            return code_maps(inputs, self.vectors)
+        maps = linear_maps(inputs, self.vectors, self.bias)
+        return margins(maps) if self.kind == "kmeans" else maps
+
+    def fires(
+        self, maps: Float[Tensor, "images concepts rows columns"]
+    ) -> Bool[Tensor, "images concepts rows columns"]:
+        """Where maps on the common grid exceed their thresholds."""
+        return maps > self.limits(maps)
+
+    def limits(
+        self, maps: Float[Tensor, "images concepts rows columns"]
+    ) -> Float[Tensor, "#images concepts 1 1"]:
+        """What a map has to exceed, the same for all images or a share of its largest value."""
+        thresholds = self.thresholds[None, :, None, None]
+        if self.thresholds_of == "image":
+            return thresholds * maps.amax(dim=(2, 3), keepdim=True)
+        return thresholds
 
     def to(self, device: torch.device) -> "LayerConcepts":
         """The same concepts on a device."""
@@ -66,10 +93,21 @@ def apply_transform(
     activations: Float[Tensor, "images channels rows columns"],
     transform: str,
     tensors: Mapping[str, Tensor],
-) -> Float[Tensor, "images channels rows columns"]:
-    """Activations as the concept vectors take them."""
+) -> Float[Tensor, "images _ rows columns"]:
+    """Activations as the concept vectors take them.
+
+    none: as they are. quantile: 1 where a channel exceeds its entry in `quantiles`, else 0.
+    relu: negative values become 0. shift: less each channel's entry in `lowest`, then at least
+    0. split: twice as many channels, positive parts, then the sizes of negative ones.
+    """
     if transform == "quantile":
         return (activations > tensors["quantiles"][:, None, None]).to(activations.dtype)
+    if transform == "relu":
+        return activations.clamp(min=0)
+    if transform == "shift":
+        return (activations - tensors["lowest"][:, None, None]).clamp(min=0)
+    if transform == "split":
+        return torch.cat([activations.clamp(min=0), (-activations).clamp(min=0)], dim=1)
     return activations
 
 
@@ -80,6 +118,26 @@ def linear_maps(
 ) -> Float[Tensor, "images concepts rows columns"]:
     """One stacked 1x1 convolution: the maps of all concepts at once."""
     return torch.nn.functional.conv2d(inputs, vectors[:, :, None, None], bias)
+
+
+def code_maps(
+    inputs: Float[Tensor, "images channels rows columns"],
+    dictionary: Float[Tensor, "concepts channels"],
+) -> Float[Tensor, "images concepts rows columns"]:
+    """Codes of all pixels; see `encode`."""
+    images, channels, rows, columns = inputs.shape
+    codes = encode(inputs.permute(0, 2, 3, 1).reshape(-1, channels), dictionary)
+    return codes.view(images, rows, columns, -1).permute(0, 3, 1, 2)
+
+
+def margins(
+    scores: Float[Tensor, "images concepts rows columns"],
+) -> Float[Tensor, "images concepts rows columns"]:
+    """Each score less the largest other one; positive for the largest."""
+    if scores.shape[1] == 1:
+        return torch.ones_like(scores)
+    two = scores.topk(2, dim=1).values
+    return scores - torch.where(scores == two[:, :1], two[:, 1:], two[:, :1])
 
 
 @dataclass(frozen=True)
@@ -119,6 +177,7 @@ class ConceptSet:
             described[name] = {
                 "kind": layer.kind,
                 "transform": layer.transform,
+                "thresholds_of": layer.thresholds_of,
                 "names": layer.names,
             }
         ready = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
@@ -140,6 +199,7 @@ class ConceptSet:
                 thresholds=tensors[f"{name}/thresholds"],
                 kind=what["kind"],
                 transform=what["transform"],
+                thresholds_of=what.get("thresholds_of", "data"),
                 transform_tensors={
                     key.removeprefix(prefix): tensor
                     for key, tensor in tensors.items()

@@ -1,27 +1,18 @@
-"""Where each concept fires on the images of a split: masks, scores, pooled features."""
+"""Where each concept fires on the images of a split: masks, strengths, pooled features."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from cavalcade.backbones import FrozenBackbone, Layer
+from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.concepts.passes import ConceptPass
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.data.geometry import seen_cells, to_common_grid
-
-
-def concept_masks(
-    maps: Float[Tensor, "images concepts rows columns"],
-    thresholds: Float[Tensor, " concepts"],
-) -> Bool[Tensor, "images concepts rows columns"]:
-    """Where maps on the common grid exceed their thresholds; a NaN threshold fires nowhere."""
-    return maps > thresholds[:, None, None]
 
 
 def pack(masks: Bool[Tensor, "*leading rows columns"]) -> UInt8[Tensor, "*leading bytes"]:
@@ -47,18 +38,14 @@ class LayerEncoding:
 
     Attributes:
         masks: bits on the common grid, zero where the network did not look.
+        strengths: by how much each map exceeds its threshold, averaged over the pixels that the
+            network saw; 0 where it does not fire.
         features: activations averaged over the layer's grid.
-        hits: pixels where prediction and truth agree that the concept is present; this and
-            the next two count pixels whose truth is known and which the network saw.
-        predicted: pixels where the concept is predicted.
-        true: pixels where it is.
     """
 
     masks: UInt8[Tensor, "images concepts bytes"]
+    strengths: Float[Tensor, "images concepts"]
     features: Float[Tensor, "images channels"]
-    hits: Tensor
-    predicted: Tensor
-    true: Tensor
 
 
 @dataclass
@@ -82,7 +69,7 @@ class Encoding(ConceptPass):
 
     Args:
         backbone: the frozen network.
-        concepts: whose masks, features and scores are recorded.
+        concepts: whose masks, strengths and features are recorded.
         grid: the common one.
         split: for the user.
         halves: whose masks alone are recorded.
@@ -112,20 +99,34 @@ class Encoding(ConceptPass):
         seen = seen_cells(batch.frames, self.grid)
         self.seen.append(pack(seen))
         concepts, *halves = self.replicates
-        for name, masks in self._masks(concepts, activations, batch.frames, seen):
+        for name, masks, excess in self._fired(concepts, activations, batch.frames, seen):
+            strengths = (
+                torch.where(masks, excess, 0).sum(dim=(2, 3)) / seen.sum(dim=(1, 2))[:, None]
+            )
             features = activations[name].mean(dim=(2, 3)).float().cpu()
-            self.parts[name].append(_encode(masks, batch, seen, features))
+            self.parts[name].append(LayerEncoding(pack(masks), strengths.float().cpu(), features))
+            self.record(name, masks, batch, seen)
         for half, parts in zip(halves, self.half_parts, strict=True):
-            for name, masks in self._masks(half, activations, batch.frames, seen):
+            for name, masks, _ in self._fired(half, activations, batch.frames, seen):
                 parts[name].append(pack(masks))
 
-    def _masks(
+    def record(
+        self,
+        name: str,
+        masks: Bool[Tensor, "images concepts rows columns"],
+        batch: ConceptBatch,
+        seen: Bool[Tensor, "images rows columns"],
+    ) -> None:
+        """Take note of more about one layer and batch."""
+
+    def _fired(
         self, concepts: ConceptSet, activations: Mapping[str, Tensor], frames: Tensor, seen: Tensor
-    ) -> Iterator[tuple[str, Bool[Tensor, "images concepts rows columns"]]]:
-        """For each layer where its concepts fire, of what the network saw."""
+    ) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """For each layer where its concepts fire, of what the network saw, and by how much."""
         for name, maps in concepts.encode(activations).items():
             on_grid = to_common_grid(maps, frames, self.grid)
-            yield name, concept_masks(on_grid, concepts.layers[name].thresholds) & seen[:, None]
+            layer = concepts.layers[name]
+            yield name, layer.fires(on_grid) & seen[:, None], on_grid - layer.limits(on_grid)
 
     def result(self) -> Encoded:
         """All batches together."""
@@ -142,60 +143,3 @@ class Encoding(ConceptPass):
             {name: torch.cat(masks) for name, masks in parts.items()} for parts in self.half_parts
         ]
         return Encoded(torch.cat(self.seen), layers, halves)
-
-
-def _encode(masks: Tensor, batch: ConceptBatch, seen: Tensor, features: Tensor) -> LayerEncoding:
-    counted = batch.labelled & seen[:, None]
-    predicted, true = masks & counted, batch.truth & counted
-    hits, predicted_area, true_area = (
-        part.flatten(2).sum(dim=2).cpu() for part in (predicted & true, predicted, true)
-    )
-    return LayerEncoding(pack(masks), features, hits, predicted_area, true_area)
-
-
-def score_table(
-    encodings: Mapping[str, LayerEncoding],
-    layers: Sequence[Layer],
-    concepts: Sequence[str],
-    thresholds: Mapping[str, Tensor],
-    split: str,
-) -> pd.DataFrame:
-    """Scores of a split, a row for each layer and concept.
-
-    Columns: `jaccard`, counts pooled over all pixels of all images; `jaccard_per_image`, the
-    mean over the images where concept or prediction occur; `area_ratio`, predicted over true
-    area; `threshold`, above which a map fires; `true_pixels`, the concept's labelled pixels in
-    the split. NaN where a number is not defined.
-    """
-    rows = []
-    for layer in layers:
-        part = encodings[layer.name]
-        hits, predicted, true = part.hits.double(), part.predicted.double(), part.true.double()
-        union = predicted + true - hits
-        defined = (~thresholds[layer.name].isnan()).numpy()
-        frame = pd.DataFrame(
-            {
-                "layer": layer.name,
-                "depth": layer.depth,
-                "concept": list(concepts),
-                "split": split,
-                "jaccard": hits.sum(0) / union.sum(0),
-                "jaccard_per_image": (hits / union).nanmean(dim=0),
-                "area_ratio": predicted.sum(0) / true.sum(0),
-                "threshold": thresholds[layer.name].double(),
-                "true_pixels": part.true.sum(0),
-            }
-        )
-        scores = ["jaccard", "jaccard_per_image", "area_ratio"]
-        frame[scores] = frame[scores].where(defined[:, None] & np.isfinite(frame[scores]))
-        rows.append(frame)
-    return pd.concat(rows, ignore_index=True)
-
-
-def score_matrix(
-    scores: pd.DataFrame, layers: Sequence[str], concepts: Sequence[str], score: str, split: str
-) -> pd.DataFrame:
-    """One column of a `score_table` as a matrix, layers by concepts in the order given."""
-    rows = scores[scores["split"] == split]
-    matrix = rows.pivot(index="layer", columns="concept", values=score)
-    return matrix.loc[list(layers), list(concepts)]

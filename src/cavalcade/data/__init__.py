@@ -1,8 +1,9 @@
-"""Labelled images: samples, data sets, and batches as one network sees them."""
+"""Images with labels or without: samples, data sets, and batches as one network sees them."""
 
 from cavalcade.data.batches import ConceptBatch, ConceptDataModule, Targets
 from cavalcade.data.faces import Faces
 from cavalcade.data.folder import Folder
+from cavalcade.data.images import Images
 from cavalcade.data.sample import ConceptData, ConceptDataset, ConceptSample
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "ConceptSample",
     "Faces",
     "Folder",
+    "Images",
     "Targets",
 ]

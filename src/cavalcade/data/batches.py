@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from cavalcade.data.geometry import Frame, area_averages, at_cell_centres
-from cavalcade.data.sample import ConceptData, ConceptDataset
+from cavalcade.data.sample import SPLITS, ConceptData, ConceptDataset
 from cavalcade.errors import check_whole
 
 Preprocess = Callable[[UInt8[Tensor, "3 _ _"]], tuple[Float[Tensor, "3 _ _"], Frame]]
@@ -115,7 +115,8 @@ class ConceptDataModule(LightningDataModule):
     """Loads the splits of a labelled data set as one network sees them.
 
     The training split is shuffled by the seed and the epoch alone, so that a resumed fit
-    meets the same batches. Every other pass goes through a split in its order.
+    meets the same batches. Every other pass goes through a split in its order. Splits that are
+    not named are never opened.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class ConceptDataModule(LightningDataModule):
         batch_size: int = 8,
         num_workers: int = 0,
         seed: int = 0,
+        splits: Sequence[str] = SPLITS,
     ) -> None:
         super().__init__()
         self.data = data
@@ -138,7 +140,7 @@ class ConceptDataModule(LightningDataModule):
         check_whole("batch_size", batch_size, 1)
         check_whole("num_workers", num_workers, 0)
         check_whole("seed", seed, 0)
-        self.splits = {split: data.split(split) for split in ("train", "val", "test")}
+        self.splits = {split: data.split(split) for split in splits}
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:

@@ -80,12 +80,15 @@ class ConceptData(ABC):
         grid: height and width of the common grid over the unit square of each test image.
         limit: for a split, the number of samples to keep, spread evenly over its order.
         test_images: a cap on the test split, which every run keeps masks of.
+        thumbnails: longer side in pixels of the small pictures of test images that are kept for
+            galleries; None keeps none, for private data.
     """
 
     name: str
     grid: Sequence[int] = (64, 64)
     limit: Mapping[str, int | None] = field(default_factory=dict)
     test_images: int = 1000
+    thumbnails: int | None = 192
 
     def __post_init__(self) -> None:
         for split in self.limit:
@@ -94,6 +97,8 @@ class ConceptData(ABC):
         limits = {f"limit.{split}": n for split, n in self.limit.items() if n is not None}
         for what, count in {**limits, "test_images": self.test_images}.items():
             check_whole(f"data.{what}", count, 1)
+        if self.thumbnails is not None:
+            check_whole("data.thumbnails", self.thumbnails, 16)
         if len(self.grid) != 2 or not all(isinstance(n, int) and n > 0 for n in self.grid):
             raise InputError(f"data.grid is {self.grid!r}; give a height and a width in pixels")
 

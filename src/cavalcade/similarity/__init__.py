@@ -3,6 +3,7 @@
 from cavalcade.similarity.chance import Fired, adjusted_jaccard, expected_intersection
 from cavalcade.similarity.concept_cells import (
     CONCEPT_MEASURES,
+    MINED_MEASURES,
     WITHOUT_CHANCE,
     Firing,
     PairCells,
@@ -10,7 +11,7 @@ from cavalcade.similarity.concept_cells import (
     similarity_of_pairs,
 )
 from cavalcade.similarity.counts import MeetingCounts, PixelCounts
-from cavalcade.similarity.estimates import Estimate, block_weights
+from cavalcade.similarity.estimates import Estimate, block_weights, combined
 from cavalcade.similarity.features import (
     FEATURE_MEASURES,
     feature_similarity,
@@ -18,6 +19,14 @@ from cavalcade.similarity.features import (
 )
 from cavalcade.similarity.flow import Flow, attainable, ceilings
 from cavalcade.similarity.layer_matrix import KEYS, LayerMatrix, Pair, fixed_concepts, mean_over
+from cavalcade.similarity.mined_layers import (
+    ConceptCells,
+    assigned_mean,
+    assignment,
+    best_match_mean,
+    less_chance,
+)
+from cavalcade.similarity.naming import name_concepts
 from cavalcade.similarity.titles import MEASURE_TITLES
 
 __all__ = [
@@ -25,7 +34,9 @@ __all__ = [
     "FEATURE_MEASURES",
     "KEYS",
     "MEASURE_TITLES",
+    "MINED_MEASURES",
     "WITHOUT_CHANCE",
+    "ConceptCells",
     "Estimate",
     "Fired",
     "Firing",
@@ -36,13 +47,19 @@ __all__ = [
     "PairCells",
     "PixelCounts",
     "adjusted_jaccard",
+    "assigned_mean",
+    "assignment",
     "attainable",
+    "best_match_mean",
     "block_weights",
     "ceilings",
+    "combined",
     "expected_intersection",
     "feature_similarity",
     "fixed_concepts",
+    "less_chance",
     "mean_over",
+    "name_concepts",
     "prepare",
     "repaired_orders",
     "similarity_of_pairs",

@@ -8,6 +8,8 @@ from jaxtyping import Float, Int, Real
 
 from cavalcade.similarity.estimates import Estimate
 
+MOST_PRODUCTS = 2**23  # of two masks at a pixel, held at a time
+
 
 class Fired:
     """Where the masks of one network fire on the pixels of one stratum, per block of images.
@@ -24,6 +26,10 @@ class Fired:
     ) -> None:
         self.fired, self.seen = fired.astype(np.float32), seen.astype(np.float64)
         self._thinned: dict[int, Fired] = {}
+
+    def part(self, rows: slice) -> "Fired":
+        """The same of some masks."""
+        return Fired(self.fired[:, rows], self.seen)
 
     def thinned(self, every: int) -> "Fired":
         """The same on one of so many pixels; made once."""
@@ -111,7 +117,17 @@ def _of_all_blocks(
 def _within_stratum(
     a: Fired, b: Fired, joint: Real[np.ndarray, "blocks pixels"]
 ) -> Float[np.ndarray, "1+blocks rows_a rows_b"]:
-    """E[I] of one stratum, first from all blocks, then without each."""
+    """E[I] of one stratum, first from all blocks, then without each; some masks at a time."""
+    step = max(1, MOST_PRODUCTS // max(b.total.size, 1))
+    rows = a.fired.shape[1]
+    parts = [slice(first, first + step) for first in range(0, rows, step)]
+    wholes = [a] if len(parts) < 2 else [a.part(some) for some in parts]
+    return np.concatenate([_of_some_masks(some, b, joint) for some in wholes], axis=1)
+
+
+def _of_some_masks(
+    a: Fired, b: Fired, joint: Real[np.ndarray, "blocks pixels"]
+) -> Float[np.ndarray, "1+blocks rows_a rows_b"]:
     weight = _weights(a.seen, b.seen, joint)
     none_left = np.isnan(weight).any(axis=1)
     weight = np.nan_to_num(weight).astype(np.float32)

@@ -1,4 +1,4 @@
-"""How alike one concept is at all layers of all networks: raw, chance removed, labels removed."""
+"""How alike concepts fire in all pairs of networks: raw, chance removed, labels removed."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -21,47 +21,60 @@ from cavalcade.similarity.estimates import Estimate, combined
 from cavalcade.similarity.threads import in_threads
 
 CONCEPT_MEASURES = ("jaccard", "adjusted", "label_conditional")
-WITHOUT_CHANCE = ("adjusted", "label_conditional")  # by definition 0 for unrelated masks
+MINED_MEASURES = ("jaccard", "adjusted", "assignment")
+WITHOUT_CHANCE = (
+    "adjusted",
+    "label_conditional",
+    "assignment",
+)  # by definition 0 for unrelated masks
 FEWEST_BLOCKS = 3.0
 MANY_PIXELS = 1000
 
 
 class Firing(NamedTuple):
-    """Where one concept fires at all layers of one network, on all test images."""
+    """Where some masks of one network fire on all test images.
 
-    masks: Bool[Tensor, "images layers pixels"]
+    A row is one labelled concept at one of the layers, or one mined concept of any layer.
+    """
+
+    masks: Bool[Tensor, "images rows pixels"]
     """False where the network did not look."""
     seen: Bool[Tensor, "images pixels"]
-    found: Bool[Tensor, " layers"] | None = None
-    """Layers that have the concept at all; None for all. Others fire nowhere and say nothing."""
+    found: Bool[Tensor, " rows"] | None = None
+    """Rows that have the concept at all; None for all. Others fire nowhere and say nothing."""
 
 
 class PairCells(NamedTuple):
-    """One concept in two networks; cells are (layers_a, layers_b)."""
+    """All rows of one network with all of another; cells are (rows_a, rows_b)."""
 
     measures: dict[str, Estimate]
     """For each of `CONCEPT_MEASURES`; NaN in cells that are too rare to say anything."""
-    repaired: dict[str, Float[np.ndarray, "repairings layers_a layers_b"]]
+    repaired: dict[str, Float[np.ndarray, "repairings rows_a rows_b"]]
     """The same of re-paired images."""
 
 
 def similarity_of_pairs(
     networks: Sequence[Firing],
     pairs: Sequence[tuple[int, int]],
-    strata: Bool[Tensor, "images strata pixels"],
+    strata: Bool[Tensor, "images strata pixels"] | None,
     blocks: Int[Tensor, " images"],
     orders: Int[Tensor, "repairings images"],
 ) -> Iterator[PairCells]:
-    """One concept in some pairs of networks.
+    """Some masks in some pairs of networks.
 
     Args:
-        networks: where it fires.
+        networks: where they fire.
         pairs: positions in `networks`.
-        strata: pixels of the same true label.
+        strata: pixels of the same true label; None leaves out `label_conditional`.
         blocks: number of the block of each image.
         orders: see `repaired_orders`.
     """
     num_blocks = int(blocks.max()) + 1
+    given_labels = strata is not None
+    if strata is None:
+        strata = torch.ones(1, 1, 1, dtype=torch.bool).expand(
+            len(blocks), 1, networks[0].seen.shape[1]
+        )
     rows = Rows(networks)
     meetings = MeetingCounts(num_blocks, rows.count, rows.count)
     pixels = [
@@ -86,21 +99,23 @@ def similarity_of_pairs(
             joint = _jointly_seen(networks[i], networks[j], strata, blocks)
         whole, *by_label = zip(fired[i], fired[j], joint, strict=True)
         found = _found(networks[i])[:, None] & _found(networks[j])
-        measures = _measures(_pair_counts(met, rows, i, j), whole, by_label, every, found)
+        given = by_label if given_labels else None
+        measures = _measures(_pair_counts(met, rows, i, j), whole, given, every, found)
         chance = expected_intersection([thinned(whole, every)]).value
-        return PairCells(measures, _repaired(_pair_counts(met_again, rows, i, j), chance))
+        repaired = _repaired(_pair_counts(met_again, rows, i, j), chance)
+        return PairCells(measures, {name: repaired[name] for name in measures})
 
     yield from in_threads(cells, pairs)
 
 
 class Rows:
-    """All layers of all networks, then what each network saw, as rows of one matrix."""
+    """All masks of all networks, then what each network saw, as rows of one matrix."""
 
     def __init__(self, networks: Sequence[Firing]) -> None:
         self.networks = networks
         sizes = [network.masks.shape[1] for network in networks]
         ends = np.cumsum(sizes)
-        self.layers = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        self.masks_of = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
         self.seen = [int(ends[-1]) + k for k in range(len(networks))]
         self.count = int(ends[-1]) + len(networks)
         self.num_pixels = networks[0].seen.shape[1]
@@ -151,8 +166,8 @@ def _meetings_of_repaired(
 
 
 def _repaired(
-    counts: "Counts", expected: Float[np.ndarray, "layers_a layers_b"]
-) -> dict[str, Float[np.ndarray, "repairings layers_a layers_b"]]:
+    counts: "Counts", expected: Float[np.ndarray, "rows_a rows_b"]
+) -> dict[str, Float[np.ndarray, "repairings rows_a rows_b"]]:
     """All measures of re-paired images; the first counts are those of the images as they are."""
     areas = counts[1][0]
     raw = _jaccard(*counts)[1:]
@@ -162,14 +177,14 @@ def _repaired(
 
 
 Counts = tuple[
-    Int[np.ndarray, "blocks layers_a layers_b"],
-    Int[np.ndarray, "blocks layers_a layers_b"],
+    Int[np.ndarray, "blocks rows_a rows_b"],
+    Int[np.ndarray, "blocks rows_a rows_b"],
 ]
 
 
 def _pair_counts(met: Int[np.ndarray, "blocks rows rows"], rows: Rows, i: int, j: int) -> Counts:
     """Intersections, and areas of both masks together, over pixels that both networks saw."""
-    a, b = rows.layers[i], rows.layers[j]
+    a, b = rows.masks_of[i], rows.masks_of[j]
     area_a, area_b = met[:, a, rows.seen[j], None], met[:, None, rows.seen[i], b]
     return met[:, a, b], area_a + area_b
 
@@ -182,20 +197,21 @@ def _jaccard(intersection: np.ndarray, areas: np.ndarray) -> np.ndarray:
 def _measures(
     counts: Counts,
     whole: Stratum,
-    by_label: Sequence[Stratum],
+    by_label: Sequence[Stratum] | None,
     every: int,
-    found: Bool[np.ndarray, "layers_a layers_b"],
+    found: Bool[np.ndarray, "rows_a rows_b"],
 ) -> dict[str, Estimate]:
     """All measures of a pair."""
     intersection, areas = (Estimate.of_counts(part) for part in counts)
     jaccard = combined(_jaccard, intersection, areas)
     expected = expected_intersection([whole], every)
-    given_labels = expected_intersection(by_label)
     measures = {
         "jaccard": jaccard,
         "adjusted": combined(adjusted_jaccard, jaccard, expected, areas),
-        "label_conditional": combined(adjusted_jaccard, jaccard, given_labels, areas),
     }
+    if by_label is not None:
+        given_labels = expected_intersection(by_label)
+        measures["label_conditional"] = combined(adjusted_jaccard, jaccard, given_labels, areas)
     enough = found & _enough(counts[1] - counts[0])
     return {
         name: combined(lambda x: np.where(enough, x, np.nan), cells)
@@ -203,14 +219,14 @@ def _measures(
     }
 
 
-def _found(network: Firing) -> Bool[np.ndarray, " layers"]:
-    layers = network.masks.shape[1]
-    return np.ones(layers, dtype=bool) if network.found is None else network.found.numpy()
+def _found(network: Firing) -> Bool[np.ndarray, " rows"]:
+    rows = network.masks.shape[1]
+    return np.ones(rows, dtype=bool) if network.found is None else network.found.numpy()
 
 
 def _enough(
-    union: Int[np.ndarray, "blocks layers_a layers_b"],
-) -> Bool[np.ndarray, "layers_a layers_b"]:
+    union: Int[np.ndarray, "blocks rows_a rows_b"],
+) -> Bool[np.ndarray, "rows_a rows_b"]:
     """Whether what fires is spread over enough blocks to say anything (Kish's effective number).
 
     Not asked of data with no more blocks than that.

@@ -76,6 +76,11 @@ def combined(function: Callable[..., np.ndarray], *estimates: Estimate) -> Estim
     )
 
 
+def critical_t(estimate: Estimate, tests: int = 1) -> float:
+    """One-sided 5 % point of Student's t over blocks, shared by some tests (Bonferroni)."""
+    return float(stats.t.ppf(1 - 0.05 / tests, max(len(estimate.without) - 1, 1)))
+
+
 def block_weights(
     num_blocks: int, resamples: int = RESAMPLES, seed: int = 0
 ) -> Int[np.ndarray, "resamples blocks"]:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from scipy.stats import t as student
 
 from cavalcade.similarity.derived import Number
-from cavalcade.similarity.estimates import Estimate, combined
+from cavalcade.similarity.estimates import Estimate, combined, critical_t
 from cavalcade.similarity.layer_matrix import LayerMatrix
 
 
@@ -38,11 +37,6 @@ def attainable(a: Estimate, b: Estimate) -> Estimate:
         return np.sqrt(x[..., :, None] * y[..., None, :])
 
     return combined(mean, above_zero(a), above_zero(b))
-
-
-def critical_t(estimate: Estimate, tests: int = 1) -> float:
-    """One-sided 5 % point of Student's t over blocks, shared by some tests (Bonferroni)."""
-    return float(student.ppf(1 - 0.05 / tests, max(len(estimate.without) - 1, 1)))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import functools
 import logging
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts.concept_set import TRANSFORMS, ConceptSet
+from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.concepts.fitting import OptimizerFactory, ProbeFit
 from cavalcade.concepts.probes import LOSSES
 from cavalcade.concepts.replicates import Found, replicate_members
@@ -47,6 +47,8 @@ class Probes:
     """
 
     name = "probes"
+    splits = ("train", "val", "test")
+    checkpoint = "checkpoints/last.ckpt"  # from which an interrupted fit goes on
 
     optimizer: OptimizerFactory
     epochs: int = 5
@@ -59,7 +61,7 @@ class Probes:
     def __post_init__(self) -> None:
         check_choice("concepts.loss", self.loss, LOSSES)
         check_choice("concepts.images", self.images, ("all", "containing"))
-        check_choice("concepts.input", self.input, TRANSFORMS)
+        check_choice("concepts.input", self.input, ("none", "quantile"))
         check_whole("concepts.epochs", self.epochs, 1)
         if not isinstance(self.split_half, bool):
             raise InputError(f"concepts.split_half is {self.split_half!r}; give true or false")
@@ -74,15 +76,14 @@ class Probes:
                 "0 and 1"
             )
 
-    @property
-    def passes(self) -> int:
-        """How often the training images go through the network."""
-        return self.epochs + 1 + (self.threshold == "calibrated")
+    def images_seen(self, sizes: Mapping[str, int]) -> int:
+        """How many images go through the network, those of a split as often as they do."""
+        passes = self.epochs + 1 + (self.threshold == "calibrated")
+        return sizes["train"] * passes + sizes["val"] * (self.epochs + 1) + sizes["test"]
 
-    @property
-    def replicates(self) -> int:
-        """How many probes each concept gets at each layer."""
-        return 3 if self.split_half else 1
+    def masks_of_layer(self, labels: Sequence[str]) -> int:
+        """How many masks each test image gets at a layer."""
+        return len(labels) * (3 if self.split_half else 1)
 
     def identity(self) -> dict[str, Any]:
         """All of the method that changes results, for the digest of a run."""

@@ -1,0 +1,85 @@
+"""One pass over the training images that keeps some activations of every layer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts.passes import BackbonePass
+from cavalcade.data.batches import ConceptBatch
+from cavalcade.data.geometry import cells_inside
+
+
+@dataclass(frozen=True)
+class LayerRows:
+    """Activations of a layer at some pixels, those of an image after each other.
+
+    Attributes:
+        activations: one pixel each row.
+        images: position of the image that each is of.
+    """
+
+    activations: Float[Tensor, "rows channels"]
+    images: Int[Tensor, " rows"]
+
+
+class RowSample(BackbonePass):
+    """Keeps the same number of pixels of every image, drawn without those outside of the image.
+
+    Which pixels are drawn depends on the seed, the image and the layer's grid alone.
+
+    Args:
+        backbone: the frozen network.
+        num_images: of the split.
+        budget: rows of each layer that are kept of all images together, at least one of each.
+        seed: of the draw.
+    """
+
+    phase = "sampling activations"
+
+    def __init__(self, backbone: FrozenBackbone, num_images: int, budget: int, seed: int) -> None:
+        super().__init__(backbone)
+        self.rows_per_image = -(-budget // num_images)
+        self.seed = seed
+        self.parts: dict[str, list[LayerRows]] = {name: [] for name in backbone.names}
+
+    def test_step(self, batch: ConceptBatch) -> None:
+        """Keep some pixels of one batch."""
+        activations = self.backbone(batch.inputs)
+        frames, positions = batch.frames.cpu(), batch.positions.tolist()
+        grids = {tuple(maps.shape[2:]) for maps in activations.values()}
+        cells = {grid: self._cells(grid, frames, positions) for grid in sorted(grids)}
+        for name, maps in activations.items():
+            pixels = maps.flatten(2).transpose(1, 2)
+            for image, chosen, position in zip(
+                pixels, cells[tuple(maps.shape[2:])], positions, strict=True
+            ):
+                rows = image[chosen.to(maps.device)].float().cpu()
+                self.parts[name].append(LayerRows(rows, torch.full((len(rows),), position)))
+
+    def _cells(
+        self, grid: tuple[int, int], frames: Float[Tensor, "images 4"], positions: Sequence[int]
+    ) -> list[Int[Tensor, " chosen"]]:
+        """For each image cells of a layer's grid, in random order."""
+        inside = cells_inside(frames, grid).flatten(1)
+        chosen = []
+        for cells, position in zip(inside, positions, strict=True):
+            words = np.random.SeedSequence([self.seed, position]).generate_state(1)
+            generator = torch.Generator().manual_seed(int(words[0]))
+            order = torch.randperm(cells.numel(), generator=generator)
+            chosen.append(order[cells[order]][: self.rows_per_image])
+        return chosen
+
+    def rows(self) -> Mapping[str, LayerRows]:
+        """What was kept of each layer, in the order of the images."""
+        return {
+            name: LayerRows(
+                torch.cat([part.activations for part in parts]),
+                torch.cat([part.images for part in parts]),
+            )
+            for name, parts in self.parts.items()
+        }

@@ -1,0 +1,152 @@
+"""A user's own images without labels, for concepts that are mined instead of fitted."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image
+
+from cavalcade.data.files import FileData, FileSplit, ImageFile, images_among, read_rgb
+from cavalcade.data.groups import halves_of_groups, two_halves
+from cavalcade.data.sample import ConceptSample
+from cavalcade.errors import InputError
+
+log = logging.getLogger(__name__)
+
+BOTH = ("train", "test")
+
+# How to turn a picture of each EXIF orientation upright. ImageOps.exif_transpose would also
+# write all EXIF data anew, which fails on what some cameras put there.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(kw_only=True)
+class Images(FileData):
+    """Images in a folder, at any depth, and nothing else.
+
+    Concepts are mined from the split `train`; masks are compared on the split `test`. These
+    are the folders `root/train` and `root/test`, or `root/images/train` and
+    `root/images/test` of a labelled data set, all else being left alone. Without such folders,
+    all images are split in two halves, which groups that the user names are not cut by.
+
+    An image is called by its path below `root`, with "/"; its id is that without the suffix.
+    """
+
+    def open(self, split: str) -> "ImagesSplit":
+        """List all files, and read and check those of one split."""
+        if split not in BOTH:
+            raise InputError(
+                f"data=images has no labels and thus no split {split!r}, so that probes cannot "
+                "be fitted: use concepts=factorisation, or data=folder for labelled images"
+            )
+        return ImagesSplit(self._files[split])
+
+    @cached_property
+    def _files(self) -> dict[str, list[ImageFile]]:
+        """The images of each split, listed once so that a warning comes once."""
+        folders = self._split_folders()
+        if folders:
+            return {
+                split: self.in_groups(_images_below(folder), self.path)
+                for split, folder in folders.items()
+            }
+        files = self.in_groups(_images_below(self.path), self.path)
+        halves = self._halves([file.group for file in files])
+        return {
+            split: [file for file, own in zip(files, halves, strict=True) if own == half]
+            for half, split in enumerate(BOTH)
+        }
+
+    def _split_folders(self) -> dict[str, Path]:
+        """The folder of each split, or nothing if there are none."""
+        for home in (self.path, self.path / "images"):
+            there = [split for split in BOTH if (home / split).is_dir()]
+            if len(there) == 1:
+                (missing,) = set(BOTH) - set(there)
+                raise InputError(
+                    f"{home} holds a folder {there[0]} but no folder {missing}; add it, or "
+                    f"give data.root={home / there[0]}, whose images are then split in halves"
+                )
+            if there:
+                return {split: home / split for split in BOTH}
+        return {}
+
+    def _halves(self, groups: Sequence[str]) -> list[int]:
+        if len(groups) < 2:
+            raise InputError(
+                f"{self.path} holds one image; give at least two, one to mine concepts from and "
+                "one to compare masks on"
+            )
+        if self.group_pattern is None and self.groups_csv is None:
+            return two_halves(groups)
+        if len(set(groups)) > 1:
+            return halves_of_groups(groups)
+        log.warning(
+            "%s: all images are of one group, %r, which is cut into blocks that go to train and "
+            "test in turn, so that images of both may be alike; name at least two groups to "
+            "keep them whole",
+            *(self.name, groups[0]),
+        )
+        return two_halves(groups)
+
+
+class ImagesSplit(FileSplit):
+    """One split of `Images`: pictures as a viewer shows them, without concepts."""
+
+    concepts = ()
+
+    def __getitem__(self, index: int) -> ConceptSample:
+        image = read_rgb(self.images[index], upright_rgb)
+        nothing = torch.zeros(0, *image.shape[1:], dtype=torch.bool)
+        return ConceptSample(image, nothing, nothing, self.ids[index], self.groups[index])
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """A picture as a viewer shows it, with 8 bits a channel.
+
+    It is turned as its EXIF data say; of 16 bits the upper 8 are kept; what is transparent
+    lets white through.
+
+    Raises:
+        ValueError: if its values are not of 8 or 16 bits.
+    """
+    image.load()  # Pillow turns a TIFF while it loads, and only then forgets the orientation
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _upper_8_bits(image)
+    if "A" in image.getbands() or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _upper_8_bits(image: Image.Image) -> Image.Image:
+    """Pillow does the same to 16-bit pictures in colours, but clips those in grey."""
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() >= 2**16:
+        raise ValueError(
+            "its values are not whole numbers from 0 to 65535: save it with 8 or 16 bits a channel"
+        )
+    return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """All images at any depth, links followed, hidden files and folders left out."""
+    names = glob("**/*", root_dir=folder, recursive=True)  # noqa: PTH207  # rglob does neither
+    paths = (folder / name for name in names)
+    return images_among((path for path in paths if not path.is_dir()), folder)

@@ -1,0 +1,124 @@
+"""What a visit does to probe for labelled concepts: fit, encode, score, draw."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+from lightning.pytorch.loggers import Logger
+
+from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts import ConceptSet, Found, Probes
+from cavalcade.concepts.encoding import Encoded
+from cavalcade.concepts.scoring import ScoredEncoding, score_matrix, score_table
+from cavalcade.data import ConceptDataModule
+from cavalcade.report import tracking
+from cavalcade.report.heatmap import draw_matrices, with_depth
+from cavalcade.runs import ProbedRun, write_halves
+from cavalcade.trainers import Trainers
+
+log = logging.getLogger(__name__)
+
+
+def reduce_probed(
+    backbone: FrozenBackbone,
+    data: ConceptDataModule,
+    method: Probes,
+    trainers: Trainers,
+    folder: Path,
+) -> tuple[ConceptSet, Encoded]:
+    """Fit probes and look where they fire; scores and halves go into the folder."""
+    _say_shared_groups(data)
+    found = method.fit(backbone, data, trainers, (folder / method.checkpoint).parent)
+    encoded, scores = _encode(backbone, data, found, trainers)
+    _say_absent(found)
+    scores.to_csv(folder / "scores.csv", index=False, float_format="%.6g")
+    _draw_scores(scores, backbone, data, folder / "scores.png")
+    if found.halves:
+        write_halves(folder, found.halves, encoded.halves)
+    return found.concepts, encoded
+
+
+def _say_shared_groups(data: ConceptDataModule) -> None:
+    test = data.splits["test"]
+    elsewhere = {group for split in ("train", "val") for group in data.splits[split].groups}
+    shared = elsewhere & set(test.groups)
+    if shared and len(set(test.groups)) < len(test):  # groups are named, not one for each image
+        log.warning(
+            "%s: the groups %s are in the test split and in training or validation, so that test "
+            "scores are too good; split by group to avoid it",
+            data.data.name,
+            ", ".join(sorted(shared)[:5]),
+        )
+
+
+def _encode(
+    backbone: FrozenBackbone, data: ConceptDataModule, found: Found, trainers: Trainers
+) -> tuple[Encoded, pd.DataFrame]:
+    """What the test images show, and the scores of validation and test."""
+    tables = []
+    thresholds = {name: layer.thresholds for name, layer in found.concepts.layers.items()}
+    for split, halves in (("val", ()), ("test", found.halves)):
+        encoding = ScoredEncoding(backbone, found.concepts, data.data.grid, split, halves)
+        trainers().test(encoding, data.in_order(split), verbose=False)
+        encoded, counts = encoding.result(), encoding.label_counts()
+        names = data.splits[split].concepts
+        tables.append(score_table(counts, backbone.layers, names, thresholds, split))
+    return encoded, pd.concat(tables, ignore_index=True)
+
+
+def _say_absent(found: Found) -> None:
+    absent = _absent(found.concepts)
+    if absent:
+        log.warning(
+            "no training pixel shows %s, or none at a centre of data.grid: kept, its scores and "
+            "similarities are NaN",
+            ", ".join(absent),
+        )
+    for number, half in enumerate(found.halves, start=1):
+        missing = [name for name in _absent(half) if name not in absent]
+        if missing:
+            log.warning(
+                "half %d of the training images does not show %s, or not at a centre of data.grid: "
+                "its ceiling is NaN; concepts.split_half=false fits no halves",
+                number,
+                ", ".join(missing),
+            )
+
+
+def _absent(concepts: ConceptSet) -> list[str]:
+    first = next(iter(concepts.layers.values()))
+    return [n for n, t in zip(first.names, first.thresholds, strict=True) if t.isnan()]
+
+
+def _draw_scores(
+    scores: pd.DataFrame, backbone: FrozenBackbone, data: ConceptDataModule, path: Path
+) -> None:
+    matrix = score_matrix(scores, backbone.names, data.splits["test"].concepts, "jaccard", "test")
+    matrix.index = pd.Index(with_depth([(layer.name, layer.depth) for layer in backbone.layers]))
+    draw_matrices(
+        [("Jaccard index on test images", matrix)],
+        path,
+        title=f"{backbone.label} on {data.data.name}",
+        rows="layer, relative depth",
+        columns="concept",
+    )
+
+
+def track_probed(run: ProbedRun, logger: Logger | None) -> None:
+    """Say where a run lies; log its scores as one table and one picture, and its best layer."""
+    tracking.log_table(logger, "scores", run.scores)
+    tracking.log_picture(logger, "scores_by_layer", run.path / "scores.png")
+    per_layer = run.score_matrix("jaccard", "test").dropna(axis=1).mean(axis=1)
+    log.info("%s: finished: %s", run.label, run.path)
+    if per_layer.notna().any():
+        log.info(
+            "%s: best layer %s, mean test Jaccard index %.3f",
+            run.label,
+            per_layer.idxmax(),
+            per_layer.max(),
+        )
+        best: dict[str, float | str] = {
+            "best/layer": str(per_layer.idxmax()),
+            "best/test_jaccard": float(per_layer.max()),
+        }
+        tracking.log_summary(logger, best | {"run": str(run.path)})
