@@ -45,9 +45,9 @@ from cavalcade.truth import Truth
 
 Choice = tuple[str, float, str]
 CHOICES: list[Choice] = [  # threshold, share, policy for negative activations
-    *(("robust_max", share, "split") for share in (0.2, 0.35, 0.5, 0.65)),
-    *(("otsu", 0.0, "split"), ("image_max", 0.35, "split"), ("image_max", 0.5, "split")),
-    *(("robust_max", 0.35, "relu"), ("robust_max", 0.35, "shift")),
+    *(("robust_max", share, "split") for share in (0.15, 0.25, 0.35, 0.5)),
+    *(("otsu", 0.0, "split"), ("image_max", 0.25, "split"), ("image_max", 0.5, "split")),
+    *(("robust_max", 0.25, "relu"), ("robust_max", 0.25, "shift")),
 ]
 
 
@@ -118,7 +118,7 @@ def mine(backbone: FrozenBackbone, loader: ConceptDataModule) -> Network:
     for choice in CHOICES:
         threshold, share, negative = choice
         method = Factorisation(
-            negative=negative, threshold=threshold, share=share or 0.35, restarts=0
+            negative=negative, threshold=threshold, share=share or 0.25, restarts=0
         )
         concepts[choice] = method.fit(backbone, loader, trainers).concepts
         if negative not in maps:  # thresholds change no map

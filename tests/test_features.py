@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from ckatorch import cka_base
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import linalg, stats
 from scipy.spatial.distance import pdist
@@ -191,6 +191,9 @@ def test_blind_to_rotation_and_scale(seed, width, scale, measure):
 @few
 @given(seeds, st.integers(1, 40), st.sampled_from(SHIFT_BLIND))
 def test_blind_to_shift(seed, width, measure):
+    # almost as many directions as images share several with any layer: tied correlations of 1,
+    # whose directions, and so their weights, are arbitrary
+    assume(measure != "pwcca" or width < 20)
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(30, width)), rng.normal(size=(30, 5))
     shifted = x + 10 * rng.normal(size=width)

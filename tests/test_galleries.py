@@ -14,12 +14,12 @@ def truth():
     return Truth.of(tiny_data(tiny_backbone()))
 
 
-def test_one_image_of_each_block_the_strongest_first():
-    blocks = (0, 0, 1, 1, 2, 2)
-    strengths = torch.tensor([0.5, 0.9, 0.1, 0.2, 0.0, 0.0])
-    assert strongest(strengths, blocks, 6) == [1, 3]  # nothing fires in the third block
+def test_the_strongest_images_are_far_apart():
+    blocks = (0, 0, 1, 1, 2, 2, 4)
+    strengths = torch.tensor([0.5, 0.9, 0.8, 0.2, 0.1, 0.3, 0.0])
+    assert strongest(strengths, blocks, 6) == [1, 5]  # nothing fires in the last block
     assert strongest(strengths, blocks, 1) == [1]
-    assert strongest(torch.zeros(6), blocks, 6) == []
+    assert strongest(torch.zeros(7), blocks, 6) == []
 
 
 def test_tiles_are_whole_images_with_their_own_masks(truth):
@@ -49,7 +49,7 @@ def test_captions_say_the_label_the_area_and_how_reproducible():
     )
     assert captions_of(table, names) == {
         ("x", "c1"): [
-            *("car 0.35 ±0.05", "1.2% of images without it", "12.3% of all area"),
+            *("car 0.35 ±0.05", "1.2% in images without it", "12.3% of all area"),
             "reproducible 0.99",
         ],
         ("x", "c2"): ["no label", "40.0% of all area"],

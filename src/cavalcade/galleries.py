@@ -138,15 +138,17 @@ def _labels(names: pd.DataFrame) -> dict[tuple[str, str, str], str]:
 def strongest(
     strengths: Float[Tensor, " images"], blocks: Sequence[int], count: int = TILES
 ) -> list[int]:
-    """The images of largest strength, one of each block: neighbouring frames are alike.
+    """The images of largest strength, no two of the same or of neighbouring blocks.
 
-    Images on which the concept does not fire at all are left out.
+    Frames of a video that follow each other are alike. Images on which the concept does not fire
+    at all are left out.
     """
-    best: dict[int, int] = {}
+    chosen: dict[int, int] = {}
     for image in strengths.argsort(descending=True, stable=True).tolist():
-        if strengths[image] > 0:
-            best.setdefault(blocks[image], image)
-    return list(best.values())[:count]
+        block = blocks[image]
+        if strengths[image] > 0 and not {block - 1, block, block + 1} & chosen.keys():
+            chosen[block] = image
+    return list(chosen.values())[:count]
 
 
 def tiles(
@@ -181,5 +183,5 @@ def _named(row: pd.Series) -> list[str]:
         return [NO_LABEL]
     lines = [f"{row['label']} {row['adjusted']:.2f} ±{row['stderr']:.2f}"]
     if pd.notna(row["area_without"]):
-        lines.append(f"{row['area_without']:.1%} of images without it")
+        lines.append(f"{row['area_without']:.1%} in images without it")
     return lines

@@ -46,7 +46,7 @@ def names_of(run: MinedRun, by: ProbedRun | None = None) -> pd.DataFrame:
         InputError: if the other run is of other test images.
     """
     if by is None:
-        return run.names.copy()
+        return run.names
     if by.path.parents[1] != run.path.parents[1]:
         raise InputError(
             f"{by.path} is of other test images than {run.path}, so it cannot name its concepts; "
@@ -61,6 +61,8 @@ def names_of_runs(
 ) -> pd.DataFrame:
     """The labels of the concepts of all mined runs, with the column network before all others.
 
+    Empty where there are no labels.
+
     Args:
         runs: of one data set.
         networks: what they are called.
@@ -70,9 +72,11 @@ def names_of_runs(
     for run, network in zip(runs, networks, strict=True):
         if isinstance(run, MinedRun):
             found = names_of(run, by)
-            found.insert(0, "network", network)
-            tables.append(found)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+            tables += [found.assign(network=network)] if len(found) else []
+    if not tables:
+        return pd.DataFrame()
+    table = pd.concat(tables, ignore_index=True)
+    return table[["network", *table.columns.drop("network")]]
 
 
 def labels_of_truth(truth: Truth) -> dict[str, Firing]:

@@ -64,7 +64,7 @@ class Factorisation:
     rows: int = 16_000
     negative: str = "split"
     threshold: str = "robust_max"
-    share: float = 0.35
+    share: float = 0.25
     restarts: int = 10
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class Factorisation:
         check_whole("concepts.restarts", self.restarts, 0)
         if not isinstance(self.share, float) or not 0 < self.share < 1:
             raise InputError(
-                f"concepts.share is {self.share!r}; give a number between 0 and 1, as 0.35"
+                f"concepts.share is {self.share!r}; give a number between 0 and 1, as 0.25"
             )
 
     @property

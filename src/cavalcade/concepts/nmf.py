@@ -48,7 +48,7 @@ def factorise(
 
     Args:
         activations: non-negative; rows in random order, since samples are evenly spaced rows.
-        num_concepts: R.
+        num_concepts: how many concepts to look for.
         samples: numbers of rows, growing; those beyond the rows there are count as all of them.
         tolerance: a sample ends when a step lowers the error by a smaller share than this.
         max_steps: on each sample.
@@ -75,7 +75,7 @@ def refit(
 
     Args:
         activations: as of `factorise`.
-        num_concepts: R.
+        num_concepts: how many concepts to look for.
         weights: non-negative, such as how often a bootstrap draws each row.
         samples: as of `factorise`.
         tolerance: as of `factorise`, for each refit by itself.
