@@ -8,17 +8,17 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
 from cavalcade import cli
-from cavalcade.analysis import Analysis
-from cavalcade.comparable import find_runs, latest_runs
-from cavalcade.comparison import check_measures, compare
-from cavalcade.comparison_folder import default_name, tables_of, write_comparison
+from cavalcade.comparing.analysis import Analysis
+from cavalcade.comparing.comparable import distinct_names, find_runs, latest_runs
+from cavalcade.comparing.comparison import check_measures, compare
+from cavalcade.comparing.comparison_folder import default_name, tables_of, write_comparison
+from cavalcade.comparing.pictures import print_comparison, track_comparison
+from cavalcade.comparing.series import check_series
 from cavalcade.errors import InputError
 from cavalcade.folders import check_name
 from cavalcade.names import names_of_runs
-from cavalcade.pictures import print_comparison, track_comparison
 from cavalcade.report.tracking import finish, log_config
-from cavalcade.runs import ProbedRun, Run
-from cavalcade.series import check_series
+from cavalcade.runs import MinedRun, ProbedRun, Run
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,9 @@ def main(config: DictConfig) -> None:
     name = str(config.name or default_name(runs, measure, series=config.series))
     check_name("name", name)
     log.info("%s: comparing %s", runs[0].path.parents[1].name, ", ".join(r.label for r in runs))
+    names = names_of_runs(runs, distinct_names(runs), naming_run(config.names, runs))
     analysis = Analysis(compare(runs, measure, against, config.repairings))
     place = Path(str(config.comparisons)).expanduser() / name
-    names = names_of_runs(runs, analysis.comparison.networks, naming_run(config.names))
     tables = tables_of(analysis, names, series=config.series)
     write_comparison(analysis, runs, place, tables)
     logger = instantiate(config.logger, _convert_="all") or None  # logger=none is empty
@@ -67,10 +67,12 @@ def runs_of(config: DictConfig) -> list[Run]:
     return runs
 
 
-def naming_run(path: str | None) -> ProbedRun | None:
+def naming_run(path: str | None, runs: list[Run]) -> ProbedRun | None:
     """The probed run that names mined concepts; None for the truth."""
     if path is None:
         return None
+    if not isinstance(runs[0], MinedRun):
+        raise InputError("names= names mined concepts, and these runs were probed; leave it out")
     found = find_runs([path])
     if len(found) != 1 or not isinstance(found[0], ProbedRun):
         raise InputError(f"names is {path!r}; give the folder of one probed run, or null")

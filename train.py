@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from cavalcade import cli
 from cavalcade.data import ConceptDataModule
 from cavalcade.report.tracking import finish
-from cavalcade.trainers import Trainers
-from cavalcade.visit import visit
+from cavalcade.visiting.trainers import Trainers
+from cavalcade.visiting.visit import visit
 
 KEYS = (
     *("backbone", "data", "concepts", "trainer", "logger"),

@@ -40,8 +40,8 @@ from cavalcade.similarity import (
     similarity_of_pairs,
 )
 from cavalcade.similarity.derived import pair_numbers
-from cavalcade.trainers import Trainers
 from cavalcade.truth import Truth
+from cavalcade.visiting.trainers import Trainers
 
 Choice = tuple[str, float, str]
 CHOICES: list[Choice] = [  # threshold, share, policy for negative activations

@@ -22,8 +22,8 @@ from cavalcade.backbones import FrozenBackbone, timm_backbone
 from cavalcade.cli import prepare_process
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.data import ConceptDataModule, Faces
-from cavalcade.trainers import Trainers
-from cavalcade.visit import visit
+from cavalcade.visiting.trainers import Trainers
+from cavalcade.visiting.visit import visit
 
 IMAGES = {"train": 160, "val": 40, "test": 80}
 BATCH = 8

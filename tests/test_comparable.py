@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from cavalcade import InputError, compare, load_run
-from cavalcade.comparable import check_comparable, find_runs, latest_runs, random_twins
+from cavalcade.comparing.comparable import check_comparable, find_runs, latest_runs, random_twins
 from tiny import PlantedSquares, tiny_backbone, tiny_data, tiny_visit
 
 

@@ -11,13 +11,13 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from cavalcade import Analysis, InputError, compare, load_comparison, load_run
-from cavalcade.comparable import latest_runs
-from cavalcade.comparison_folder import default_name, tables_of, write_comparison
+from cavalcade.comparing.comparable import latest_runs
+from cavalcade.comparing.comparison_folder import default_name, tables_of, write_comparison
+from cavalcade.comparing.matrices import feature_matrices
+from cavalcade.comparing.pictures import print_comparison
 from cavalcade.concepts import Probes
 from cavalcade.data import ConceptDataset
 from cavalcade.data.groups import two_halves
-from cavalcade.matrices import feature_matrices
-from cavalcade.pictures import print_comparison
 from cavalcade.similarity import CONCEPT_MEASURES, Pair, prepare, repaired_orders
 from tiny import PlantedSquares, adam, shuffled_model, tiny_backbone, tiny_data, tiny_visit
 

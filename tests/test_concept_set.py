@@ -90,6 +90,13 @@ def test_codes_are_those_of_non_negative_least_squares():
         np.testing.assert_allclose(code, expected, atol=1e-5)
 
 
+def test_codes_are_exact_under_autocast():
+    concepts, activations = mined("nmf"), torch.rand(1, 6, 4, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        maps = concepts.encode(activations)
+    assert torch.equal(maps, concepts.encode(activations))
+
+
 def test_a_pixel_belongs_to_the_nearest_centre():
     concepts = mined("kmeans")
     activations = torch.rand(2, 6, 5, 5)

@@ -17,8 +17,8 @@ from cavalcade.data import ConceptDataModule, ConceptDataset
 from cavalcade.data.geometry import to_common_grid
 from cavalcade.errors import InputError
 from cavalcade.runs import MinedRun
-from cavalcade.trainers import Trainers
-from cavalcade.visit import identify
+from cavalcade.visiting.trainers import Trainers
+from cavalcade.visiting.visit import identify
 from tiny import PlantedSquares, quiet_trainer, tiny_backbone, tiny_data, tiny_model, tiny_visit
 
 FEW = {"num_concepts": 4, "rows": 2000, "restarts": 2}
@@ -53,7 +53,7 @@ def test_folder_has_the_files_of_the_format(run):
     assert names == {
         *("config.yaml", "meta.json", "concepts.csv", "names.csv", "concepts.safetensors"),
         *("masks.safetensors", "strengths.safetensors", "features.safetensors"),
-        *(f"galleries/{k:02d}-{layer.name}.png" for k, layer in enumerate(run.layers)),
+        *(f"galleries/{k:02d}-{layer.name}.jpg" for k, layer in enumerate(run.layers)),
     }
     assert {layer.kind for layer in run.concept_set.layers.values()} == {"nmf"}
 

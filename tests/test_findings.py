@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cavalcade.analysis import Analysis
-from cavalcade.comparison import Comparison
-from cavalcade.findings import Finding, findings, sentence, summarise, trained_pairs
+from cavalcade.comparing.analysis import Analysis
+from cavalcade.comparing.comparison import Comparison
+from cavalcade.comparing.findings import Finding, findings, sentence, summarise, trained_pairs
 from cavalcade.similarity.derived import Number
 
 NAMES = ("a", "b", "c")

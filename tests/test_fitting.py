@@ -11,7 +11,7 @@ from cavalcade.concepts.replicates import replicate_members
 from cavalcade.concepts.survey import Survey
 from cavalcade.data import ConceptData, ConceptDataset, Faces
 from cavalcade.errors import InputError
-from cavalcade.trainers import Trainers
+from cavalcade.visiting.trainers import Trainers
 from tiny import VoidSquares, adam, quiet_trainer, tiny_backbone, tiny_data, tiny_faces
 
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from cavalcade import Analysis, InputError, compare, load_comparison, load_run
-from cavalcade.comparable import latest_runs
-from cavalcade.comparison_folder import tables_of, write_comparison
+from cavalcade.comparing.comparable import latest_runs
+from cavalcade.comparing.comparison_folder import tables_of, write_comparison
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.names import labels_of_truth, names_of, names_of_runs
 from cavalcade.similarity import best_match_mean

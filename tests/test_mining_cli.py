@@ -53,7 +53,7 @@ def test_comparison_holds_partners_and_galleries(mined):
     (place,) = folder.glob("comparisons/*")
     comparison = load_comparison(place)
     assert set(comparison.tables["concept_matches"]["network_a"]) == {NETWORKS[0]}
-    assert (place / f"galleries/{'__'.join(NETWORKS)}.png").is_file()
+    assert (place / f"galleries/{'__'.join(NETWORKS)}.jpg").is_file()
     assert "names" not in comparison.tables
     assert comparison.matrix(*NETWORKS).shape == (5, 5)
 

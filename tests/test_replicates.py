@@ -18,8 +18,8 @@ from cavalcade.data import ConceptData, Faces
 from cavalcade.data.geometry import to_common_grid
 from cavalcade.data.groups import two_halves
 from cavalcade.errors import InputError
-from cavalcade.trainers import Trainers
-from cavalcade.visit import _announce
+from cavalcade.visiting.trainers import Trainers
+from cavalcade.visiting.visit import _announce
 from test_fitting import Chosen
 from tiny import adam, quiet_trainer, tiny_backbone, tiny_data, tiny_faces, tiny_visit
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from cavalcade import Analysis, InputError, compare, load_run
-from cavalcade.comparison_folder import tables_of, write_comparison
+from cavalcade.comparing.comparison_folder import tables_of, write_comparison
+from cavalcade.comparing.series import check_series, series_table
 from cavalcade.concepts import Probes
-from cavalcade.series import check_series, series_table
 from tiny import PlantedSquares, adam, tiny_backbone, tiny_data, tiny_model, tiny_visit
 
 

@@ -21,8 +21,8 @@ from cavalcade.data.faces import FacesSplit
 from cavalcade.data.geometry import seen_cells, to_common_grid
 from cavalcade.errors import InputError
 from cavalcade.folders import digest_of
-from cavalcade.trainers import Trainers
-from cavalcade.visit import identify, visit
+from cavalcade.visiting.trainers import Trainers
+from cavalcade.visiting.visit import identify, visit
 from tiny import (
     PlantedSquares,
     VoidSquares,

@@ -18,8 +18,8 @@ from cavalcade.data import (
     ConceptSample,
     Faces,
 )
-from cavalcade.trainers import Trainers
-from cavalcade.visit import visit
+from cavalcade.visiting.trainers import Trainers
+from cavalcade.visiting.visit import visit
 
 
 def tiny_model(seed: int = 0) -> nn.Sequential:

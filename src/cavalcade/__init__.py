@@ -2,10 +2,10 @@
 
 from importlib.metadata import version
 
-from cavalcade.analysis import Analysis
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.comparison import compare
-from cavalcade.comparison_folder import load_comparison
+from cavalcade.comparing.analysis import Analysis
+from cavalcade.comparing.comparison import compare
+from cavalcade.comparing.comparison_folder import load_comparison
 from cavalcade.errors import InputError
 from cavalcade.runs import Run, load_run
 

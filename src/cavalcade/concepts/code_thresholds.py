@@ -48,7 +48,7 @@ def otsu(codes: Float[Tensor, " rows"]) -> Float[Tensor, ""]:
     top = float(codes.max().clamp(min=0))
     if top == 0:
         return codes.new_zeros(())
-    counts = torch.histc(codes.clamp(min=0).double().cpu(), BINS, 0.0, top)
+    counts = torch.histc(codes.clamp(min=0).double(), BINS, 0.0, top)
     centres = (torch.arange(BINS, dtype=torch.float64) + 0.5) * (top / BINS)
     below, moment = counts.cumsum(0)[:-1], (counts * centres).cumsum(0)
     above = counts.sum() - below

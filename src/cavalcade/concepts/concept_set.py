@@ -124,9 +124,11 @@ def code_maps(
     inputs: Float[Tensor, "images channels rows columns"],
     dictionary: Float[Tensor, "concepts channels"],
 ) -> Float[Tensor, "images concepts rows columns"]:
-    """Codes of all pixels; see `encode`."""
+    """Codes of all pixels in full precision, also under autocast; see `encode`."""
     images, channels, rows, columns = inputs.shape
-    codes = encode(inputs.permute(0, 2, 3, 1).reshape(-1, channels), dictionary)
+    pixels = inputs.permute(0, 2, 3, 1).reshape(-1, channels).to(dictionary.dtype)
+    with torch.autocast(inputs.device.type, enabled=False):
+        codes = encode(pixels, dictionary)
     return codes.view(images, rows, columns, -1).permute(0, 3, 1, 2)
 
 

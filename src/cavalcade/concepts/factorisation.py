@@ -136,17 +136,18 @@ class Factorisation:
         found = reducer.fit(inputs, self.num_concepts, seed)
         drawn = weights[:, sample.images].to(device)
         again = reducer.refit(inputs, self.num_concepts, seed, drawn) if self.restarts else []
-        concepts = self._concepts(found, transform, on_device)
-        codes = concepts.encode(pixels)[0, :, :, 0].T
+        concepts = self._concepts(found, transform, on_device).to(device)
+        codes = concepts.encode(pixels)[0, :, :, 0].T.cpu()
         order = codes.clamp(min=0).sum(dim=0).argsort(descending=True, stable=True)
         codes = codes[:, order]
+        concepts = concepts.to(torch.device("cpu"))
         concepts = replace(
             concepts,
             vectors=concepts.vectors[order],
             bias=concepts.bias[order],
             thresholds=self._thresholds(codes),
-        ).to(torch.device("cpu"))
-        stable = Reproducibility.of(found.directions[order], again)
+        )
+        stable = Reproducibility.of(found.directions.cpu()[order], again)
         return concepts, _table(layer, concepts, codes, stable, found.error)
 
     def _transform(
@@ -188,7 +189,7 @@ def _table(
     error: float,
 ) -> pd.DataFrame:
     """The rows of one layer; see `Mined`."""
-    strengths = codes.clamp(min=0).sum(dim=0).cpu()
+    strengths = codes.clamp(min=0).sum(dim=0)
     return pd.DataFrame(
         {
             "layer": layer.name,

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from cavalcade.backbones import FrozenBackbone, Layer
-from cavalcade.concepts.concept_set import ConceptSet
+from cavalcade.backbones import Layer
 from cavalcade.concepts.encoding import Encoding
 from cavalcade.data.batches import ConceptBatch
 
@@ -69,16 +68,10 @@ def _share(part: Tensor, whole: Tensor, images: Tensor) -> Tensor:
 class ScoredEncoding(Encoding):
     """An encoding whose masks are also held against the truth."""
 
-    def __init__(
-        self,
-        backbone: FrozenBackbone,
-        concepts: ConceptSet,
-        grid: Sequence[int],
-        split: str,
-        halves: Sequence[ConceptSet] = (),
-    ) -> None:
-        super().__init__(backbone, concepts, grid, split, halves)
-        self.counts: dict[str, list[LabelCounts]] = {name: [] for name in concepts.layers}
+    def on_test_start(self) -> None:
+        """Start counting."""
+        super().on_test_start()
+        self.counts: dict[str, list[LabelCounts]] = {name: [] for name in self.parts}
 
     def record(
         self,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import torch
@@ -20,6 +20,12 @@ FINE = 2
 DARK_RADIUS, LINE_RADIUS = 1, 4  # of the border outside of a mask, in fine pixels
 LINE, DARK = (255, 225, 25), (0, 0, 0)
 BRIGHTNESS = 0.5  # of what is outside of a mask
+
+# a page of photos is a fourth as large as JPEG; PNG twice as fast as by default, and no larger
+SAVING: dict[str, dict[str, Any]] = {
+    ".jpg": {"quality": 88, "subsampling": 0},
+    ".png": {"compress_level": 3},
+}
 
 # in pixels
 MARGIN, TILE_GAP, ROW_GAP, GROUP_GAP = 24, 8, 14, 44
@@ -79,7 +85,7 @@ def draw_gallery(
     for band in bands:
         page.paste(band, (0, top))
         top += band.height
-    page.save(path, compress_level=3)  # twice as fast as the default, no larger
+    page.save(path, **SAVING[path.suffix])
 
 
 def highlighted(tile: Tile) -> UInt8[Tensor, "3 height width"]:

@@ -6,8 +6,8 @@ from functools import cached_property
 
 import pandas as pd
 
-from cavalcade.comparison import Comparison
-from cavalcade.concept_matches import concept_matches
+from cavalcade.comparing.comparison import Comparison
+from cavalcade.comparing.concept_matches import concept_matches
 from cavalcade.errors import InputError, check_choice
 from cavalcade.similarity import LayerMatrix, block_weights
 from cavalcade.similarity.agreement import agreement, disagreements

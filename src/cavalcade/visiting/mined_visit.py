@@ -18,8 +18,8 @@ from cavalcade.names import labels_of_truth, name_table
 from cavalcade.report import tracking
 from cavalcade.runs import MinedRun
 from cavalcade.similarity import Firing
-from cavalcade.trainers import Trainers
 from cavalcade.truth import Truth
+from cavalcade.visiting.trainers import Trainers
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def track_mined(run: MinedRun, logger: Logger | None) -> None:
     """Say where a run lies and what was found; log its tables and galleries."""
     log.info("%s: finished: %s", run.label, run.path)
     tracking.log_table(logger, "concepts", run.table)
-    for path in sorted((run.path / "galleries").glob("*.png")):
+    for path in sorted((run.path / "galleries").glob("*.jpg")):
         tracking.log_picture(logger, f"galleries/{path.stem}", path)
     errors = run.table.groupby("layer", sort=False)["relative_error"].first()
     log.info(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cavalcade.analysis import Analysis
+from cavalcade.comparing.analysis import Analysis
 from cavalcade.errors import InputError
 from cavalcade.runs import Run
 from cavalcade.similarity import LayerMatrix

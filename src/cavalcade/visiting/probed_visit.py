@@ -14,7 +14,7 @@ from cavalcade.data import ConceptDataModule
 from cavalcade.report import tracking
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.runs import ProbedRun, write_halves
-from cavalcade.trainers import Trainers
+from cavalcade.visiting.trainers import Trainers
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cavalcade.analysis import Analysis, Names
+from cavalcade.comparing.analysis import Analysis, Names
 from cavalcade.similarity import FEATURE_MEASURES, MEASURE_TITLES
 from cavalcade.similarity.derived import Number, mean_number
 

@@ -33,14 +33,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cavalcade.analysis import Analysis
-from cavalcade.comparison import Comparison, matrix_of
-from cavalcade.findings import summarise
+from cavalcade.comparing.analysis import Analysis
+from cavalcade.comparing.comparison import Comparison, matrix_of
+from cavalcade.comparing.findings import summarise
+from cavalcade.comparing.match_galleries import draw_match_galleries
+from cavalcade.comparing.pictures import draw_all
+from cavalcade.comparing.series import series_table
 from cavalcade.folders import digest_of, read_meta, read_table, write_meta, written_whole
-from cavalcade.galleries import draw_match_galleries
-from cavalcade.pictures import draw_all
 from cavalcade.runs import Run
-from cavalcade.series import series_table
 
 TABLES = (
     *("pairs", "best_matches", "concept_matches", "ceilings", "flow", "nearer", "nearer_layers"),

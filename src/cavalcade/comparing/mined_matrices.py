@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from jaxtyping import Int
 
-from cavalcade.matrices import Key
+from cavalcade.comparing.matrices import Key
 from cavalcade.report.progress import progress
 from cavalcade.runs import MinedRun
 from cavalcade.similarity import (

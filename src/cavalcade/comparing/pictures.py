@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from lightning.pytorch.loggers import Logger
 
-from cavalcade.analysis import Analysis
-from cavalcade.findings import summarise
+from cavalcade.comparing.analysis import Analysis
+from cavalcade.comparing.findings import summarise
 from cavalcade.report import tracking
 from cavalcade.report.curves import draw_best_matches, draw_flow, draw_series
 from cavalcade.report.heatmap import draw_matrices, with_depth
@@ -67,7 +67,7 @@ def track_comparison(
     """
     for name in (name for name in tables if name not in CELL_TABLES):
         tracking.log_table(logger, name, tables[name])
-    for path in sorted(place.rglob("*.png")):
+    for path in sorted([*place.rglob("*.png"), *place.rglob("*.jpg")]):
         key = path.relative_to(place).with_suffix("").as_posix()
         tracking.log_picture(logger, key, path)
     for matrix in analysis.comparison.matrices[analysis.similarity]:

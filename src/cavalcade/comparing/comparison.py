@@ -8,10 +8,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from cavalcade.comparable import check_comparable, check_nulls, distinct_names, random_twins
+from cavalcade.comparing.comparable import (
+    check_comparable,
+    check_nulls,
+    distinct_names,
+    random_twins,
+)
+from cavalcade.comparing.matrices import ConceptMatrices, Key, feature_matrices
+from cavalcade.comparing.mined_matrices import MinedMatrices
 from cavalcade.errors import InputError, check_choice, check_whole
-from cavalcade.matrices import ConceptMatrices, Key, feature_matrices
-from cavalcade.mined_matrices import MinedMatrices
 from cavalcade.runs import MinedRun, ProbedRun, Run
 from cavalcade.similarity import (
     CONCEPT_MEASURES,

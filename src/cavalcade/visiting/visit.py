@@ -16,12 +16,13 @@ from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.data import ConceptDataModule
 from cavalcade.folders import check_name, digest_of, written_whole
-from cavalcade.mined_visit import reduce_mined, track_mined
-from cavalcade.probed_visit import reduce_probed, track_probed
+from cavalcade.galleries import PAGE_BYTES
 from cavalcade.report import tracking
 from cavalcade.runs import MinedRun, ProbedRun, load_run, write_run
-from cavalcade.trainers import Trainers
 from cavalcade.truth import Truth, data_folder
+from cavalcade.visiting.mined_visit import reduce_mined, track_mined
+from cavalcade.visiting.probed_visit import reduce_probed, track_probed
+from cavalcade.visiting.trainers import Trainers
 
 log = logging.getLogger(__name__)
 
@@ -165,13 +166,15 @@ def _announce(
     masks = method.masks_of_layer(data.splits["test"].concepts) * len(backbone.layers)
     bits = sizes["test"] * masks * rows * columns
     features = 32 * sizes["test"] * sum(layer.channels for layer in backbone.layers)
+    drawn = isinstance(method, Factorisation) and data.data.thumbnails is not None
+    pages = PAGE_BYTES * len(backbone.layers) if drawn else 0
     log.info(
         "%s: %d images through the network, whose forwards alone take about %.0f s on a CPU; "
         "%.1f MB on disk",
         backbone.label,
         images,
         seconds,
-        (bits + features) / 8e6,
+        (bits + features) / 8e6 + pages / 1e6,
     )
 
 

@@ -1,0 +1,1 @@
+"""Runs compared: from their masks and features to layer matrices, findings and pictures."""
