@@ -10,6 +10,7 @@ from cavalcade.similarity import (
     Firing,
     PixelCounts,
     adjusted_jaccard,
+    chance,
     expected_intersection,
     similarity_of_pairs,
 )
@@ -104,6 +105,17 @@ def test_without_a_block_is_the_same_with_its_images_deleted(count):
     for block in range(4):
         reference = brute_force(a, b, strata, blocks, without=block)
         np.testing.assert_allclose(without[block], reference, rtol=1e-5)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 70, 10**6])
+def test_some_masks_at_a_time_are_the_same_as_all(at_a_time, monkeypatch):
+    a, b = random_masks(1, rows=5), random_masks(2, rows=4)
+    strata = strata_of(0)
+    whole = expected(a, b, strata)
+    monkeypatch.setattr(chance, "MOST_PRODUCTS", at_a_time)
+    parts = expected(a, b, strata)
+    np.testing.assert_allclose(parts.value, whole.value, rtol=1e-6)
+    np.testing.assert_allclose(parts.without, whole.without, rtol=1e-6)
 
 
 def test_equals_thousands_of_random_re_pairings():

@@ -98,6 +98,19 @@ def test_concepts_match_themselves_and_their_twins(analysis):
     assert not twins.duplicated(["layer_a", "layer_b", "concept_b"]).any()
 
 
+def test_mutual_partners_are_at_layers_that_choose_each_other(analysis):
+    best = analysis.best_matches.set_index(["network_a", "network_b", "network", "layer"])["match"]
+    found = set()
+    for row in analysis.concept_matches.itertuples():
+        pair = (row.network_a, row.network_b)
+        forth = best[(*pair, row.network_a, row.layer_a)] == row.layer_b
+        back = best[(*pair, row.network_b, row.layer_b)] == row.layer_a
+        assert forth or back
+        assert row.mutual == (forth and back)
+        found.add(row.mutual)
+    assert found == {True, False}
+
+
 def test_folder_tells_which_concepts_are_the_same(folder, analysis, runs):
     files = {p.relative_to(folder.path).as_posix() for p in folder.path.rglob("*")}
     assert {"concept_matches.csv", "concept_matrices.npz", "names.csv"} <= files

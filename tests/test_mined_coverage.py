@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 CONCEPTS = tuple(("x", f"c{k}") for k in range(LAYERS))
 STATISTICS = {"best match": best_match_mean, "assignment": assigned_mean}
-DATA_SETS = 200
+DATA_SETS = 400
 
 
 def compared(rng, repairings=REPAIRINGS, **how):

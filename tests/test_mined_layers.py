@@ -71,6 +71,8 @@ def test_undefined_cells_are_no_matches():
     assert assigned_mean(matrix) == pytest.approx(0.2)
     rows, columns = assignment(matrix)
     assert (rows.tolist(), columns.tolist()) == ([0], [1])
+    rows, columns = assignment(np.array([[np.nan, -0.3], [0.1, np.nan]]))
+    assert (rows.tolist(), columns.tolist()) == ([0, 1], [1, 0])  # below chance, but defined
     nothing = np.full((2, 3), np.nan)
     assert np.isnan(best_match_mean(nothing))
     assert np.isnan(assigned_mean(nothing))

@@ -61,6 +61,7 @@ def test_pixels_without_truth_count_nowhere():
     known = known.flatten(1)
     table = named(cat | ~known, cat=firing(cat, seen=known))
     assert table.loc[0, "jaccard"] == 1
+    assert table.loc[0, "area_without"] == 0  # it fires there where nothing is known
 
 
 def test_firing_where_the_label_is_not():

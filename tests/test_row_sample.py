@@ -76,3 +76,15 @@ def test_layers_of_one_grid_keep_the_same_pixels():
 def test_cells_in_the_padding_are_no_part_of_the_image(frame, expected):
     inside = cells_inside(torch.tensor([frame]), (2, 2))
     assert inside[0].int().tolist() == expected
+
+
+def test_images_are_drawn_apart_and_never_from_their_padding():
+    """Of three images, the third has padding below its upper half."""
+    taken = RowSample(tiny_backbone(), 3, 3 * 20, 0)
+    frames = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 2, 1]])
+    first, second, padded = taken._cells((8, 8), frames, [0, 1, 2])
+    assert len(first) == len(second) == len(padded) == 20
+    assert set(first.tolist()) != set(second.tolist())
+    assert int(padded.max()) < 32
+    few = RowSample(tiny_backbone(), 3, 3 * 50, 0)._cells((8, 8), frames, [0, 1, 2])
+    assert [len(cells) for cells in few] == [50, 50, 32]
