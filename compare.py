@@ -72,7 +72,10 @@ def naming_run(path: str | None, runs: list[Run]) -> ProbedRun | None:
     if path is None:
         return None
     if not isinstance(runs[0], MinedRun):
-        raise InputError("names= names mined concepts, and these runs were probed; leave it out")
+        raise InputError(
+            "names= names mined concepts, and these runs were probed; leave it out, or give mined "
+            "runs with runs="
+        )
     found = find_runs([path])
     if len(found) != 1 or not isinstance(found[0], ProbedRun):
         raise InputError(f"names is {path!r}; give the folder of one probed run, or null")

@@ -28,12 +28,13 @@ from cavalcade.data import ConceptDataModule, Folder
 from cavalcade.data.geometry import to_common_grid
 from cavalcade.names import labels_of_truth
 from cavalcade.similarity import (
-    ConceptCells,
     Firing,
     LayerMatrix,
     Pair,
     best_match_mean,
     block_weights,
+    layer_cells,
+    layer_slices,
     less_chance,
     name_concepts,
     repaired_orders,
@@ -166,9 +167,10 @@ def layer_matrix(
     (cells,) = similarity_of_pairs(
         [fires_a, fires_b], [(0, 1)], None, torch.from_numpy(blocks), orders
     )
-    layers = ConceptCells(a.places, b.places, cells).layers("adjusted", best_match_mean)
+    layers = layer_slices(a.places), layer_slices(b.places)
+    found = less_chance(*layer_cells(cells, "adjusted", best_match_mean, layers))
     pair = Pair("a", a.backbone.layers, "b", b.backbone.layers)
-    return LayerMatrix(pair, "adjusted", *less_chance(*layers), without_chance=True)
+    return LayerMatrix(pair, "adjusted", *found, without_chance=True)
 
 
 def best_labels(network: Network, firing: Firing, truth: Truth) -> float:

@@ -3,14 +3,20 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from cavalcade import Analysis, InputError, compare, load_comparison, load_run
 from cavalcade.comparing.comparable import latest_runs
 from cavalcade.comparing.comparison_folder import tables_of, write_comparison
+from cavalcade.comparing.mined_matrices import mined_firing
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.names import labels_of_truth, names_of, names_of_runs
-from cavalcade.similarity import best_match_mean
-from cavalcade.similarity.mined_layers import layer_slices
+from cavalcade.similarity import (
+    best_match_mean,
+    layer_slices,
+    repaired_orders,
+    similarity_of_pairs,
+)
 from tiny import PlantedSquares, adam, shuffled_model, tiny_backbone, tiny_data, tiny_visit
 
 
@@ -71,22 +77,25 @@ def test_planted_answer_is_found(analysis):
     assert (np.diag(jaccard) > 0.9).all()
 
 
-def test_a_cell_is_the_best_match_of_its_concepts_less_that_of_re_paired_images(analysis):
+def test_a_cell_is_the_best_match_of_its_concepts_less_that_of_re_paired_images(analysis, runs):
     comparison = analysis.comparison
     cells = comparison.concept_cells["original", "stranger"]
     rows, columns = (layer_slices(c)[1] for c in (cells.concepts_a, cells.concepts_b))
-    value = cells.cells.measures["adjusted"].value[rows, columns]
-    again = cells.cells.repaired["adjusted"][:, rows, columns]
-    expected = best_match_mean(value) - best_match_mean(again).mean()
-    found = comparison.matrix("original", "stranger").iloc[1, 1]
-    assert found == pytest.approx(float(expected))
+    firing = [mined_firing(run) for run in (runs[0], runs[2])]
+    blocks = torch.tensor(runs[0].truth.blocks)
+    orders = torch.from_numpy(repaired_orders(blocks.numpy(), 6))
+    (found,) = similarity_of_pairs(firing, [(0, 1)], None, blocks, orders)
+    again = found.repaired["adjusted"][:, rows, columns]
+    expected = best_match_mean(cells.adjusted[rows, columns]) - best_match_mean(again).mean()
+    matrix = comparison.matrix("original", "stranger")
+    assert matrix.iloc[1, 1] == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_concepts_match_themselves_and_their_twins(analysis):
-    own = analysis.comparison.concept_cells["original", "original"].cells.measures
-    fires = ~np.isnan(np.diag(own["jaccard"].value))
-    for measure in ("jaccard", "adjusted"):
-        np.testing.assert_allclose(np.diag(own[measure].value)[fires], 1)
+    own = analysis.comparison.concept_cells["original", "original"]
+    fires = ~np.isnan(np.diag(own.jaccard))
+    for values in (own.jaccard, own.adjusted):
+        np.testing.assert_allclose(np.diag(values)[fires], 1, rtol=1e-6)
     table = analysis.concept_matches
     twins = table[(table["network_a"] == "original") & (table["network_b"] == "shuffled")]
     assert twins["mutual"].all()

@@ -10,16 +10,16 @@ from scipy import stats
 from cavalcade.similarity import (
     assigned_mean,
     best_match_mean,
+    layer_cells,
     less_chance,
     repaired_orders,
     similarity_of_pairs,
 )
-from cavalcade.similarity.mined_layers import ConceptCells
 from test_coverage import BLOCKS, LAYERS, REPAIRINGS, simulated
 
 pytestmark = pytest.mark.slow
 
-CONCEPTS = tuple(("x", f"c{k}") for k in range(LAYERS))
+ONE = [slice(0, LAYERS)]
 STATISTICS = {"best match": best_match_mean, "assignment": assigned_mean}
 DATA_SETS = 400
 
@@ -29,10 +29,9 @@ def compared(rng, repairings=REPAIRINGS, **how):
     firings, _, blocks = simulated(rng, 2, **how)
     orders = torch.from_numpy(repaired_orders(blocks.numpy(), repairings))
     (cells,) = similarity_of_pairs(firings, [(0, 1)], None, blocks, orders)
-    concepts = ConceptCells(CONCEPTS, CONCEPTS, cells)
     found = {}
     for name, statistic in STATISTICS.items():
-        estimate, repaired = concepts.layers("adjusted", statistic)
+        estimate, repaired = layer_cells(cells, "adjusted", statistic, (ONE, ONE))
         less, _ = less_chance(estimate, repaired)
         error = float(estimate.stderr[0, 0])
         found[name] = float(estimate.value[0, 0]), float(less.value[0, 0]), error

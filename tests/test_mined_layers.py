@@ -14,6 +14,7 @@ from cavalcade.similarity.mined_layers import (
     assigned_mean,
     assignment,
     best_match_mean,
+    layer_cells,
     layer_slices,
     less_chance,
 )
@@ -71,8 +72,9 @@ def test_undefined_cells_are_no_matches():
     assert assigned_mean(matrix) == pytest.approx(0.2)
     rows, columns = assignment(matrix)
     assert (rows.tolist(), columns.tolist()) == ([0], [1])
-    rows, columns = assignment(np.array([[np.nan, -0.3], [0.1, np.nan]]))
-    assert (rows.tolist(), columns.tolist()) == ([0, 1], [1, 0])  # below chance, but defined
+    assert assigned_mean(np.array([[0.9, 0.0], [0.0, np.nan]])) == pytest.approx(0.45)
+    rows, columns = assignment(np.array([[np.nan, 0.3], [0.1, np.nan]]))
+    assert (rows.tolist(), columns.tolist()) == ([0, 1], [1, 0])
     nothing = np.full((2, 3), np.nan)
     assert np.isnan(best_match_mean(nothing))
     assert np.isnan(assigned_mean(nothing))
@@ -86,28 +88,47 @@ def test_a_stack_is_matrix_by_matrix():
         assert found[3, 1] == pytest.approx(float(statistic(stack[3, 1])))
 
 
+NAMES_A = (("x", "c1"), ("x", "c2"), ("y", "c1"))
+NAMES_B = (("u", "c1"), ("v", "c1"), ("v", "c2"))
+
+
 def some_cells():
-    names_a = (("x", "c1"), ("x", "c2"), ("y", "c1"))
-    names_b = (("u", "c1"), ("v", "c1"), ("v", "c2"))
     value, without, repaired = cells((3, 3)), cells((4, 3, 3), 1), cells((2, 3, 3), 2)
-    found = PairCells({"adjusted": Estimate(value, without)}, {"adjusted": repaired})
-    return ConceptCells(names_a, names_b, found), value, without, repaired
+    estimate = Estimate(value, without)
+    found = PairCells({"adjusted": estimate, "jaccard": estimate}, {"adjusted": repaired})
+    return found, value, without, repaired
 
 
 def test_each_cell_of_layers_is_made_of_the_concepts_of_both():
-    concepts, value, without, repaired = some_cells()
-    estimate, again = concepts.layers("adjusted", best_match_mean)
+    found, value, without, repaired = some_cells()
+    layers = layer_slices(NAMES_A), layer_slices(NAMES_B)
+    estimate, again = layer_cells(found, "adjusted", best_match_mean, layers)
     assert estimate.value.shape == (2, 2)
     assert estimate.value[0, 1] == pytest.approx(float(best_match_mean(value[:2, 1:])))
     assert estimate.without[3, 1, 0] == pytest.approx(float(best_match_mean(without[3, 2:, :1])))
     assert again[1, 1, 1] == pytest.approx(float(best_match_mean(repaired[1, 2:, 1:])))
 
 
+@pytest.mark.parametrize("statistic", [best_match_mean, assigned_mean])
+def test_chance_is_that_of_the_concepts_that_are_defined(statistic):
+    """Half of the concepts are too rare to say anything: re-paired images are asked of the rest."""
+    value, repaired = cells((4, 4)), cells((3, 4, 4), 2)
+    value[2:] = np.nan
+    estimate = Estimate(value, np.repeat(value[None], 2, axis=0))
+    found = PairCells({"adjusted": estimate}, {"adjusted": repaired})
+    _, again = layer_cells(found, "adjusted", statistic, ([slice(0, 4)], [slice(0, 4)]))
+    expected = statistic(np.where(np.isnan(value), np.nan, repaired))
+    np.testing.assert_allclose(again[:, 0, 0], expected)
+    assert not np.allclose(again[:, 0, 0], statistic(repaired))
+
+
 def test_between_two_layers():
-    concepts, value, without, _ = some_cells()
-    part = concepts.between("y", "v", "adjusted")
-    np.testing.assert_array_equal(part.value, value[2:, 1:])
-    np.testing.assert_array_equal(part.without, without[:, 2:, 1:])
+    found, value, *_ = some_cells()
+    concepts = ConceptCells.of(NAMES_A, NAMES_B, found)
+    rows, columns = concepts.between("y", "v")
+    assert (rows.tolist(), columns.tolist()) == ([2], [1, 2])
+    np.testing.assert_allclose(concepts.adjusted, value, rtol=1e-6)
+    np.testing.assert_allclose(concepts.stderr, found.measures["adjusted"].stderr, rtol=1e-5)
 
 
 def test_layers_follow_each_other():

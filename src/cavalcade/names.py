@@ -47,7 +47,7 @@ def names_of(run: MinedRun, by: ProbedRun | None = None) -> pd.DataFrame:
     """
     if by is None:
         return run.names
-    if by.path.parents[1] != run.path.parents[1]:
+    if by.path.resolve().parents[1] != run.path.resolve().parents[1]:
         raise InputError(
             f"{by.path} is of other test images than {run.path}, so it cannot name its concepts; "
             "give names= a probed run of the same data set"
@@ -85,17 +85,26 @@ def labels_of_truth(truth: Truth) -> dict[str, Firing]:
     for k, name in enumerate(truth.concepts):
         known = unpack(truth.labelled[:, k], truth.grid)
         present = unpack(truth.masks[:, k], truth.grid) & known
-        labels[name] = Firing(present[:, None], known)
+        labels[name] = Firing(present[:, None], known, present.any()[None])
     return labels
 
 
 def labels_of_probes(run: ProbedRun) -> dict[str, Firing]:
-    """Where the probe of each label fires, at its best layer on the validation images."""
+    """Where the probe of each label fires, at its best layer on the validation images.
+
+    Raises:
+        InputError: if no label was seen on them.
+    """
     scores = run.score_matrix("jaccard", "val").dropna(axis=1, how="all")
+    if scores.empty:
+        raise InputError(
+            f"{run.path} has no score on validation images, so its probes cannot name concepts; "
+            "give names= another probed run"
+        )
     layers = [layer.name for layer in run.layers]
     labels = {}
     for name in map(str, scores.columns):
         best = layers.index(str(scores[name].idxmax()))
         masks = run.concept_masks(run.concepts.index(name))[:, [best]]
-        labels[name] = Firing(masks, run.seen)
+        labels[name] = Firing(masks, run.seen, masks.any()[None])
     return labels

@@ -99,7 +99,7 @@ class Analysis:
             if (a, b) in self.comparison.concept_cells:
                 cells, matches = self.comparison.concept_cells[a, b], self.best_matches
                 own = matches[(matches["network_a"] == a) & (matches["network_b"] == b)]
-                tables.append(concept_matches(matrix.pair, cells, own, self.weights))
+                tables.append(concept_matches(matrix.pair, cells, own, self.comparison.num_blocks))
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
     @cached_property

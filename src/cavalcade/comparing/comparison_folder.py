@@ -180,8 +180,8 @@ def _concept_arrays(comparison: Comparison) -> dict[str, Any]:
     """For each pair all concepts by all concepts, for each network layers and names of them."""
     arrays: dict[str, Any] = {}
     for (a, b), found in comparison.concept_cells.items():
-        for measure, estimate in found.cells.measures.items():
-            arrays[f"{a}|{b}|{measure}"] = estimate.value.astype(np.float32)
-            arrays[f"{a}|{b}|{measure}|stderr"] = estimate.stderr.astype(np.float32)
+        arrays[f"{a}|{b}|jaccard"] = found.jaccard
+        arrays[f"{a}|{b}|adjusted"] = found.adjusted
+        arrays[f"{a}|{b}|adjusted|stderr"] = found.stderr
         arrays[f"concepts|{a}"] = np.array(found.concepts_a)
     return arrays

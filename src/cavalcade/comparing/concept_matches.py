@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from scipy.stats import t as student
 
-from cavalcade.similarity import ConceptCells, Pair, assignment, combined
-from cavalcade.similarity.estimates import interval
+from cavalcade.similarity import ConceptCells, Pair, assignment
+from cavalcade.similarity.estimates import LEVEL
 
 COLUMNS = (
     *("network_a", "layer_a", "depth_a", "concept_a", "network_b", "layer_b", "depth_b"),
@@ -20,20 +20,23 @@ def concept_matches(
     pair: Pair,
     cells: ConceptCells,
     best_matches: pd.DataFrame,
-    weights: Int[np.ndarray, "resamples blocks"],
+    num_blocks: int,
 ) -> pd.DataFrame:
     """The concepts of every two layers of which one is the other's best match, as partners.
 
     Partners are those of the optimal assignment of adjusted Jaccard indices. Columns: network_a,
     layer_a, depth_a, concept_a, and the same of b; jaccard, adjusted, stderr, low and high
-    (interval of the adjusted index); mutual, whether either layer is the best match of the other.
+    (interval of 95 %, by Student's t over blocks, of these two concepts as such: that they were
+    chosen among many makes the adjusted index of unrelated ones larger than 0); mutual, whether
+    either layer is the best match of the other.
 
     Args:
         pair: the networks.
         cells: their concepts with each other.
         best_matches: of the pair, see `match_table`.
-        weights: of the block bootstrap.
+        num_blocks: of images.
     """
+    reach = float(student.ppf((1 + LEVEL) / 2, max(num_blocks - 1, 1)))
     forth = best_matches[best_matches["network"] == pair.network_a]
     back = best_matches[best_matches["network"] == pair.network_b]
     there = set(zip(forth["layer"], forth["match"], strict=True))
@@ -43,7 +46,7 @@ def concept_matches(
         for a in pair.layers_a
         for b in pair.layers_b
         if (a.name, b.name) in there | home
-        for row in _partners(cells, a.name, b.name, weights)
+        for row in _partners(cells, a.name, b.name, reach)
     ]
     table = pd.DataFrame(rows, columns=[c for c in COLUMNS if not c.startswith(("net", "dep"))])
     depths_a, depths_b = (
@@ -63,28 +66,21 @@ def concept_matches(
 
 
 def _partners(
-    cells: ConceptCells, layer_a: str, layer_b: str, weights: Int[np.ndarray, "resamples blocks"]
+    cells: ConceptCells, layer_a: str, layer_b: str, reach: float
 ) -> Iterator[dict[str, Any]]:
     """A row for each two partners of two layers."""
-    adjusted, jaccard = (
-        cells.between(layer_a, layer_b, measure) for measure in ("adjusted", "jaccard")
-    )
-    names_a, names_b = (
-        [name for where, name in concepts if where == layer]
-        for concepts, layer in ((cells.concepts_a, layer_a), (cells.concepts_b, layer_b))
-    )
-    rows, columns = assignment(adjusted.value)
-    chosen = combined(lambda x: x[..., rows, columns], adjusted)
-    low, high = interval(chosen.replicates(weights), weights.shape[1])
-    for k, (row, column) in enumerate(zip(rows, columns, strict=True)):
+    all_rows, all_columns = cells.between(layer_a, layer_b)
+    partners = assignment(cells.adjusted[np.ix_(all_rows, all_columns)])
+    for row, column in zip(all_rows[partners[0]], all_columns[partners[1]], strict=True):
+        value, stderr = float(cells.adjusted[row, column]), float(cells.stderr[row, column])
         yield {
             "layer_a": layer_a,
-            "concept_a": names_a[row],
+            "concept_a": cells.concepts_a[row][1],
             "layer_b": layer_b,
-            "concept_b": names_b[column],
-            "jaccard": jaccard.value[row, column],
-            "adjusted": chosen.value[k],
-            "stderr": chosen.stderr[k],
-            "low": low[k],
-            "high": high[k],
+            "concept_b": cells.concepts_b[column][1],
+            "jaccard": float(cells.jaccard[row, column]),
+            "adjusted": value,
+            "stderr": stderr,
+            "low": value - reach * stderr,
+            "high": value + reach * stderr,
         }

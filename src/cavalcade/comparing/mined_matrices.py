@@ -17,8 +17,11 @@ from cavalcade.similarity import (
     Firing,
     LayerMatrix,
     Pair,
+    PairCells,
     assigned_mean,
     best_match_mean,
+    layer_cells,
+    layer_slices,
     less_chance,
     similarity_of_pairs,
 )
@@ -40,20 +43,30 @@ class MinedMatrices:
         pairs: Mapping[Key, Pair],
         orders: Int[np.ndarray, "repairings images"],
     ) -> None:
-        self.pairs = pairs
-        blocks = torch.tensor(runs[0].truth.blocks)
-        repaired = torch.from_numpy(orders)
+        self.runs, self.pairs = runs, pairs
+        self.blocks = torch.tensor(runs[0].truth.blocks)
+        self.orders = torch.from_numpy(orders)
         self.cells: dict[Key, ConceptCells] = {}
-        for i, j in progress(pairs, "comparing where concepts fire", len(pairs)):
-            firing = [mined_firing(runs[k]) for k in dict.fromkeys((i, j))]
-            pair = (0, len(firing) - 1)
-            (found,) = similarity_of_pairs(firing, [pair], None, blocks, repaired)
-            self.cells[i, j] = ConceptCells(runs[i].concepts, runs[j].concepts, found)
+        self._matrices: dict[Key, dict[str, LayerMatrix]] = {}
+        for key in progress(pairs, "comparing where concepts fire", len(pairs)):
+            self._count(*key)
+
+    def _count(self, i: int, j: int) -> None:
+        """Compare two runs; what is large is reduced at once."""
+        firing = [mined_firing(self.runs[k]) for k in dict.fromkeys((i, j))]
+        pair = (0, len(firing) - 1)
+        (found,) = similarity_of_pairs(firing, [pair], None, self.blocks, self.orders)
+        names = (self.runs[i].concepts, self.runs[j].concepts)
+        self.cells[i, j] = ConceptCells.of(*names, found)
+        layers = (layer_slices(names[0]), layer_slices(names[1]))
+        self._matrices[i, j] = {
+            measure: _matrix(self.pairs[i, j], measure, found, layers) for measure in MINED_MEASURES
+        }
 
     def matrices(self) -> dict[str, tuple[LayerMatrix, ...]]:
         """For each measure the matrices of all pairs."""
         return {
-            measure: tuple(self._matrix(key, measure) for key in self.pairs)
+            measure: tuple(self._matrices[key][measure] for key in self.pairs)
             for measure in MINED_MEASURES
         }
 
@@ -69,16 +82,17 @@ class MinedMatrices:
         """The same as `cells`, by the names of the networks."""
         return {(p.network_a, p.network_b): self.cells[key] for key, p in self.pairs.items()}
 
-    def _matrix(self, key: Key, measure: str) -> LayerMatrix:
-        cells = self.cells[key]
-        if measure == "jaccard":
-            estimate, repaired = cells.layers("jaccard", best_match_mean)
-        else:
-            statistic = assigned_mean if measure == "assignment" else best_match_mean
-            estimate, repaired = less_chance(*cells.layers("adjusted", statistic))
-        return LayerMatrix(
-            self.pairs[key], measure, estimate, repaired, without_chance=measure in WITHOUT_CHANCE
-        )
+
+def _matrix(
+    pair: Pair, measure: str, cells: PairCells, layers: tuple[list[slice], list[slice]]
+) -> LayerMatrix:
+    """The layers of two networks by one measure."""
+    if measure == "jaccard":
+        found = layer_cells(cells, "jaccard", best_match_mean, layers)
+    else:
+        statistic = assigned_mean if measure == "assignment" else best_match_mean
+        found = less_chance(*layer_cells(cells, "adjusted", statistic, layers))
+    return LayerMatrix(pair, measure, *found, without_chance=measure in WITHOUT_CHANCE)
 
 
 def mined_firing(run: MinedRun) -> Firing:

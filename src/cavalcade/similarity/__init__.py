@@ -24,6 +24,8 @@ from cavalcade.similarity.mined_layers import (
     assigned_mean,
     assignment,
     best_match_mean,
+    layer_cells,
+    layer_slices,
     less_chance,
 )
 from cavalcade.similarity.naming import name_concepts
@@ -57,6 +59,8 @@ __all__ = [
     "expected_intersection",
     "feature_similarity",
     "fixed_concepts",
+    "layer_cells",
+    "layer_slices",
     "less_chance",
     "mean_over",
     "name_concepts",

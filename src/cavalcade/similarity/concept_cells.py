@@ -48,7 +48,7 @@ class PairCells(NamedTuple):
     """All rows of one network with all of another; cells are (rows_a, rows_b)."""
 
     measures: dict[str, Estimate]
-    """For each of `CONCEPT_MEASURES`; NaN in cells that are too rare to say anything."""
+    """For each measure of concepts; NaN in cells that are too rare to say anything."""
     repaired: dict[str, Float[np.ndarray, "repairings rows_a rows_b"]]
     """The same of re-paired images."""
 
@@ -75,21 +75,21 @@ def similarity_of_pairs(
         strata = torch.ones(1, 1, 1, dtype=torch.bool).expand(
             len(blocks), 1, networks[0].seen.shape[1]
         )
-    rows = Rows(networks)
-    meetings = MeetingCounts(num_blocks, rows.count, rows.count)
+    left, right = (Rows(networks, sorted(set(side))) for side in zip(*pairs, strict=True))
+    meetings = MeetingCounts(num_blocks, left.count, right.count)
     pixels = [
         PixelCounts(num_blocks, strata.shape[1], *network.masks.shape[1:]) for network in networks
     ]
     for block in range(num_blocks):
         images = blocks == block
-        part = rows.masks(images)
-        meetings.update(block, part, part)
+        part = left.masks(images)
+        meetings.update(block, part, part if left.same_as(right) else right.masks(images))
         for per_pixel, network in zip(pixels, networks, strict=True):
             per_pixel.update(block, network.masks[images], network.seen[images], strata[images])
     met = meetings.compute().numpy()
     fired = [_by_stratum(per_pixel, strata) for per_pixel in pixels]
-    every = _every(rows.num_pixels)
-    met_again = _meetings_of_repaired(rows, orders, every)
+    every = _every(left.num_pixels)
+    met_again = _meetings_of_repaired(left, right, orders, every)
 
     def cells(pair: tuple[int, int]) -> PairCells:
         i, j = pair
@@ -100,25 +100,32 @@ def similarity_of_pairs(
         whole, *by_label = zip(fired[i], fired[j], joint, strict=True)
         found = _found(networks[i])[:, None] & _found(networks[j])
         given = by_label if given_labels else None
-        measures = _measures(_pair_counts(met, rows, i, j), whole, given, every, found)
+        measures = _measures(_pair_counts(met, left, right, i, j), whole, given, every, found)
         chance = expected_intersection([thinned(whole, every)]).value
-        repaired = _repaired(_pair_counts(met_again, rows, i, j), chance)
+        repaired = _repaired(_pair_counts(met_again, left, right, i, j), chance)
         return PairCells(measures, {name: repaired[name] for name in measures})
 
     yield from in_threads(cells, pairs)
 
 
 class Rows:
-    """All masks of all networks, then what each network saw, as rows of one matrix."""
+    """All masks of some networks, then what each of them saw, as rows of one matrix."""
 
-    def __init__(self, networks: Sequence[Firing]) -> None:
-        self.networks = networks
-        sizes = [network.masks.shape[1] for network in networks]
-        ends = np.cumsum(sizes)
-        self.masks_of = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-        self.seen = [int(ends[-1]) + k for k in range(len(networks))]
-        self.count = int(ends[-1]) + len(networks)
+    def __init__(self, networks: Sequence[Firing], chosen: Sequence[int]) -> None:
+        self.networks = [networks[k] for k in chosen]
+        self.chosen = list(chosen)
+        sizes = [network.masks.shape[1] for network in self.networks]
+        ends = np.cumsum(sizes).tolist()
+        self.masks_of = {
+            k: slice(end - size, end) for k, end, size in zip(chosen, ends, sizes, strict=True)
+        }
+        self.seen = {k: ends[-1] + place for place, k in enumerate(chosen)}
+        self.count = ends[-1] + len(chosen)
         self.num_pixels = networks[0].seen.shape[1]
+
+    def same_as(self, other: "Rows") -> bool:
+        """Whether the rows are those of the same networks."""
+        return self.chosen == other.chosen
 
     def masks(
         self, images: Tensor | slice, pixels: Tensor | slice = slice(None)
@@ -153,15 +160,19 @@ def _every(num_pixels: int) -> int:
 
 
 def _meetings_of_repaired(
-    rows: Rows, orders: Int[Tensor, "repairings images"], each: int
-) -> Int[np.ndarray, "1+repairings rows rows"]:
-    """How often rows meet rows of the same images, then of other images."""
-    masks = rows.masks(slice(None), torch.from_numpy(some_pixels(rows.num_pixels, each)))
-    counts = MeetingCounts(1 + len(orders), rows.count, rows.count)
+    left: Rows, right: Rows, orders: Int[Tensor, "repairings images"], each: int
+) -> Int[np.ndarray, "1+repairings left right"]:
+    """How often rows meet rows of the same images, then of other images; zeros for no orders."""
+    if not len(orders):
+        return np.zeros((1, left.count, right.count), dtype=np.int64)
+    counts = MeetingCounts(1 + len(orders), left.count, right.count)
+    pixels = torch.from_numpy(some_pixels(left.num_pixels, each))
+    masks = left.masks(slice(None), pixels)
+    others = masks if left.same_as(right) else right.masks(slice(None), pixels)
     every = torch.arange(len(masks))
     for images in torch.split(every, 50):
         for index, order in enumerate([every, *orders]):
-            counts.update(index, masks[images], masks[order[images]])
+            counts.update(index, masks[images], others[order[images]])
     return counts.compute().numpy()
 
 
@@ -182,10 +193,12 @@ Counts = tuple[
 ]
 
 
-def _pair_counts(met: Int[np.ndarray, "blocks rows rows"], rows: Rows, i: int, j: int) -> Counts:
+def _pair_counts(
+    met: Int[np.ndarray, "blocks left right"], left: Rows, right: Rows, i: int, j: int
+) -> Counts:
     """Intersections, and areas of both masks together, over pixels that both networks saw."""
-    a, b = rows.masks_of[i], rows.masks_of[j]
-    area_a, area_b = met[:, a, rows.seen[j], None], met[:, None, rows.seen[i], b]
+    a, b = left.masks_of[i], right.masks_of[j]
+    area_a, area_b = met[:, a, right.seen[j], None], met[:, None, left.seen[i], b]
     return met[:, a, b], area_a + area_b
 
 

@@ -13,8 +13,6 @@ from cavalcade.similarity.estimates import Estimate
 Cells = Float[np.ndarray, "*stack rows columns"]
 Values = Float[np.ndarray, "*stack"]
 
-FORBIDDEN = -10.0  # below any adjusted index that is worth a match
-
 
 def best_match_mean(cells: Cells) -> Values:
     """Mean over concepts of the similarity to the best match in the other layer.
@@ -39,10 +37,10 @@ def assigned_mean(cells: Cells) -> Values:
 
 
 def _assigned(matrix: Float[np.ndarray, "rows columns"]) -> float:
-    rows, columns = assignment(matrix)
-    if not len(rows):
-        return float("nan")
     defined = ~np.isnan(matrix)
+    if not defined.any():
+        return float("nan")
+    rows, columns = assignment(matrix)
     sizes = defined.any(axis=1).sum(), defined.any(axis=0).sum()
     return float(matrix[rows, columns].sum() * np.mean([1 / size for size in sizes]))
 
@@ -50,10 +48,12 @@ def _assigned(matrix: Float[np.ndarray, "rows columns"]) -> float:
 def assignment(
     matrix: Float[np.ndarray, "rows columns"],
 ) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
-    """Partners of the largest sum (Kuhn 1955); undefined cells are no partners."""
-    defined = ~np.isnan(matrix)
-    rows, columns = linear_sum_assignment(np.where(defined, matrix, FORBIDDEN), maximize=True)
-    kept = defined[rows, columns]
+    """Partners of the largest sum (Kuhn 1955).
+
+    An undefined cell counts as chance, 0, and makes no partners.
+    """
+    rows, columns = linear_sum_assignment(np.nan_to_num(matrix), maximize=True)
+    kept = ~np.isnan(matrix[rows, columns])
     return rows[kept], columns[kept]
 
 
@@ -64,6 +64,9 @@ def _mean_of_finite(values: Float[np.ndarray, "*stack concepts"]) -> Values:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
+Concepts = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True)
 class ConceptCells:
     """All concepts of all layers of one network with all those of another.
@@ -71,36 +74,59 @@ class ConceptCells:
     Attributes:
         concepts_a: layer and name of each row.
         concepts_b: of each column.
-        cells: `jaccard` and `adjusted`.
+        jaccard: the Jaccard index; NaN in cells that are too rare to say anything.
+        adjusted: the same with chance removed.
+        stderr: of the adjusted index.
     """
 
-    concepts_a: tuple[tuple[str, str], ...]
-    concepts_b: tuple[tuple[str, str], ...]
-    cells: PairCells
+    concepts_a: Concepts
+    concepts_b: Concepts
+    jaccard: Float[np.ndarray, "rows columns"]
+    adjusted: Float[np.ndarray, "rows columns"]
+    stderr: Float[np.ndarray, "rows columns"]
 
-    def layers(
-        self, measure: str, statistic: Callable[[Cells], Values]
-    ) -> tuple[Estimate, Float[np.ndarray, "repairings layers_a layers_b"]]:
-        """A statistic of the concepts of every two layers, and the same of re-paired images."""
-        estimate, repaired = self.cells.measures[measure], self.cells.repaired[measure]
-        stack = np.concatenate([estimate.value[None], estimate.without, repaired])
-        parts_a, parts_b = (layer_slices(names) for names in (self.concepts_a, self.concepts_b))
-        found = np.empty((len(stack), len(parts_a), len(parts_b)))
-        for i, rows in enumerate(parts_a):
-            for j, columns in enumerate(parts_b):
-                found[:, i, j] = statistic(stack[:, rows, columns])
-        blocks = len(estimate.without)
-        return Estimate(found[0], found[1 : 1 + blocks]), found[1 + blocks :]
+    @classmethod
+    def of(cls, concepts_a: Concepts, concepts_b: Concepts, cells: PairCells) -> "ConceptCells":
+        """The numbers of two networks, in single precision: there are many of them."""
+        jaccard, adjusted = cells.measures["jaccard"], cells.measures["adjusted"]
+        parts = (jaccard.value, adjusted.value, adjusted.stderr)
+        return cls(concepts_a, concepts_b, *(part.astype(np.float32) for part in parts))
 
-    def between(self, layer_a: str, layer_b: str, measure: str) -> Estimate:
-        """The cells of two layers."""
+    def between(
+        self, layer_a: str, layer_b: str
+    ) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " columns"]]:
+        """Positions of the concepts of two layers."""
         rows, columns = (
-            [k for k, (name, _) in enumerate(names) if name == layer]
-            for names, layer in ((self.concepts_a, layer_a), (self.concepts_b, layer_b))
+            np.array([k for k, (name, _) in enumerate(concepts) if name == layer])
+            for concepts, layer in ((self.concepts_a, layer_a), (self.concepts_b, layer_b))
         )
-        estimate = self.cells.measures[measure]
-        part = np.ix_(rows, columns)
-        return Estimate(estimate.value[part], estimate.without[:, part[0], part[1]])
+        return rows, columns
+
+
+def layer_cells(
+    cells: PairCells,
+    measure: str,
+    statistic: Callable[[Cells], Values],
+    layers: tuple[Sequence[slice], Sequence[slice]],
+) -> tuple[Estimate, Float[np.ndarray, "repairings layers_a layers_b"]]:
+    """A statistic of the concepts of every two layers, and the same of re-paired images.
+
+    Args:
+        cells: concepts by concepts.
+        measure: of concepts, `jaccard` or `adjusted`.
+        statistic: of the concepts of two layers.
+        layers: where the concepts of each layer lie, in rows and in columns.
+    """
+    estimate, repaired = cells.measures[measure], cells.repaired[measure]
+    # chance is asked of the same concepts: of those that are defined
+    repaired = np.where(np.isnan(estimate.value), np.nan, repaired)
+    stack = np.concatenate([estimate.value[None], estimate.without, repaired])
+    found = np.empty((len(stack), len(layers[0]), len(layers[1])))
+    for i, rows in enumerate(layers[0]):
+        for j, columns in enumerate(layers[1]):
+            found[:, i, j] = statistic(stack[:, rows, columns])
+    blocks = len(estimate.without)
+    return Estimate(found[0], found[1 : 1 + blocks]), found[1 + blocks :]
 
 
 def layer_slices(concepts: Sequence[tuple[str, str]]) -> list[slice]:

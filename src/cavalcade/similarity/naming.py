@@ -20,8 +20,8 @@ def name_concepts(
     Columns: label; jaccard and adjusted (Jaccard index with chance removed) with its stderr;
     second, the next label, with second_adjusted; sure, the share of bootstrap resamples of blocks
     in which the label is the best; named, whether the adjusted index is above 0 by more than its
-    error, at the 5 % level for all labels together; area_with and area_without, the share of area
-    that fires on images that show the label, and on those that do not.
+    error, at the 5 % level for all masks and labels together; area_with and area_without, the
+    share of area that fires on images that show the label, and on those that do not.
 
     Empty and NaN where no label has a defined index.
 
@@ -41,9 +41,7 @@ def name_concepts(
     values = np.where(np.isnan(adjusted.value), -np.inf, adjusted.value)
     order = np.argsort(-values, axis=1, kind="stable")
     best, rows = order[:, 0], np.arange(len(values))
-    critical = critical_t(adjusted, len(labels))
-    again = adjusted.replicates(block_weights(len(adjusted.without)))
-    again = np.where(np.isnan(again), -np.inf, again)
+    critical = critical_t(adjusted, values.size)
     table = pd.DataFrame(
         {
             "label": np.array(list(labels), dtype=object)[best],
@@ -51,7 +49,7 @@ def name_concepts(
             "adjusted": adjusted.value[rows, best],
             "stderr": adjusted.stderr[rows, best],
             **_second(list(labels), order, adjusted.value),
-            "sure": (again.argmax(axis=2) == best).mean(axis=0),
+            "sure": _shares_of(best, adjusted),
         }
     )
     table["named"] = table["adjusted"] > critical * table["stderr"]
@@ -59,7 +57,7 @@ def name_concepts(
     table["area_with"], table["area_without"] = areas
     undefined = table["adjusted"].isna()
     table.loc[undefined, ["label", "second"]] = ""
-    table.loc[undefined, ["sure", "area_with", "area_without"]] = np.nan
+    table.loc[undefined, ["area_with", "area_without"]] = np.nan
     return table
 
 
@@ -69,6 +67,14 @@ def _side_by_side(estimates: list[Estimate]) -> Estimate:
         np.concatenate([e.value for e in estimates], axis=-1),
         np.concatenate([e.without for e in estimates], axis=-1),
     )
+
+
+def _shares_of(best: Int[np.ndarray, " rows"], adjusted: Estimate) -> Float[np.ndarray, " rows"]:
+    """In which share of resamples each row has the same best label; NaN without errors."""
+    again = adjusted.replicates(block_weights(len(adjusted.without)))
+    again = np.where(np.isnan(again), -np.inf, again)
+    known = np.isfinite(adjusted.stderr[np.arange(len(best)), best])
+    return np.where(known, (again.argmax(axis=2) == best).mean(axis=0), np.nan)
 
 
 def _second(
