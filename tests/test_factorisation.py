@@ -144,11 +144,54 @@ def test_image_max_fires_in_every_image(tmp_path):
     assert mined.masks("2").any(dim=2).double().mean() > 0.99
 
 
+def test_area_is_that_of_what_the_network_saw(tmp_path):
+    backbone = tiny_backbone(crop_mode="center")
+    mined = load_run(squares_visit(tmp_path, backbone, method="kmeans", restarts=0))
+    assert mined.seen.double().mean() < 0.7
+    of_layer = mined.table[mined.table["layer"] == "2"]["area"].sum()
+    assert 0.9 < of_layer <= 1  # borders between centres belong to none
+
+
+def test_one_training_image_is_no_ground_for_reproducibility(tmp_path):
+    backbone = tiny_backbone()
+    one = PlantedSquares(grid=(16, 16), counts={"train": 1, "val": 1, "test": 8})
+    data = tiny_data(backbone, one)
+    mined = load_run(tiny_visit(tmp_path, backbone, data=data, method=Factorisation(**FEW)))
+    assert mined.table["reproducibility"].isna().all()
+
+
+@pytest.mark.parametrize("method", ["nmf", "pca", "kmeans"])
+def test_settings_that_a_method_does_not_use_change_no_digest(method):
+    unused = {"nmf": {}, "pca": {"negative": "relu"}, "kmeans": {"share": 0.5, "negative": "relu"}}
+    one, other = Factorisation(method=method), Factorisation(method=method, **unused[method])
+    assert one.identity() == other.identity()
+
+
+def test_galleries_follow_the_thumbnails_also_of_finished_runs(tmp_path):
+    def visited(thumbnails):
+        backbone = tiny_backbone()
+        data = tiny_data(backbone, PlantedSquares(grid=(16, 16), thumbnails=thumbnails))
+        return tiny_visit(tmp_path, backbone, data=data, method=Factorisation(**FEW))
+
+    path = visited(64)
+    masks = (path / "masks.safetensors").read_bytes()
+    drawn = {p.name: p.read_bytes() for p in (path / "galleries").iterdir()}
+    assert visited(None) == path
+    assert not (path / "galleries").exists()
+    load_run(path)  # whole, with its checksums
+    assert not list((path.parents[1] / "truth").glob("thumb*"))
+    assert visited(64) == path
+    assert {p.name: p.read_bytes() for p in (path / "galleries").iterdir()} == drawn
+    assert (path / "masks.safetensors").read_bytes() == masks
+    load_run(path)
+
+
 @pytest.mark.parametrize(
     ("activations", "positive", "message"),
     [
         (-torch.rand(5, 3), True, "layer x has no positive activation.*leave it out of backbone"),
         (torch.zeros(5, 3), True, "layer x has no positive activation.*concepts.method=pca"),
+        (torch.ones(1, 3), False, "of layer x only 1 pixel was sampled.*concepts.rows"),
         (torch.ones(5, 3), False, "layer x is the same at all sampled pixels"),
         (torch.full((5, 3), torch.nan), False, "layer x has activations that are not finite"),
     ],

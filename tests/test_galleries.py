@@ -1,10 +1,15 @@
 """Which images a gallery shows, and what it says beside them."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
-from cavalcade.galleries import captions_of, strongest, tiles
+from cavalcade.backbones import Layer
+from cavalcade.concepts.encoding import LayerEncoding
+from cavalcade.galleries import captions_of, draw_galleries, strongest, tiles
 from cavalcade.truth import Truth
 from tiny import tiny_backbone, tiny_data
 
@@ -14,12 +19,15 @@ def truth():
     return Truth.of(tiny_data(tiny_backbone()))
 
 
-def test_the_strongest_images_are_far_apart():
-    blocks = (0, 0, 1, 1, 2, 2, 4)
-    strengths = torch.tensor([0.5, 0.9, 0.8, 0.2, 0.1, 0.3, 0.0])
-    assert strongest(strengths, blocks, 6) == [1, 5]  # nothing fires in the last block
-    assert strongest(strengths, blocks, 1) == [1]
-    assert strongest(torch.zeros(7), blocks, 6) == []
+def test_the_strongest_images_are_far_apart(truth):
+    """No two of a block, nor of neighbouring blocks of a group; other groups are no neighbours."""
+    video = replace(truth, blocks=(0, 0, 1, 1, 2, 2, 3, 4), groups=("a",) * 6 + ("b", "c"))
+    strengths = torch.tensor([0.5, 0.9, 0.8, 0.2, 0.1, 0.3, 0.2, 0.0])
+    assert strongest(strengths, video, 6) == [1, 5, 6]  # nothing fires in the last block
+    assert strongest(strengths, video, 1) == [1]
+    assert strongest(torch.zeros(8), video, 6) == []
+    singles = replace(truth, blocks=tuple(range(8)), groups=tuple("abcdefgh"))
+    assert strongest(torch.arange(8, 0, -1.0), singles, 3) == [0, 1, 2]
 
 
 def test_tiles_are_whole_images_with_their_own_masks(truth):
@@ -48,10 +56,25 @@ def test_captions_say_the_label_the_area_and_how_reproducible():
         }
     )
     assert captions_of(table, names) == {
-        ("x", "c1"): [
-            *("car 0.35 ±0.05", "1.2% in images without it", "12.3% of all area"),
-            "reproducible 0.99",
-        ],
-        ("x", "c2"): ["no label", "40.0% of all area"],
+        "x": {
+            "c1": [
+                *("car 0.35 ±0.05", "1.2% in images without it", "12.3% of all area"),
+                "reproducible 0.99",
+            ],
+            "c2": ["no label", "40.0% of all area"],
+        }
     }
-    assert captions_of(table, pd.DataFrame())["x", "c2"] == ["40.0% of all area"]
+    assert captions_of(table, pd.DataFrame())["x"]["c2"] == ["40.0% of all area"]
+
+
+def test_many_concepts_take_several_pages(truth, tmp_path):
+    layer = Layer("x", depth=0.5, channels=8, grid=(4, 4), stride=1.0, trunk=True)
+    masks = truth.masks[:, :1].repeat(1, 120, 1)
+    encoding = LayerEncoding(masks, torch.rand(8, 120), torch.zeros(8, 8))
+    captions = {"x": {f"c{k + 1}": [] for k in range(120)}}
+    draw_galleries("net", [layer], {"x": encoding}, captions, truth, tmp_path / "galleries")
+    pages = sorted((tmp_path / "galleries").iterdir(), key=lambda page: len(page.name))
+    assert [page.name for page in pages] == ["00-x.jpg", "00-x-2.jpg", "00-x-3.jpg"]
+    for page in pages:
+        with Image.open(page) as image:
+            assert image.height < 15_000

@@ -83,6 +83,21 @@ def test_probes_need_labels(mined):
     assert "Traceback" not in said
 
 
+def test_probes_name_mined_concepts(tmp_path):
+    """Paths as a user types them, relative, with the runs found by compare.py itself."""
+    small = ("data.num_images={train: 30, val: 8, test: 24}", "data.size=48", "data.grid=[24,24]")
+    common = (*small, "backbone.image_size=[64,64]", "num_workers=0", "logger=none")
+    probed = python(tmp_path, "train.py", "concepts.epochs=1", "concepts.split_half=false", *common)
+    mined = python(tmp_path, "train.py", *MINING[:4], *common)
+    names = [str(p.relative_to(tmp_path)) for p in tmp_path.glob("runs/*/probes/*")]
+    result = python(tmp_path, "compare.py", f"names={names[0]}", "agreement=[]", "logger=none")
+    assert [r.returncode for r in (probed, mined, result)] == [0, 0, 0], result.stderr[-2000:]
+    (place,) = tmp_path.glob("comparisons/*")
+    table = pd.read_csv(place / "names.csv")
+    assert len(table) == 20
+    assert table["named"].any()
+
+
 @pytest.mark.parametrize("given", ["nowhere", "runs/*/nmf/*"])
 def test_names_come_from_one_probed_run(mined, given):
     folder, *_ = mined

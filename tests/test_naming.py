@@ -92,6 +92,24 @@ def test_a_concept_that_fires_nowhere_has_no_name():
     assert not table.loc[0, "named"]
 
 
+def test_a_label_that_no_image_shows_names_nothing():
+    cat, nowhere = squares(0), torch.zeros(IMAGES, SIZE * SIZE, dtype=torch.bool)
+    unicorn = firing(nowhere)._replace(found=torch.tensor([False]))
+    opposite = firing(~cat)
+    table = name_concepts(opposite, {"unicorn": unicorn, "cat": firing(cat)}, BLOCKS)
+    assert table.loc[0, "label"] == "cat"
+    assert table.loc[0, "adjusted"] < 0
+    assert table.loc[0, "second"] == ""
+
+
+def test_without_errors_nothing_is_sure():
+    cat = squares(0)
+    one_block = torch.zeros(IMAGES, dtype=torch.int64)
+    table = name_concepts(firing(cat), {"dog": firing(squares(1)), "cat": firing(cat)}, one_block)
+    assert np.isnan(table.loc[0, "sure"])
+    assert not table.loc[0, "named"]
+
+
 def test_how_sure_is_the_share_of_resamples():
     """Half of the blocks say cat, half say dog: no bootstrap of blocks can be sure."""
     cat, dog = squares(0), squares(1)

@@ -31,7 +31,8 @@ def cosines(a, b):
 def test_planted_concepts_are_recovered(method):
     rows, dictionary = planted()
     found = REDUCERS[method].fit(rows, 4, 0)
-    alike = cosines(found.vectors, dictionary)
+    vectors = found.vectors + (rows.mean(dim=0) if method == "kmeans" else 0)
+    alike = cosines(vectors, dictionary)
     partners = linear_sum_assignment(alike, maximize=True)
     assert alike[partners].min() > 0.99
     assert found.error < 0.35
@@ -66,6 +67,27 @@ def test_each_component_points_to_its_longer_tail():
 def test_the_same_centre_twice_is_one_concept():
     rows = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(20, 1)
     assert len(fit_kmeans(rows, 5, 0).vectors) == 2
+
+
+def test_centres_far_from_zero_lose_no_precision():
+    rows, _ = planted()
+    near, far = (fit_kmeans(rows + offset, 4, 0) for offset in (0.0, 300.0))
+    belongs = [
+        ((rows + offset) @ found.vectors.T + found.bias).argmax(dim=1)
+        for found, offset in ((near, 0.0), (far, 300.0))
+    ]
+    same = [torch.stack([belongs[0] == a, belongs[1] == b]).all(dim=0).sum()
+            for a in range(4) for b in range(4)]  # fmt: skip
+    assert sum(sorted(same)[-4:]) > 0.999 * len(rows)
+
+
+@pytest.mark.parametrize("method", list(REDUCERS))
+def test_a_draw_without_anything_in_it_finds_nothing(method):
+    rows = torch.zeros(30, 6)
+    rows[:10] = torch.rand(10, 6)
+    weights = (torch.arange(30) >= 10).long()[None]
+    (again,) = REDUCERS[method].refit(rows, 2, 0, weights)
+    assert again.shape == (0, 6)
 
 
 def test_layers_of_few_channels_have_fewer_concepts():

@@ -25,6 +25,14 @@ def test_every_image_gives_as_many_rows():
         assert counts.tolist() == [4] * 12
 
 
+def test_the_budget_is_kept_to():
+    _, _, rows = sample(budget=17)
+    assert len(rows["2"].images) == 17
+    assert set(torch.bincount(rows["2"].images).tolist()) == {1, 2}
+    _, _, rows = sample(budget=5)  # fewer than images
+    assert torch.bincount(rows["2"].images, minlength=12).sum() == 5
+
+
 def test_a_layer_with_fewer_pixels_gives_all_of_them():
     _, _, rows = sample(budget=12 * 1000)
     assert torch.bincount(rows["6"].images).tolist() == [16] * 12

@@ -26,6 +26,18 @@ def test_mean_and_range_are_those_of_the_best_matches():
     torch.testing.assert_close(found.high, torch.tensor([1.0, 0.8]))
 
 
+def test_refits_without_a_concept_count_for_nothing():
+    directions = torch.eye(2)
+    found = Reproducibility.of(directions, [directions, torch.empty(0, 2)])
+    torch.testing.assert_close(found.low, torch.ones(2))
+    assert Reproducibility.of(directions, [torch.empty(0, 2)]).mean.isnan().all()
+
+
+def test_a_concept_without_a_direction_is_not_known_to_be_reproducible():
+    found = Reproducibility.of(torch.zeros(1, 3), [torch.zeros(1, 3)])
+    assert found.mean.isnan().all()
+
+
 def test_without_refits_nothing_is_known():
     found = Reproducibility.of(torch.ones(1, 4), [])
     assert found.mean.isnan().all()
@@ -42,6 +54,11 @@ def test_blocks_are_drawn_as_wholes():
     assert (blocks == blocks[..., :1]).all()
     np.testing.assert_allclose(weights.double().mean(), 1)
     assert (weights == 0).any()
+
+
+def test_one_block_cannot_be_resampled():
+    """Every draw of it is itself, which would pass for perfect reproducibility."""
+    assert len(bootstrap_weights(["a"], 10, 0)) == 0
 
 
 @pytest.mark.parametrize("restarts", [0, 1])

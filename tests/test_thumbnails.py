@@ -46,5 +46,7 @@ def test_they_are_kept_beside_the_truth_and_can_be_left_out(tmp_path):
 def test_a_size_that_is_none_is_refused():
     faces = tiny_faces()
     faces.thumbnails = 3
-    with pytest.raises(InputError, match=r"data.thumbnails is 3; give a whole number from 16 up"):
+    with pytest.raises(
+        InputError, match=r"data.thumbnails \(null for none\) is 3; give a whole number from 16 up"
+    ):
         faces.__post_init__()

@@ -12,8 +12,10 @@ from cavalcade.concepts.encoding import LayerEncoding, unpack
 from cavalcade.report.gallery import GalleryRow, Tile, draw_gallery
 from cavalcade.truth import Truth
 
-TILES = 6
-PAGE_BYTES = 500_000  # about
+Captions = Mapping[str, Mapping[str, Sequence[str]]]
+
+TILES, ROWS = 6, 50  # of a concept, and on a page
+ROW_BYTES = 50_000  # about
 NO_LABEL = "no label"
 
 
@@ -21,17 +23,17 @@ def draw_galleries(
     label: str,
     layers: Sequence[Layer],
     encodings: Mapping[str, LayerEncoding],
-    captions: Mapping[tuple[str, str], Sequence[str]],
+    captions: Captions,
     truth: Truth,
     folder: Path,
 ) -> None:
-    """A page for each layer, its concepts in rows; nothing without thumbnails.
+    """A page or more for each layer, its concepts in rows; nothing without thumbnails.
 
     Args:
         label: of the network.
         layers: the taps.
         encodings: masks and strengths.
-        captions: for each layer and concept some lines.
+        captions: see `captions_of`.
         truth: of the test images.
         folder: which is made.
     """
@@ -40,39 +42,38 @@ def draw_galleries(
     folder.mkdir()
     for number, layer in enumerate(layers):
         encoding = encodings[layer.name]
-        names = [name for where, name in captions if where == layer.name]
         rows = [
             GalleryRow(
                 name,
-                tuple(captions[layer.name, name]),
-                (
-                    tiles(
-                        encoding.masks[:, k],
-                        strongest(encoding.strengths[:, k], truth.blocks),
-                        truth,
-                    ),
-                ),
+                tuple(lines),
+                (tiles(encoding.masks[:, k], strongest(encoding.strengths[:, k], truth), truth),),
             )
-            for k, name in enumerate(names)
+            for k, (name, lines) in enumerate(captions[layer.name].items())
         ]
         title = f"{label}, {layer.name} (depth {layer.depth:.2f}): where each concept is strongest"
-        draw_gallery(rows, folder / f"{number:02d}-{layer.name}.jpg", title=title)
+        for page, first in enumerate(range(0, len(rows), ROWS)):
+            name = f"{number:02d}-{layer.name}{f'-{page + 1}' if page else ''}.jpg"
+            draw_gallery(rows[first : first + ROWS], folder / name, title=title)
 
 
-def strongest(
-    strengths: Float[Tensor, " images"], blocks: Sequence[int], count: int = TILES
-) -> list[int]:
-    """The images of largest strength, no two of the same or of neighbouring blocks.
+def strongest(strengths: Float[Tensor, " images"], truth: Truth, count: int = TILES) -> list[int]:
+    """The images of largest strength, no two of the same block, nor of neighbours in a group.
 
     Frames of a video that follow each other are alike. Images on which the concept does not fire
     at all are left out.
     """
-    chosen: dict[int, int] = {}
+    chosen: list[int] = []
     for image in strengths.argsort(descending=True, stable=True).tolist():
-        block = blocks[image]
-        if strengths[image] > 0 and not {block - 1, block, block + 1} & chosen.keys():
-            chosen[block] = image
-    return list(chosen.values())[:count]
+        if strengths[image] > 0 and not any(_alike(image, other, truth) for other in chosen):
+            chosen.append(image)
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def _alike(image: int, other: int, truth: Truth) -> bool:
+    apart = abs(truth.blocks[image] - truth.blocks[other])
+    return apart == 0 or (apart == 1 and truth.groups[image] == truth.groups[other])
 
 
 def tiles(
@@ -84,20 +85,21 @@ def tiles(
     )
 
 
-def captions_of(table: pd.DataFrame, names: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
-    """What is said beside each concept: its label, its area, and how reproducible it is.
+def captions_of(table: pd.DataFrame, names: pd.DataFrame) -> Captions:
+    """What is said beside each concept of each layer: label, area, and how reproducible it is.
 
     Args:
         table: see `Mined`, with the column area.
         names: see `name_table`, of the same rows; may be empty.
     """
-    captions = {}
+    captions: dict[str, dict[str, list[str]]] = {}
     for number, row in enumerate(table.to_dict("records")):
         lines = _named(names.iloc[number]) if len(names) else []
-        lines.append(f"{row['area']:.1%} of all area")
+        if pd.notna(row["area"]):
+            lines.append(f"{row['area']:.1%} of all area")
         if pd.notna(row["reproducibility"]):
             lines.append(f"reproducible {row['reproducibility']:.2f}")
-        captions[row["layer"], row["concept"]] = lines
+        captions.setdefault(row["layer"], {})[row["concept"]] = lines
     return captions
 
 

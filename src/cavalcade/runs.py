@@ -263,7 +263,7 @@ def write_halves(
 ) -> None:
     """Write the probes of both halves of the training images, and where they fire."""
     masks: dict[str, Tensor] = {}
-    (folder / HALF_MASKS).parent.mkdir()
+    (folder / HALF_MASKS).parent.mkdir(exist_ok=True)  # an interrupted visit may have made it
     for number, (concepts, layers) in enumerate(zip(halves, encoded, strict=True), start=1):
         concepts.save((folder / HALF_MASKS).with_name(f"{number}.safetensors"))
         masks |= {f"{number}/{name}": bits for name, bits in layers.items()}

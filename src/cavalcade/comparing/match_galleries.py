@@ -72,7 +72,7 @@ def _match_row(
         masks.append(run.bits(layer)[:, k])
         notes.append(f"{layer} {concept}: {labels.get((network, layer, concept), NO_LABEL)}")
     truth = a.truth
-    images = strongest(torch.minimum(*strengths), truth.blocks, TILES)
+    images = strongest(torch.minimum(*strengths), truth, TILES)
     return GalleryRow(
         f"{match['adjusted']:.2f} ±{match['stderr']:.2f}",
         tuple(notes),

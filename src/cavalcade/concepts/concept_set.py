@@ -26,7 +26,8 @@ class LayerConcepts:
     Attributes:
         names: of the K concepts.
         kind: how they were found, one of `KINDS`.
-        vectors: concept activation vectors, in the space of the transformed activations.
+        vectors: concept activation vectors, in the space of the transformed activations; of
+            `kmeans` the centres less their common mean.
         bias: added to the maps of all kinds but `nmf`.
         thresholds: a concept fires where its map exceeds its threshold; NaN fires nowhere.
         transform: what happens to activations first, see `apply_transform`.
@@ -58,10 +59,15 @@ class LayerConcepts:
         as a difference of squared distances, halved.
         """
         inputs = apply_transform(activations, self.transform, self.transform_tensors)
-        if self.kind == "nmf":
-            return code_maps(inputs, self.vectors)
-        maps = linear_maps(inputs, self.vectors, self.bias)
-        return margins(maps) if self.kind == "kmeans" else maps
+        if self.kind == "probe":
+            return linear_maps(inputs, self.vectors, self.bias)
+        # small differences of large numbers: in full precision, also under autocast
+        with torch.autocast(inputs.device.type, enabled=False):
+            inputs = inputs.to(self.vectors.dtype)
+            if self.kind == "nmf":
+                return code_maps(inputs, self.vectors)
+            maps = linear_maps(inputs, self.vectors, self.bias)
+            return margins(maps) if self.kind == "kmeans" else maps
 
     def fires(
         self, maps: Float[Tensor, "images concepts rows columns"]
@@ -124,11 +130,9 @@ def code_maps(
     inputs: Float[Tensor, "images channels rows columns"],
     dictionary: Float[Tensor, "concepts channels"],
 ) -> Float[Tensor, "images concepts rows columns"]:
-    """Codes of all pixels in full precision, also under autocast; see `encode`."""
+    """Codes of all pixels; see `encode`."""
     images, channels, rows, columns = inputs.shape
-    pixels = inputs.permute(0, 2, 3, 1).reshape(-1, channels).to(dictionary.dtype)
-    with torch.autocast(inputs.device.type, enabled=False):
-        codes = encode(pixels, dictionary)
+    codes = encode(inputs.permute(0, 2, 3, 1).reshape(-1, channels), dictionary)
     return codes.view(images, rows, columns, -1).permute(0, 3, 1, 2)
 
 

@@ -94,7 +94,12 @@ class Factorisation:
 
     def identity(self) -> dict[str, Any]:
         """All of the method that changes results, for the digest of a run."""
-        return dict(vars(self))
+        unused = {
+            "negative": not REDUCERS[self.method].non_negative,
+            "threshold": self.method == "kmeans",
+            "share": self.method == "kmeans" or self.threshold == "otsu",
+        }
+        return {name: value for name, value in vars(self).items() if not unused.get(name)}
 
     def fit(
         self, backbone: FrozenBackbone, data: ConceptDataModule, new_trainer: TrainerFactory
@@ -135,7 +140,7 @@ class Factorisation:
         inputs = apply_transform(pixels, transform, on_device)[0, :, :, 0].T.contiguous()
         found = reducer.fit(inputs, self.num_concepts, seed)
         drawn = weights[:, sample.images].to(device)
-        again = reducer.refit(inputs, self.num_concepts, seed, drawn) if self.restarts else []
+        again = reducer.refit(inputs, self.num_concepts, seed, drawn) if len(drawn) else []
         concepts = self._concepts(found, transform, on_device).to(device)
         codes = concepts.encode(pixels)[0, :, :, 0].T.cpu()
         order = codes.clamp(min=0).sum(dim=0).argsort(descending=True, stable=True)
@@ -221,6 +226,11 @@ def check_activations(
         raise InputError(
             f"layer {layer} has no positive activation, so that it has no non-negative concepts; "
             f"{way_out}, or use concepts.method=pca"
+        )
+    if len(activations) < 2:
+        raise InputError(
+            f"of layer {layer} only {len(activations)} pixel was sampled; give more images, or a "
+            "larger concepts.rows"
         )
     if (activations == activations[:1]).all():
         raise InputError(

@@ -8,7 +8,7 @@ weights of the same rows, are found together: of rows scaled by the root of thei
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from scipy.linalg import eigh
 from torch import Tensor
 
@@ -107,7 +107,7 @@ def _fit(
     return found / found.norm(dim=2, keepdim=True).clamp(min=SMALLEST), errors
 
 
-def evenly(rows: Float[Tensor, "rows channels"], size: int) -> Float[Tensor, "size channels"]:
+def evenly(rows: Shaped[Tensor, "rows channels"], size: int) -> Shaped[Tensor, "size channels"]:
     """Some rows, evenly spaced."""
     return rows[torch.linspace(0, len(rows) - 1, size, device=rows.device).round().long()]
 

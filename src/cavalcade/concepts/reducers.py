@@ -1,7 +1,7 @@
 """How concepts are mined from the activations of one layer: NMF, PCA or k-means."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +10,16 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from cavalcade.concepts.nmf import factorise, refit
+from cavalcade.concepts.nmf import evenly, factorise, refit
 
 Rows = Float[Tensor, "rows channels"]
 Dictionary = Float[Tensor, "concepts channels"]
 Weights = Int[Tensor, "refits rows"]
+
+REFIT_ROWS = 4000  # of PCA and k-means; fewer make refits vary more, which flatters nothing
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,9 @@ class Reduced:
     """The concepts of one layer, in the space of its transformed activations.
 
     Attributes:
-        vectors: one concept each row.
+        vectors: one concept each row; of k-means the centres less the mean of all rows.
         bias: of the maps, see `LayerConcepts.encode`.
-        directions: what tells the concepts of one fit from those of another by their angles:
-            the vectors, for k-means less the mean of all rows.
+        directions: what tells the concepts of one fit from those of another by their angles.
         error: relative error |A - S V| / |A| of the rows, for PCA and k-means of what is left
             when their mean is subtracted.
     """
@@ -82,40 +84,51 @@ def fit_pca(rows: Rows, num_concepts: int, seed: int) -> Reduced:  # noqa: ARG00
 
 
 def refit_pca(rows: Rows, num_concepts: int, seed: int, weights: Weights) -> list[Dictionary]:
-    """One weighting after the other."""
+    """One weighting after the other, of a sample of the rows."""
     return [
-        fit_pca(rows.repeat_interleave(weight, dim=0), num_concepts, seed).directions
-        for weight in weights
+        fit_pca(drawn, num_concepts, seed).directions if _varies(drawn) else drawn[:0]
+        for drawn in _draws(rows, weights)
     ]
 
 
 def fit_kmeans(rows: Rows, num_concepts: int, seed: int) -> Reduced:
-    """Centres of clusters, from seeded k-means++ starts."""
-    return _clusters(rows, num_concepts, seed, None)
+    """Centres of clusters, from a seeded k-means++ start.
+
+    The vectors are the centres less the mean of all rows, which changes no margin and keeps
+    precision where all centres are far from 0.
+    """
+    values = rows.double().cpu().numpy()
+    model = KMeans(min(num_concepts, len(values)), n_init=1, random_state=seed)
+    with warnings.catch_warnings(), threadpool_limits(1, "openmp"):  # threads sum in any order
+        # fewer different rows than clusters; the same centre twice is taken once below
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(values)
+    centres, mean = np.unique(model.cluster_centers_, axis=0), values.mean(axis=0)
+    error = (model.inertia_ / ((values - mean) ** 2).sum()) ** 0.5
+    directions = torch.from_numpy((centres - mean).astype(np.float32))
+    bias = torch.from_numpy((-((centres**2).sum(axis=1) - (mean**2).sum()) / 2).astype(np.float32))
+    return Reduced(directions, bias, directions, float(error))
 
 
 def refit_kmeans(rows: Rows, num_concepts: int, seed: int, weights: Weights) -> list[Dictionary]:
-    """One weighting after the other."""
-    return [_clusters(rows, num_concepts, seed, weight).directions for weight in weights]
+    """One weighting after the other, of a sample of the rows."""
+    return [
+        fit_kmeans(drawn, num_concepts, seed).directions if _varies(drawn) else drawn[:0]
+        for drawn in _draws(rows, weights)
+    ]
 
 
-def _clusters(rows: Rows, num_concepts: int, seed: int, weight: Tensor | None) -> Reduced:
-    values = rows.cpu().numpy()
-    share = np.ones(len(values)) if weight is None else weight.double().cpu().numpy()
-    model = KMeans(min(num_concepts, len(values)), n_init=1, random_state=seed)
-    with warnings.catch_warnings():
-        # fewer different rows than clusters; the same centre twice is taken once below
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(values, sample_weight=share)
-    centres = torch.from_numpy(np.unique(model.cluster_centers_.astype(np.float32), axis=0))
-    mean = np.average(values, axis=0, weights=share).astype(np.float32)
-    total = float((share * ((values - mean) ** 2).sum(axis=1)).sum())
-    return Reduced(
-        centres,
-        -centres.square().sum(dim=1) / 2,
-        centres - torch.from_numpy(mean),
-        (model.inertia_ / total) ** 0.5,
-    )
+def _draws(rows: Rows, weights: Weights) -> Iterator[Rows]:
+    """Evenly spaced rows, each as often as every weighting says."""
+    size = min(REFIT_ROWS, len(rows))
+    some, counts = evenly(rows, size), evenly(weights.T, size)
+    for weight in counts.T:
+        yield some.repeat_interleave(weight, dim=0)
+
+
+def _varies(rows: Rows) -> bool:
+    """Whether there is anything to be found in some rows."""
+    return bool((rows != rows[:1]).any())
 
 
 REDUCERS = {

@@ -28,14 +28,15 @@ class LayerRows:
 
 
 class RowSample(BackbonePass):
-    """Keeps the same number of pixels of every image, drawn without those outside of the image.
+    """Keeps as many pixels of every image, drawn without those outside of the image.
 
-    Which pixels are drawn depends on the seed, the image and the layer's grid alone.
+    The budget is spread evenly: where it is no multiple of the images, some give one more. Which
+    pixels are drawn depends on the seed, the image and the layer's grid alone.
 
     Args:
         backbone: the frozen network.
         num_images: of the split.
-        budget: rows of each layer that are kept of all images together, at least one of each.
+        budget: rows of each layer that are kept of all images together.
         seed: of the draw.
     """
 
@@ -43,8 +44,7 @@ class RowSample(BackbonePass):
 
     def __init__(self, backbone: FrozenBackbone, num_images: int, budget: int, seed: int) -> None:
         super().__init__(backbone)
-        self.rows_per_image = -(-budget // num_images)
-        self.seed = seed
+        self.num_images, self.budget, self.seed = num_images, budget, seed
         self.parts: dict[str, list[LayerRows]] = {name: [] for name in backbone.names}
 
     def test_step(self, batch: ConceptBatch) -> None:
@@ -71,15 +71,17 @@ class RowSample(BackbonePass):
             words = np.random.SeedSequence([self.seed, position]).generate_state(1)
             generator = torch.Generator().manual_seed(int(words[0]))
             order = torch.randperm(cells.numel(), generator=generator)
-            chosen.append(order[cells[order]][: self.rows_per_image])
+            first, last = (k * self.budget // self.num_images for k in (position, position + 1))
+            chosen.append(order[cells[order]][: last - first])
         return chosen
 
     def rows(self) -> Mapping[str, LayerRows]:
-        """What was kept of each layer, in the order of the images."""
-        return {
-            name: LayerRows(
+        """What was kept of each layer, in the order of the images; can be asked for once."""
+        kept = {}
+        for name in list(self.parts):
+            parts = self.parts.pop(name)  # so that no two copies of all layers are held
+            kept[name] = LayerRows(
                 torch.cat([part.activations for part in parts]),
                 torch.cat([part.images for part in parts]),
             )
-            for name, parts in self.parts.items()
-        }
+        return kept

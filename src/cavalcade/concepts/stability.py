@@ -34,10 +34,15 @@ class Reproducibility:
         directions: Float[Tensor, "concepts channels"],
         again: Sequence[Float[Tensor, "_ channels"]],
     ) -> "Reproducibility":
-        """Of one fit and its refits; all NaN without any refit."""
+        """Of one fit and its refits.
+
+        Refits without a concept are left out; all NaN without any other, and for concepts
+        without a direction of their own.
+        """
         own = _cosines(directions, directions).fill_diagonal_(-torch.inf)
         next_best = own.amax(dim=1)
         next_best = torch.where(next_best.isinf(), torch.nan, next_best)
+        again = [refit for refit in again if len(refit)]
         if not again:
             nothing = torch.full((len(directions),), torch.nan)
             return cls(nothing, nothing, nothing, next_best)
@@ -48,20 +53,20 @@ class Reproducibility:
 def _cosines(
     a: Float[Tensor, "rows channels"], b: Float[Tensor, "others channels"]
 ) -> Float[Tensor, "rows others"]:
-    unit_a, unit_b = (torch.nn.functional.normalize(x.cpu(), dim=1) for x in (a, b))
+    """NaN for a direction of length 0."""
+    unit_a, unit_b = (x.cpu() / x.cpu().norm(dim=1, keepdim=True) for x in (a, b))
     return unit_a @ unit_b.T
 
 
-def bootstrap_weights(
-    groups: Sequence[str], restarts: int, seed: int
-) -> Int[Tensor, "restarts images"]:
+def bootstrap_weights(groups: Sequence[str], restarts: int, seed: int) -> Int[Tensor, "_ images"]:
     """How often each image is drawn when blocks of images are drawn with replacement.
 
     Blocks are contiguous within groups, see `contiguous_blocks`: neighbouring frames of a video
-    are drawn together.
+    are drawn together. No row for a single block, of which every draw is the same.
     """
     blocks = np.array(contiguous_blocks(groups))
     count = int(blocks.max()) + 1
+    restarts = restarts if count > 1 else 0
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(count, np.full(count, 1 / count), size=restarts)
     return torch.from_numpy(draws[:, blocks].astype(np.int64))

@@ -112,7 +112,7 @@ def collate(batches: Sequence[ConceptBatch]) -> ConceptBatch:
 
 
 class ConceptDataModule(LightningDataModule):
-    """Loads the splits of a labelled data set as one network sees them.
+    """Loads the splits of a data set as one network sees them.
 
     The training split is shuffled by the seed and the epoch alone, so that a resumed fit
     meets the same batches. Every other pass goes through a split in its order. Splits that are

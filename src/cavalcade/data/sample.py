@@ -1,4 +1,4 @@
-"""What a labelled data set is: samples, their splits, and how a split is thinned."""
+"""What a data set is: samples, their splits, and how a split is thinned."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -28,7 +28,7 @@ class ConceptSample(NamedTuple):
 
 
 class ConceptDataset(Dataset[ConceptSample], ABC):
-    """One split of a labelled data set, its samples in order within their groups.
+    """One split of a data set, its samples in order within their groups.
 
     Attributes:
         concepts: names, in the order of the masks.
@@ -73,7 +73,7 @@ class Thinned(ConceptDataset):
 
 @dataclass(kw_only=True)
 class ConceptData(ABC):
-    """A labelled data set: its splits, and the grid on which all masks are compared.
+    """A data set: its splits, and the grid on which all masks are compared.
 
     Attributes:
         name: how the data set is called in folders and plots.
@@ -98,7 +98,7 @@ class ConceptData(ABC):
         for what, count in {**limits, "test_images": self.test_images}.items():
             check_whole(f"data.{what}", count, 1)
         if self.thumbnails is not None:
-            check_whole("data.thumbnails", self.thumbnails, 16)
+            check_whole("data.thumbnails (null for none)", self.thumbnails, 16)
         if len(self.grid) != 2 or not all(isinstance(n, int) and n > 0 for n in self.grid):
             raise InputError(f"data.grid is {self.grid!r}; give a height and a width in pixels")
 

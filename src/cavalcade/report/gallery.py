@@ -70,7 +70,7 @@ def draw_gallery(
 
     Args:
         rows: from top to bottom.
-        path: of the PNG file.
+        path: of the file, `.jpg` or `.png`.
         title: over all of them.
         groups: headings of the groups of columns, such as names of networks.
     """

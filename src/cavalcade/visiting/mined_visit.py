@@ -1,22 +1,24 @@
 """What a visit does to mine concepts: mine, encode, name, draw."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import ConceptSet, Factorisation
-from cavalcade.concepts.encoding import Encoded, Encoding, unpack
+from cavalcade.concepts.encoding import Encoded, Encoding, LayerEncoding, unpack
 from cavalcade.data import ConceptDataModule
+from cavalcade.folders import write_meta
 from cavalcade.galleries import captions_of, draw_galleries
 from cavalcade.names import labels_of_truth, name_table
 from cavalcade.report import tracking
-from cavalcade.runs import MinedRun
+from cavalcade.runs import MinedRun, load_run
 from cavalcade.similarity import Firing
 from cavalcade.truth import Truth
 from cavalcade.visiting.trainers import Trainers
@@ -37,8 +39,8 @@ def reduce_mined(
     encoding = Encoding(backbone, mined.concepts, data.data.grid, "test")
     trainers().test(encoding, data.in_order("test"), verbose=False)
     encoded = encoding.result()
-    areas = [firing_area(encoded.layers[name].masks, truth) for name in backbone.names]
-    table = mined.table.assign(area=torch.cat(areas).numpy())
+    area = firing_areas(mined.concepts, encoded, truth)
+    table = mined.table.assign(area=area.numpy())
     table.to_csv(folder / "concepts.csv", index=False, float_format="%.6g")
     names = pd.DataFrame()
     if truth.concepts:
@@ -51,11 +53,40 @@ def reduce_mined(
     return mined.concepts, encoded
 
 
-def firing_area(
-    masks: UInt8[Tensor, "images concepts bytes"], truth: Truth
+def redraw_galleries(place: Path, truth: Truth) -> None:
+    """Draw or remove the galleries of a finished run, as thumbnails are kept by now or not."""
+    folder, run = place / "galleries", load_run(place)
+    if not isinstance(run, MinedRun) or folder.exists() == bool(len(truth.thumbnails)):
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    encodings = {
+        layer.name: LayerEncoding(
+            run.bits(layer.name), run.strengths(layer.name), run.features(layer.name)
+        )
+        for layer in run.layers
+    }
+    captions = captions_of(run.table, run.names)
+    draw_galleries(run.label, run.layers, encodings, captions, truth, folder)
+    write_meta(place, "run", run.meta)
+
+
+def firing_areas(
+    concepts: ConceptSet, encoded: Encoded, truth: Truth
 ) -> Float[Tensor, " concepts"]:
-    """Share of the area of all images in which each concept fires."""
-    return torch.stack([unpack(bits, truth.grid).double().mean() for bits in masks.unbind(dim=1)])
+    """Share of the area that the network saw in which each concept fires, layer after layer.
+
+    NaN for a concept without a threshold.
+    """
+    seen = unpack(encoded.seen, truth.grid).sum()
+    areas = []
+    for name, layer in concepts.layers.items():
+        fired = [
+            unpack(bits, truth.grid).sum() for bits in encoded.layers[name].masks.unbind(dim=1)
+        ]
+        share = torch.stack(fired).double() / seen
+        areas.append(torch.where(layer.thresholds.isnan(), torch.nan, share))
+    return torch.cat(areas)
 
 
 def _names(

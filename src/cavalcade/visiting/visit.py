@@ -16,11 +16,11 @@ from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.data import ConceptDataModule
 from cavalcade.folders import check_name, digest_of, written_whole
-from cavalcade.galleries import PAGE_BYTES
+from cavalcade.galleries import ROW_BYTES
 from cavalcade.report import tracking
 from cavalcade.runs import MinedRun, ProbedRun, load_run, write_run
 from cavalcade.truth import Truth, data_folder
-from cavalcade.visiting.mined_visit import reduce_mined, track_mined
+from cavalcade.visiting.mined_visit import redraw_galleries, reduce_mined, track_mined
 from cavalcade.visiting.probed_visit import reduce_probed, track_probed
 from cavalcade.visiting.trainers import Trainers
 
@@ -62,6 +62,9 @@ def visit(
         log.info(
             "%s: finished before, skipped (force=true runs it again): %s", backbone.label, place
         )
+        truth = _keep_truth(home / "truth", data)
+        if isinstance(method, Factorisation):
+            redraw_galleries(place, truth)
         os.utime(place)  # compare.py takes the data set that was asked for last
         return place
     trainers.check()
@@ -167,7 +170,7 @@ def _announce(
     bits = sizes["test"] * masks * rows * columns
     features = 32 * sizes["test"] * sum(layer.channels for layer in backbone.layers)
     drawn = isinstance(method, Factorisation) and data.data.thumbnails is not None
-    pages = PAGE_BYTES * len(backbone.layers) if drawn else 0
+    pages = ROW_BYTES * masks if drawn else 0
     log.info(
         "%s: %d images through the network, whose forwards alone take about %.0f s on a CPU; "
         "%.1f MB on disk",
