@@ -74,7 +74,7 @@ class Analysis:
                             "statistic": statistic,
                             **number.row(),
                             **null_difference(number, twins[statistic] if twins else None),
-                            "n_concepts": len(matrix.concepts),
+                            "n_concepts": matrix.n_concepts,
                         }
                     )
         return pd.DataFrame(rows, columns=PAIR_COLUMNS)
@@ -119,7 +119,7 @@ class Analysis:
                             "measure": measure,
                             "value": ceiling.value,
                             "stderr": ceiling.stderr,
-                            "n_concepts": len(matrix.concepts),
+                            "n_concepts": matrix.n_concepts,
                         }
                     )
                 )

@@ -79,6 +79,11 @@ class LayerMatrix:
         """The matrix itself."""
         return self.estimate.value
 
+    @property
+    def n_concepts(self) -> float:
+        """How many concepts are averaged over; NaN for measures that know none by name."""
+        return float(len(self.concepts)) if self.concepts else float("nan")
+
     def frame(self) -> pd.DataFrame:
         """The matrix with the names of its layers."""
         return pd.DataFrame(
@@ -95,7 +100,7 @@ class LayerMatrix:
             measure=self.measure,
             value=self.values.ravel(),
             stderr=self.estimate.stderr.ravel(),
-            n_concepts=len(self.concepts),
+            n_concepts=self.n_concepts,
         )
 
     def transposed(self) -> "LayerMatrix":
