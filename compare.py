@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig
 
 from cavalcade import cli
 from cavalcade.comparing.analysis import Analysis
-from cavalcade.comparing.comparable import distinct_names, find_runs, latest_runs
+from cavalcade.comparing.comparable import distinct_names, find_runs, latest_runs, say_differences
 from cavalcade.comparing.comparison import check_measures, compare
 from cavalcade.comparing.comparison_folder import default_name, tables_of, write_comparison
 from cavalcade.comparing.pictures import print_comparison, track_comparison
@@ -37,14 +37,16 @@ def main(config: DictConfig) -> None:
     against = listed(config.agreement)
     check_measures(measure, against)
     runs = runs_of(config)
-    name = str(config.name or default_name(runs, measure, series=config.series))
-    check_name("name", name)
+    named_by = naming_run(config.names, runs)
+    name = config.name or default_name(runs, measure, series=config.series, named_by=named_by)
+    check_name("name", str(name))
     log.info("%s: comparing %s", runs[0].path.parents[1].name, ", ".join(r.label for r in runs))
-    names = names_of_runs(runs, distinct_names(runs), naming_run(config.names, runs))
+    say_differences(runs)
+    names = names_of_runs(runs, distinct_names(runs), named_by)
     analysis = Analysis(compare(runs, measure, against, config.repairings))
-    place = Path(str(config.comparisons)).expanduser() / name
+    place = Path(str(config.comparisons)).expanduser() / str(name)
     tables = tables_of(analysis, names, series=config.series)
-    write_comparison(analysis, runs, place, tables)
+    write_comparison(analysis, runs, place, tables, named_by)
     logger = instantiate(config.logger, _convert_="all") or None  # logger=none is empty
     log_config(logger, cli.as_plain(config) | {"runs": [run.path.name for run in runs]})
     track_comparison(analysis, place, tables, logger)

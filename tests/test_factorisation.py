@@ -62,8 +62,8 @@ def test_table_has_a_row_for_each_concept_the_strongest_first(run):
     table = run.table
     assert tuple(zip(table["layer"], table["concept"], strict=True)) == run.concepts
     for _, rows in table.groupby("layer"):
-        assert rows["share"].is_monotonic_decreasing
-        assert rows["share"].sum() == pytest.approx(1, abs=1e-4)
+        assert rows["strength"].is_monotonic_decreasing
+        assert rows["strength"].sum() == pytest.approx(1, abs=1e-4)
         assert rows["relative_error"].nunique() == 1
     assert table["relative_error"].between(0, 1).all()
     assert table["reproducibility"].between(0, 1 + 1e-6).all()

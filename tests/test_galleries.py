@@ -58,13 +58,13 @@ def test_captions_say_the_label_the_area_and_how_reproducible():
     assert captions_of(table, names) == {
         "x": {
             "c1": [
-                *("car 0.35 ±0.05", "1.2% in images without it", "12.3% of all area"),
+                *("car 0.350 ±0.050", "in images without it: 1.2%", "in all images: 12.3%"),
                 "reproducible 0.99",
             ],
-            "c2": ["no label", "40.0% of all area"],
+            "c2": ["no label", "in all images: 40.0%"],
         }
     }
-    assert captions_of(table, pd.DataFrame())["x"]["c2"] == ["40.0% of all area"]
+    assert captions_of(table, pd.DataFrame())["x"]["c2"] == ["in all images: 40.0%"]
 
 
 def test_many_concepts_take_several_pages(truth, tmp_path):

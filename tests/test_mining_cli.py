@@ -44,7 +44,10 @@ def test_both_programs_succeed_without_labels(mined):
 
 def test_what_was_found_is_said(mined):
     _, swept, compared, _ = mined
-    assert "20 concepts at 5 layers, relative error" in swept.stdout + swept.stderr
+    assert (
+        "20 concepts at 5 layers in all, relative reconstruction error"
+        in swept.stdout + swept.stderr
+    )
     assert "adjusted Jaccard index" in compared.stdout
 
 

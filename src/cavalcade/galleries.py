@@ -50,7 +50,9 @@ def draw_galleries(
             )
             for k, (name, lines) in enumerate(captions[layer.name].items())
         ]
-        title = f"{label}, {layer.name} (depth {layer.depth:.2f}): where each concept is strongest"
+        title = (
+            f"{label}, {layer.name}, depth {layer.depth:.2f}: each concept fires inside the line"
+        )
         for page, first in enumerate(range(0, len(rows), ROWS)):
             name = f"{number:02d}-{layer.name}{f'-{page + 1}' if page else ''}.jpg"
             draw_gallery(rows[first : first + ROWS], folder / name, title=title)
@@ -96,7 +98,7 @@ def captions_of(table: pd.DataFrame, names: pd.DataFrame) -> Captions:
     for number, row in enumerate(table.to_dict("records")):
         lines = _named(names.iloc[number]) if len(names) else []
         if pd.notna(row["area"]):
-            lines.append(f"{row['area']:.1%} of all area")
+            lines.append(f"in all images: {row['area']:.1%}")
         if pd.notna(row["reproducibility"]):
             lines.append(f"reproducible {row['reproducibility']:.2f}")
         captions.setdefault(row["layer"], {})[row["concept"]] = lines
@@ -107,7 +109,7 @@ def _named(row: pd.Series) -> list[str]:
     """The label, how well it fits, and how much fires where it is not."""
     if not row["named"]:
         return [NO_LABEL]
-    lines = [f"{row['label']} {row['adjusted']:.2f} ±{row['stderr']:.2f}"]
+    lines = [f"{row['label']} {row['adjusted']:.3f} ±{row['stderr']:.3f}"]
     if pd.notna(row["area_without"]):
-        lines.append(f"{row['area_without']:.1%} in images without it")
+        lines.append(f"in images without it: {row['area_without']:.1%}")
     return lines

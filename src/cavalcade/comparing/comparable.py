@@ -1,6 +1,7 @@
 """Which runs are compared: finding them, and refusing what cannot be compared."""
 
 import glob
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from cavalcade.errors import InputError
 from cavalcade.folders import kind_of
 from cavalcade.runs import Run, load_run
+
+log = logging.getLogger(__name__)
 
 
 def find_runs(patterns: Iterable[str | os.PathLike[str]]) -> list[Run]:
@@ -31,7 +34,7 @@ def find_runs(patterns: Iterable[str | os.PathLike[str]]) -> list[Run]:
 
 
 def latest_runs(root: Path) -> list[Run]:
-    """All runs of the data set that was trained last.
+    """All runs of the data set and method that were trained last.
 
     Raises:
         InputError: if there are none.
@@ -76,8 +79,22 @@ def check_comparable(runs: Sequence[Run]) -> None:
             if ours != theirs:
                 raise InputError(
                     f"{first.path.name} and {run.path.name} cannot be compared: they differ in "
-                    f"their {what} ({ours}; {theirs}); compare runs of one data set"
+                    f"their {what} ({ours}; {theirs}); compare runs that agree in it"
                 )
+
+
+def say_differences(runs: Sequence[Run]) -> None:
+    """Warn of settings in which the runs differ, such as the number of mined concepts."""
+    methods = [run.meta["identity"]["method"] for run in runs]
+    for setting in dict.fromkeys(key for method in methods for key in method):
+        found = list(dict.fromkeys(str(method.get(setting)) for method in methods))
+        if len(found) > 1:
+            log.warning(
+                "the runs differ in concepts.%s (%s), so that more than networks is compared; "
+                "name runs of one setting with runs=",
+                setting,
+                ", ".join(found),
+            )
 
 
 def check_nulls(runs: Sequence[Run]) -> None:

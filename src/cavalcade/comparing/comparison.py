@@ -52,6 +52,7 @@ class Comparison:
         halves: for each measure of concepts and each network that has them, its probes of one
             half of the training images (rows) against those of the other.
         concept_similarity: a row for each pair of layers, labelled concept and measure.
+        weights: a digest for each network.
         left_out: the concepts that no matrix averages over, since one of them has no value.
         concept_cells: for each pair of mined runs their concepts with each other.
     """
@@ -66,6 +67,7 @@ class Comparison:
     halves: Mapping[str, Mapping[str, LayerMatrix]]
     concept_similarity: pd.DataFrame
     left_out: tuple[str, ...]
+    weights: Mapping[str, str] = field(default_factory=dict)
     concept_cells: Mapping[tuple[str, str], ConceptCells] = field(default_factory=dict)
 
     @property
@@ -212,6 +214,7 @@ def compare(
         halves=counted.halves(),
         concept_similarity=counted.table(),
         left_out=counted.left_out,
+        weights={name: run.weights for name, run in zip(names, runs, strict=True)},
         concept_cells=counted.concept_cells(),
     )
 

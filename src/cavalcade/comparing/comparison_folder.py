@@ -48,12 +48,19 @@ TABLES = (
 )
 
 
-def default_name(runs: Sequence[Run], similarity: str = "adjusted", *, series: bool = False) -> str:
+def default_name(
+    runs: Sequence[Run],
+    similarity: str = "adjusted",
+    *,
+    series: bool = False,
+    named_by: Run | None = None,
+) -> str:
     """A name for the comparison of some runs: their data set, and a digest of which they are."""
     names = [run.path.name for run in runs]
     digest = digest_of({"runs": names if series else sorted(names)})
     parts = [runs[0].path.parents[1].name, digest[:8]]
     parts += ["series"] if series else []
+    parts += [f"named-{digest_of({'by': named_by.path.name})[:6]}"] if named_by else []
     parts += [similarity] if similarity != "adjusted" else []
     return "-".join(parts)
 
@@ -88,6 +95,7 @@ def write_comparison(
     runs: Sequence[Run],
     place: Path,
     tables: Mapping[str, pd.DataFrame],
+    named_by: Run | None = None,
 ) -> None:
     """Write a comparison to a folder, replacing what was there."""
     comparison = analysis.comparison
@@ -107,6 +115,7 @@ def write_comparison(
             "runs": [run.path.name for run in runs],
             "similarity": analysis.similarity,
             "left_out": comparison.left_out,
+            "named_by": named_by.path.name if named_by else "truth",
         }
         write_meta(folder, "comparison", meta)
 

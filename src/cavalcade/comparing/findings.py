@@ -10,6 +10,8 @@ from cavalcade.comparing.analysis import Analysis, Names
 from cavalcade.similarity import FEATURE_MEASURES, MEASURE_TITLES
 from cavalcade.similarity.derived import Number, mean_number
 
+ROUNDING = 1e-4  # images that are all the same leave rounding alone
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -31,7 +33,7 @@ class Finding:
     def beyond_repaired(self) -> bool:
         """Whether the whole interval of the difference from re-paired images lies beyond 0."""
         low, high = self.less_repaired.interval
-        return bool(low > 0 if self.larger else high < 0)
+        return bool(low > ROUNDING if self.larger else high < -ROUNDING)
 
     @property
     def beyond_random(self) -> bool | None:
@@ -92,10 +94,16 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
 
 
 def trained_pairs(analysis: Analysis) -> list[Names]:
-    """Pairs of trained networks of different architecture, or all of them if there are none."""
-    comparison = analysis.comparison
+    """Pairs of trained networks of different architecture, or all of them if there are none.
+
+    A network that was probed or mined twice is no pair.
+    """
+    comparison, weights = analysis.comparison, analysis.comparison.weights
     trained = [
-        names for names in analysis.networks.pairs if not any(comparison.random[n] for n in names)
+        (a, b)
+        for a, b in analysis.networks.pairs
+        if not (comparison.random[a] or comparison.random[b])
+        and (a not in weights or weights[a] != weights[b])
     ]
     different = [n for n in trained if _different_architectures(analysis, [n])]
     return different or trained

@@ -42,7 +42,7 @@ def draw_match_galleries(
         draw_gallery(
             rows,
             folder / f"{a}__{b}.jpg",
-            title=f"Concepts of {a} and of {b} that match, from shallow to deep",
+            title=f"Concepts of {a} and {b} that match: adjusted Jaccard index ± error",
             groups=(str(a), str(b)),
         )
 
@@ -70,7 +70,8 @@ def _match_row(
         strength = run.strengths(layer)[:, k]
         strengths.append(strength / strength.max().clamp(min=SMALLEST))
         masks.append(run.bits(layer)[:, k])
-        notes.append(f"{layer} {concept}: {labels.get((network, layer, concept), NO_LABEL)}")
+        label = f": {labels.get((network, layer, concept), NO_LABEL)}" if labels else ""
+        notes.append(f"{layer} {concept}{label}")
     truth = a.truth
     images = strongest(torch.minimum(*strengths), truth, TILES)
     return GalleryRow(

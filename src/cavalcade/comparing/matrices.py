@@ -46,7 +46,8 @@ def feature_matrices(
 
     estimates = list(progress(in_threads(estimate, pairs), measure, len(pairs)))
     repaired: list[list[np.ndarray]] = [[] for _ in pairs]
-    for order in progress(orders, f"{measure} of re-paired images", len(orders)):
+    again = progress(orders, f"{measure} of re-paired images", len(orders)) if len(orders) else ()
+    for order in again:
         # not always a permutation, where blocks differ in size: so prepared from the start
         other = [prepare(measure, [layer[order] for layer in layers]) for layers in features]
         for (i, j), found in zip(pairs, repaired, strict=True):

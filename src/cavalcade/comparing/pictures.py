@@ -158,10 +158,10 @@ def _draw_matrices(analysis: Analysis, pair: Pair, path: Path) -> None:
         frame = matrix.frame()
         frame.index = pd.Index(with_depth([(a.name, a.depth) for a in pair.layers_a]))
         frame.columns = pd.Index(with_depth([(b.name, b.depth) for b in pair.layers_b]))
-        error = (
-            float(np.nanmedian(matrix.estimate.stderr)) if np.isfinite(matrix.values).any() else 0.0
-        )
-        panels.append((f"{title_of(measure)}, median error {error:.3f}", frame))
+        errors = matrix.estimate.stderr
+        known = np.isfinite(errors).any()
+        error = f", median error {np.nanmedian(errors):.3f}" if known else ""
+        panels.append((f"{title_of(measure)}{error}", frame))
         concepts = len(matrix.concepts)
     title = pair.title if not concepts else f"{pair.title}: {concepts} concepts"
     draw_matrices(

@@ -30,9 +30,10 @@ class Mined:
 
     Attributes:
         concepts: of each layer, the strongest first, named c1, c2, and so on.
-        table: a row for each layer and concept: layer, depth, concept; share, of the sum of all
-            positive codes of the sampled pixels; threshold; reproducibility, with its _low and
-            _high, and next_best, see `Reproducibility`; relative_error of the whole layer.
+        table: a row for each layer and concept: layer, depth, concept; strength, its share of
+            the sum of all positive codes of the sampled pixels; threshold, in units of the map;
+            reproducibility, with its _low and _high, and next_best, see `Reproducibility`;
+            relative_error of the whole layer.
     """
 
     concepts: ConceptSet
@@ -200,7 +201,7 @@ def _table(
             "layer": layer.name,
             "depth": layer.depth,
             "concept": concepts.names,
-            "share": strengths / strengths.sum(),
+            "strength": strengths / strengths.sum(),
             "threshold": concepts.thresholds,
             "reproducibility": stable.mean,
             "reproducibility_low": stable.low,

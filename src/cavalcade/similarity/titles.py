@@ -3,7 +3,7 @@
 MEASURE_TITLES = {
     "adjusted": "adjusted Jaccard index",
     "jaccard": "Jaccard index",
-    "assignment": "adjusted Jaccard index, concepts assigned",
+    "assignment": "assigned adjusted Jaccard index",
     "label_conditional": "label-conditional Jaccard index",
     "cka": "linear CKA",
     "cka_unbiased": "unbiased linear CKA",

@@ -114,7 +114,7 @@ def track_mined(run: MinedRun, logger: Logger | None) -> None:
         tracking.log_picture(logger, f"galleries/{path.stem}", path)
     errors = run.table.groupby("layer", sort=False)["relative_error"].first()
     log.info(
-        "%s: %d concepts at %d layers, relative error %.2f to %.2f",
+        "%s: %d concepts at %d layers in all, relative reconstruction error %.2f to %.2f",
         run.label,
         len(run.table),
         len(errors),
@@ -137,5 +137,9 @@ def _best_names(run: MinedRun) -> dict[str, float | str]:
             f"{row['label']} {row['adjusted']:.2f} ({row['layer']} {row['concept']})"
             for _, row in best.iterrows()
         )
-        log.info("%s: labels found among its concepts: %s", run.label, ", ".join(found))
+        log.info(
+            "%s: labels found among its concepts, by their adjusted Jaccard index: %s",
+            run.label,
+            ", ".join(found),
+        )
     return {f"labels/{row['label']}": float(row["adjusted"]) for _, row in best.iterrows()}

@@ -27,7 +27,6 @@ def reduce_probed(
     folder: Path,
 ) -> tuple[ConceptSet, Encoded]:
     """Fit probes and look where they fire; scores and halves go into the folder."""
-    _say_shared_groups(data)
     found = method.fit(backbone, data, trainers, (folder / method.checkpoint).parent)
     encoded, scores = _encode(backbone, data, found, trainers)
     _say_absent(found)
@@ -36,19 +35,6 @@ def reduce_probed(
     if found.halves:
         write_halves(folder, found.halves, encoded.halves)
     return found.concepts, encoded
-
-
-def _say_shared_groups(data: ConceptDataModule) -> None:
-    test = data.splits["test"]
-    elsewhere = {group for split in ("train", "val") for group in data.splits[split].groups}
-    shared = elsewhere & set(test.groups)
-    if shared and len(set(test.groups)) < len(test):  # groups are named, not one for each image
-        log.warning(
-            "%s: the groups %s are in the test split and in training or validation, so that test "
-            "scores are too good; split by group to avoid it",
-            data.data.name,
-            ", ".join(sorted(shared)[:5]),
-        )
 
 
 def _encode(

@@ -162,6 +162,7 @@ def _announce(
     log.info(
         "%s: %d layers with their relative depth: %s", backbone.label, len(backbone.layers), listed
     )
+    _say_shared_groups(data)
     sizes = {split: len(dataset) for split, dataset in data.splits.items()}
     images = method.images_seen(sizes)
     seconds = images * _seconds_per_image(backbone, data.batch_size)
@@ -179,6 +180,20 @@ def _announce(
         seconds,
         (bits + features) / 8e6 + pages / 1e6,
     )
+
+
+def _say_shared_groups(data: ConceptDataModule) -> None:
+    test = data.splits["test"]
+    others = [split for name, split in data.splits.items() if name != "test"]
+    elsewhere = {group for split in others for group in split.groups}
+    shared = elsewhere & set(test.groups)
+    if shared and len(set(test.groups)) < len(test):  # groups are named, not one for each image
+        log.warning(
+            "%s: the groups %s are in the test split and in training or validation, so that test "
+            "scores and masks are better than on new images; split by group to avoid it",
+            data.data.name,
+            ", ".join(sorted(shared)[:5]),
+        )
 
 
 def _seconds_per_image(backbone: FrozenBackbone, batch_size: int) -> float:
