@@ -65,7 +65,8 @@ def test_a_compare_run_holds_each_matrix_as_picture_and_table(tracked):
     assert all(picture_exists(run, key) for key in pictures)
     matrices = [key for row in run.history for key in row if key.startswith("matrices/")]
     assert len(matrices) == 3
-    assert run.summary["sentence"].startswith("Over 1 pair of trained networks")
+    # two seeds of the probes of one network
+    assert run.summary["sentence"].startswith("Fewer than two trained networks")
     matrix = read_table(run, matrices[0])
     assert matrix.columns[0] == "layer"
     assert matrix["layer"].tolist() == list(matrix.columns[1:])
