@@ -15,7 +15,7 @@ from cavalcade.truth import Truth
 Captions = Mapping[str, Mapping[str, Sequence[str]]]
 
 TILES, ROWS = 6, 50  # of a concept, and on a page
-ROW_BYTES = 50_000  # about
+ROW_BYTES = 100_000  # about
 NO_LABEL = "no label"
 
 
