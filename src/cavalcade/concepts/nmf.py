@@ -63,7 +63,7 @@ def refit(
     num_concepts: int,
     weights: Float[Tensor, "refits rows"],
     *,
-    samples: tuple[int, ...] = (1000, 4000),
+    samples: tuple[int, ...] = (1000, 2500),
     tolerance: float = 1e-4,
     max_steps: int = 200,
 ) -> Float[Tensor, "refits concepts channels"]:

@@ -19,7 +19,7 @@ Rows = Float[Tensor, "rows channels"]
 Dictionary = Float[Tensor, "concepts channels"]
 Weights = Int[Tensor, "refits rows"]
 
-REFIT_ROWS = 4000  # of PCA and k-means; fewer make refits vary more, which flatters nothing
+REFIT_ROWS = 2000  # of PCA and k-means; fewer make refits vary more, which flatters nothing
 
 
 @dataclass(frozen=True)
