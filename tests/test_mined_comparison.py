@@ -8,7 +8,6 @@ import torch
 from cavalcade import Analysis, InputError, compare, load_comparison, load_run
 from cavalcade.comparing.comparable import latest_runs
 from cavalcade.comparing.comparison_folder import tables_of, write_comparison
-from cavalcade.comparing.mined_matrices import mined_firing
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.names import labels_of_truth, names_of, names_of_runs
 from cavalcade.similarity import (
@@ -81,7 +80,7 @@ def test_a_cell_is_the_best_match_of_its_concepts_less_that_of_re_paired_images(
     comparison = analysis.comparison
     cells = comparison.concept_cells["original", "stranger"]
     rows, columns = (layer_slices(c)[1] for c in (cells.concepts_a, cells.concepts_b))
-    firing = [mined_firing(run) for run in (runs[0], runs[2])]
+    firing = [run.firing() for run in (runs[0], runs[2])]
     blocks = torch.tensor(runs[0].truth.blocks)
     orders = torch.from_numpy(repaired_orders(blocks.numpy(), 6))
     (found,) = similarity_of_pairs(firing, [(0, 1)], None, blocks, orders)

@@ -107,7 +107,7 @@ def test_refits_of_clear_concepts_find_them_again(method):
     again = reducer.refit(rows, num_concepts, 0, weights)
     assert len(again) == 3
     for directions in again:
-        assert cosines(found.directions, directions).max(axis=1).min() > 0.95
+        assert cosines(found.vectors, directions).max(axis=1).min() > 0.95
 
 
 @pytest.mark.parametrize("method", list(REDUCERS))

@@ -52,8 +52,8 @@ def names_of(run: MinedRun, by: ProbedRun | None = None) -> pd.DataFrame:
             f"{by.path} is of other test images than {run.path}, so it cannot name its concepts; "
             "give names= a probed run of the same data set"
         )
-    firing = Firing(run.all_masks(), run.seen, run.found())
-    return name_table(run.layers, run.concepts, firing, labels_of_probes(by), run.truth)
+    labels = labels_of_probes(by)
+    return name_table(run.layers, run.concepts, run.firing(), labels, run.truth)
 
 
 def names_of_runs(

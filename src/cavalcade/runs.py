@@ -26,6 +26,7 @@ from cavalcade.concepts.encoding import Encoded, unpack
 from cavalcade.concepts.scoring import score_matrix
 from cavalcade.errors import InputError, check_choice
 from cavalcade.folders import NAMES, read_meta, read_table, read_tensors, write_meta
+from cavalcade.similarity import Firing
 from cavalcade.truth import Truth
 
 HALF_MASKS = "halves/masks.safetensors"
@@ -122,20 +123,12 @@ class MinedRun(Run):
     @property
     def concepts(self) -> tuple[tuple[str, str], ...]:
         """Layer and name of every concept, layer after layer."""
-        return tuple(
-            (layer.name, name)
-            for layer in self.layers
-            for name in self.concept_set.layers[layer.name].names
-        )
+        return self.concept_set.places
 
-    def all_masks(self) -> Bool[Tensor, "images concepts pixels"]:
+    def firing(self) -> Firing:
         """Where the concepts of all layers fire on the test images, layer after layer."""
-        return torch.cat([self.masks(layer.name) for layer in self.layers], dim=1)
-
-    def found(self) -> Bool[Tensor, " concepts"]:
-        """Which of them have a threshold: one that is nowhere strong in training has none."""
-        thresholds = [self.concept_set.layers[layer.name].thresholds for layer in self.layers]
-        return ~torch.cat(thresholds).isnan()
+        masks = torch.cat([self.masks(layer.name) for layer in self.layers], dim=1)
+        return Firing(masks, self.seen, self.concept_set.found)
 
 
 class ProbedRun(Run):

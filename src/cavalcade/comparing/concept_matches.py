@@ -28,7 +28,7 @@ def concept_matches(
     layer_a, depth_a, concept_a, and the same of b; jaccard, adjusted, stderr, low and high
     (interval of 95 %, by Student's t over blocks, of these two concepts as such: that they were
     chosen among many makes the adjusted index of unrelated ones larger than 0); mutual, whether
-    either layer is the best match of the other.
+    each layer is the best match of the other.
 
     Args:
         pair: the networks.

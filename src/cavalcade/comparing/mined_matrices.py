@@ -14,7 +14,6 @@ from cavalcade.similarity import (
     MINED_MEASURES,
     WITHOUT_CHANCE,
     ConceptCells,
-    Firing,
     LayerMatrix,
     Pair,
     PairCells,
@@ -53,7 +52,7 @@ class MinedMatrices:
 
     def _count(self, i: int, j: int) -> None:
         """Compare two runs; what is large is reduced at once."""
-        firing = [mined_firing(self.runs[k]) for k in dict.fromkeys((i, j))]
+        firing = [self.runs[k].firing() for k in dict.fromkeys((i, j))]
         pair = (0, len(firing) - 1)
         (found,) = similarity_of_pairs(firing, [pair], None, self.blocks, self.orders)
         names = (self.runs[i].concepts, self.runs[j].concepts)
@@ -93,8 +92,3 @@ def _matrix(
         statistic = assigned_mean if measure == "assignment" else best_match_mean
         found = less_chance(*layer_cells(cells, "adjusted", statistic, layers))
     return LayerMatrix(pair, measure, *found, without_chance=measure in WITHOUT_CHANCE)
-
-
-def mined_firing(run: MinedRun) -> Firing:
-    """Where the concepts of all layers of a run fire, layer after layer."""
-    return Firing(run.all_masks(), run.seen, run.found())

@@ -152,6 +152,16 @@ class ConceptSet:
 
     layers: Mapping[str, LayerConcepts]
 
+    @property
+    def places(self) -> tuple[tuple[str, str], ...]:
+        """Layer and name of every concept, layer after layer."""
+        return tuple((layer, name) for layer, own in self.layers.items() for name in own.names)
+
+    @property
+    def found(self) -> Bool[Tensor, " concepts"]:
+        """Which of them have a threshold: one that is nowhere strong in training has none."""
+        return ~torch.cat([own.thresholds for own in self.layers.values()]).isnan()
+
     def encode(
         self, activations: Mapping[str, Float[Tensor, "images _ _ _"]]
     ) -> dict[str, Float[Tensor, "images _ _ _"]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.concept_set import ConceptSet
-from cavalcade.concepts.passes import ConceptPass
+from cavalcade.concepts.passes import ConceptPass, joined
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.data.geometry import seen_cells, to_common_grid
 
@@ -130,15 +130,7 @@ class Encoding(ConceptPass):
 
     def result(self) -> Encoded:
         """All batches together."""
-        layers = {
-            name: LayerEncoding(
-                *(
-                    torch.cat([getattr(part, what) for part in parts])
-                    for what in LayerEncoding.__dataclass_fields__
-                )
-            )
-            for name, parts in self.parts.items()
-        }
+        layers = {name: joined(parts) for name, parts in self.parts.items()}
         halves = [
             {name: torch.cat(masks) for name, masks in parts.items()} for parts in self.half_parts
         ]

@@ -153,7 +153,7 @@ class Factorisation:
             bias=concepts.bias[order],
             thresholds=self._thresholds(codes),
         )
-        stable = Reproducibility.of(found.directions.cpu()[order], again)
+        stable = Reproducibility.of(concepts.vectors, again)
         return concepts, _table(layer, concepts, codes, stable, found.error)
 
     def _transform(

@@ -1,14 +1,17 @@
 """What every pass over a split has in common: a frozen network and a name for the user."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import Metric
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.concept_set import ConceptSet
+
+Tensors = TypeVar("Tensors")
 
 
 class BackbonePass(LightningModule):
@@ -45,6 +48,12 @@ class ConceptPass(BackbonePass):
     def on_test_start(self) -> None:
         """Take the concepts to the network's device."""
         self.replicates = tuple(concepts.to(self.device) for concepts in self.replicates)
+
+
+def joined(parts: Sequence[Tensors]) -> Tensors:
+    """What several batches gave, dataclasses of tensors of which images come first, as one."""
+    build: Callable[..., Tensors] = type(parts[0])
+    return build(*(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])))
 
 
 def computed(metric: Metric) -> tuple[Tensor, ...]:

@@ -27,17 +27,20 @@ class Reduced:
     """The concepts of one layer, in the space of its transformed activations.
 
     Attributes:
-        vectors: one concept each row; of k-means the centres less the mean of all rows.
+        vectors: one concept each row; of k-means the centres less the mean of all rows. Their
+            angles tell the concepts of one fit from those of another.
         bias: of the maps, see `LayerConcepts.encode`.
-        directions: what tells the concepts of one fit from those of another by their angles.
         error: relative error |A - S V| / |A| of the rows, for PCA and k-means of what is left
             when their mean is subtracted.
     """
 
     vectors: Dictionary
     bias: Float[Tensor, " concepts"]
-    directions: Dictionary
     error: float
+
+
+Fit = Callable[[Rows, int, int], Reduced]
+Refit = Callable[[Rows, int, int, Weights], list[Dictionary]]
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,12 @@ class Reducer:
 
     Attributes:
         fit: given rows, how many concepts, and a seed, the concepts.
-        refit: the same for several weightings of the rows; gives directions alone.
+        refit: the same for several weightings of the rows; gives vectors alone.
         non_negative: it wants rows without negative entries.
     """
 
-    fit: Callable[[Rows, int, int], Reduced]
-    refit: Callable[[Rows, int, int, Weights], list[Dictionary]]
+    fit: Fit
+    refit: Refit
     non_negative: bool = False
 
 
@@ -59,7 +62,7 @@ def fit_nmf(rows: Rows, num_concepts: int, seed: int) -> Reduced:  # noqa: ARG00
     """Non-negative factorisation; see `factorise`. No random numbers."""
     found = factorise(rows, min(num_concepts, *rows.shape), samples=(1000, 4000, len(rows)))
     dictionary = found.dictionary[found.dictionary.norm(dim=1) > 0]
-    return Reduced(dictionary, dictionary.new_zeros(len(dictionary)), dictionary, found.errors[-1])
+    return Reduced(dictionary, dictionary.new_zeros(len(dictionary)), found.errors[-1])
 
 
 def refit_nmf(rows: Rows, num_concepts: int, seed: int, weights: Weights) -> list[Dictionary]:  # noqa: ARG001
@@ -80,15 +83,7 @@ def fit_pca(rows: Rows, num_concepts: int, seed: int) -> Reduced:  # noqa: ARG00
     vectors = torch.from_numpy(model.components_ * signs)
     bias = -vectors @ torch.from_numpy(model.mean_)
     left = max(1 - float(model.explained_variance_ratio_.sum()), 0.0)
-    return Reduced(vectors.float(), bias.float(), vectors.float(), left**0.5)
-
-
-def refit_pca(rows: Rows, num_concepts: int, seed: int, weights: Weights) -> list[Dictionary]:
-    """One weighting after the other, of a sample of the rows."""
-    return [
-        fit_pca(drawn, num_concepts, seed).directions if _varies(drawn) else drawn[:0]
-        for drawn in _draws(rows, weights)
-    ]
+    return Reduced(vectors.float(), bias.float(), left**0.5)
 
 
 def fit_kmeans(rows: Rows, num_concepts: int, seed: int) -> Reduced:
@@ -105,17 +100,21 @@ def fit_kmeans(rows: Rows, num_concepts: int, seed: int) -> Reduced:
         model.fit(values)
     centres, mean = np.unique(model.cluster_centers_, axis=0), values.mean(axis=0)
     error = (model.inertia_ / ((values - mean) ** 2).sum()) ** 0.5
-    directions = torch.from_numpy((centres - mean).astype(np.float32))
+    vectors = torch.from_numpy((centres - mean).astype(np.float32))
     bias = torch.from_numpy((-((centres**2).sum(axis=1) - (mean**2).sum()) / 2).astype(np.float32))
-    return Reduced(directions, bias, directions, float(error))
+    return Reduced(vectors, bias, float(error))
 
 
-def refit_kmeans(rows: Rows, num_concepts: int, seed: int, weights: Weights) -> list[Dictionary]:
-    """One weighting after the other, of a sample of the rows."""
-    return [
-        fit_kmeans(drawn, num_concepts, seed).directions if _varies(drawn) else drawn[:0]
-        for drawn in _draws(rows, weights)
-    ]
+def one_by_one(fit: Fit) -> Refit:
+    """Refits of one weighting after the other, of a sample of the rows."""
+
+    def refit_all(rows: Rows, num_concepts: int, seed: int, weights: Weights) -> list[Dictionary]:
+        return [
+            fit(drawn, num_concepts, seed).vectors if _varies(drawn) else drawn[:0]
+            for drawn in _draws(rows, weights)
+        ]
+
+    return refit_all
 
 
 def _draws(rows: Rows, weights: Weights) -> Iterator[Rows]:
@@ -133,6 +132,6 @@ def _varies(rows: Rows) -> bool:
 
 REDUCERS = {
     "nmf": Reducer(fit_nmf, refit_nmf, non_negative=True),
-    "pca": Reducer(fit_pca, refit_pca),
-    "kmeans": Reducer(fit_kmeans, refit_kmeans),
+    "pca": Reducer(fit_pca, one_by_one(fit_pca)),
+    "kmeans": Reducer(fit_kmeans, one_by_one(fit_kmeans)),
 }

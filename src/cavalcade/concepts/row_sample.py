@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts.passes import BackbonePass
+from cavalcade.concepts.passes import BackbonePass, joined
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.data.geometry import cells_inside
 
@@ -79,9 +79,5 @@ class RowSample(BackbonePass):
         """What was kept of each layer, in the order of the images; can be asked for once."""
         kept = {}
         for name in list(self.parts):
-            parts = self.parts.pop(name)  # so that no two copies of all layers are held
-            kept[name] = LayerRows(
-                torch.cat([part.activations for part in parts]),
-                torch.cat([part.images for part in parts]),
-            )
+            kept[name] = joined(self.parts.pop(name))  # no two copies of all layers are held
         return kept

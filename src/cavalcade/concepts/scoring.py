@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from cavalcade.backbones import Layer
 from cavalcade.concepts.encoding import Encoding
+from cavalcade.concepts.passes import joined
 from cavalcade.data.batches import ConceptBatch
 
 NOT_COUNTS = ["jaccard", "jaccard_per_image", "area_ratio", "area_with", "area_without"]
@@ -43,12 +43,6 @@ class LabelCounts:
         predicted, true = masks & counted, truth & counted
         parts = (predicted & true, predicted, true, counted)
         return cls(*(part.flatten(2).sum(dim=2).cpu() for part in parts))
-
-    @classmethod
-    def joined(cls, parts: Sequence["LabelCounts"]) -> "LabelCounts":
-        """Of several batches together."""
-        fields = cls.__dataclass_fields__
-        return cls(*(torch.cat([getattr(part, what) for part in parts]) for what in fields))
 
     def firing_areas(self) -> tuple[Tensor, Tensor]:
         """Share of area that fires on images with the concept, and on those without it.
@@ -86,7 +80,7 @@ class ScoredEncoding(Encoding):
 
     def label_counts(self) -> dict[str, LabelCounts]:
         """Of all batches, for each layer."""
-        return {name: LabelCounts.joined(parts) for name, parts in self.counts.items()}
+        return {name: joined(parts) for name, parts in self.counts.items()}
 
 
 def score_table(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cavalcade.data.groups import contiguous_blocks
+from cavalcade.data.groups import block_weights, contiguous_blocks
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,5 @@ def bootstrap_weights(groups: Sequence[str], restarts: int, seed: int) -> Int[Te
     """
     blocks = np.array(contiguous_blocks(groups))
     count = int(blocks.max()) + 1
-    restarts = restarts if count > 1 else 0
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(count, np.full(count, 1 / count), size=restarts)
+    draws = block_weights(count, restarts if count > 1 else 0, seed)
     return torch.from_numpy(draws[:, blocks].astype(np.int64))

@@ -3,7 +3,11 @@
 from collections.abc import Hashable, Sequence
 from itertools import groupby
 
+import numpy as np
+from jaxtyping import Int
+
 MIN_BLOCKS = 20
+RESAMPLES = 1000
 
 
 def contiguous_blocks(groups: Sequence[str], min_blocks: int = MIN_BLOCKS) -> list[int]:
@@ -62,3 +66,14 @@ def halves_of_groups(groups: Sequence[Hashable]) -> list[int]:
         sizes[half] += count
         halves += [half] * count
     return halves
+
+
+def block_weights(
+    num_blocks: int, resamples: int = RESAMPLES, seed: int = 0
+) -> Int[np.ndarray, "resamples blocks"]:
+    """How often each block is drawn in each resample; the same for all pairs of networks.
+
+    Equal weights for all pairs make differences between pairs paired.
+    """
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(num_blocks, np.full(num_blocks, 1 / num_blocks), size=resamples)

@@ -1,5 +1,6 @@
 """Similarity of concepts and of layers: chance removed, with errors, nulls and ceilings."""
 
+from cavalcade.data.groups import block_weights
 from cavalcade.similarity.chance import Fired, adjusted_jaccard, expected_intersection
 from cavalcade.similarity.concept_cells import (
     CONCEPT_MEASURES,
@@ -11,7 +12,7 @@ from cavalcade.similarity.concept_cells import (
     similarity_of_pairs,
 )
 from cavalcade.similarity.counts import MeetingCounts, PixelCounts
-from cavalcade.similarity.estimates import Estimate, block_weights, combined
+from cavalcade.similarity.estimates import Estimate
 from cavalcade.similarity.features import (
     FEATURE_MEASURES,
     feature_similarity,
@@ -55,7 +56,6 @@ __all__ = [
     "best_match_mean",
     "block_weights",
     "ceilings",
-    "combined",
     "expected_intersection",
     "feature_similarity",
     "fixed_concepts",

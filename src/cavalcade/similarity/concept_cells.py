@@ -22,11 +22,8 @@ from cavalcade.similarity.threads import in_threads
 
 CONCEPT_MEASURES = ("jaccard", "adjusted", "label_conditional")
 MINED_MEASURES = ("jaccard", "adjusted", "assignment")
-WITHOUT_CHANCE = (
-    "adjusted",
-    "label_conditional",
-    "assignment",
-)  # by definition 0 for unrelated masks
+# by definition 0 for unrelated masks
+WITHOUT_CHANCE = ("adjusted", "label_conditional", "assignment")
 FEWEST_BLOCKS = 3.0
 MANY_PIXELS = 1000
 

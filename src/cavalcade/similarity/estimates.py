@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 from scipy import stats
 
-RESAMPLES = 1000
 LEVEL = 0.95
 
 
@@ -79,17 +78,6 @@ def combined(function: Callable[..., np.ndarray], *estimates: Estimate) -> Estim
 def critical_t(estimate: Estimate, tests: int = 1) -> float:
     """One-sided 5 % point of Student's t over blocks, shared by some tests (Bonferroni)."""
     return float(stats.t.ppf(1 - 0.05 / tests, max(len(estimate.without) - 1, 1)))
-
-
-def block_weights(
-    num_blocks: int, resamples: int = RESAMPLES, seed: int = 0
-) -> Int[np.ndarray, "resamples blocks"]:
-    """How often each block is drawn in each resample; the same for all pairs of networks.
-
-    Equal weights for all pairs make differences between pairs paired.
-    """
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(num_blocks, np.full(num_blocks, 1 / num_blocks), size=resamples)
 
 
 def interval(

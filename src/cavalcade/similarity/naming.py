@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cavalcade.concepts.scoring import LabelCounts
+from cavalcade.data.groups import block_weights
 from cavalcade.similarity.concept_cells import Firing, similarity_of_pairs
-from cavalcade.similarity.estimates import Estimate, block_weights, critical_t
+from cavalcade.similarity.estimates import Estimate, critical_t
 
 
 def name_concepts(
@@ -100,11 +102,8 @@ def _areas(
         rows = np.flatnonzero(best == k)
         if not len(rows):
             continue
-        counted = mined.seen & label.seen
-        present = (label.masks[:, 0] & counted).any(dim=1)
-        fired = (mined.masks[:, rows] & counted[:, None]).sum(dim=2)
-        for which, images in enumerate((present, ~present)):
-            area = counted[images].sum()
-            if area > 0:
-                shares[which, rows] = fired[images].sum(dim=0).numpy() / int(area)
+        counted = (mined.seen & label.seen)[:, None]
+        masks = mined.masks[:, rows]
+        counts = LabelCounts.of(masks, label.masks.expand_as(masks), counted.expand_as(masks))
+        shares[:, rows] = torch.stack(counts.firing_areas()).numpy()
     return shares[0], shares[1]

@@ -39,12 +39,13 @@ def reduce_mined(
     encoding = Encoding(backbone, mined.concepts, data.data.grid, "test")
     trainers().test(encoding, data.in_order("test"), verbose=False)
     encoded = encoding.result()
-    area = firing_areas(mined.concepts, encoded, truth)
-    table = mined.table.assign(area=area.numpy())
+    firing = firing_of(mined.concepts, encoded, truth)
+    table = mined.table.assign(area=firing_areas(firing).numpy())
     table.to_csv(folder / "concepts.csv", index=False, float_format="%.6g")
     names = pd.DataFrame()
     if truth.concepts:
-        names = _names(backbone, mined.concepts, encoded, truth)
+        labels = labels_of_truth(truth)
+        names = name_table(backbone.layers, mined.concepts.places, firing, labels, truth)
         names.to_csv(folder / "names.csv", index=False, float_format="%.6g")
     captions = captions_of(table, names)
     draw_galleries(
@@ -55,9 +56,11 @@ def reduce_mined(
 
 def redraw_galleries(place: Path, truth: Truth) -> None:
     """Draw or remove the galleries of a finished run, as thumbnails are kept by now or not."""
-    folder, run = place / "galleries", load_run(place)
-    if not isinstance(run, MinedRun) or folder.exists() == bool(len(truth.thumbnails)):
+    folder = place / "galleries"
+    if folder.exists() == bool(len(truth.thumbnails)):
         return
+    run = load_run(place)
+    assert isinstance(run, MinedRun)
     if folder.exists():
         shutil.rmtree(folder)
     encodings = {
@@ -71,39 +74,19 @@ def redraw_galleries(place: Path, truth: Truth) -> None:
     write_meta(place, "run", run.meta)
 
 
-def firing_areas(
-    concepts: ConceptSet, encoded: Encoded, truth: Truth
-) -> Float[Tensor, " concepts"]:
-    """Share of the area that the network saw in which each concept fires, layer after layer.
+def firing_of(concepts: ConceptSet, encoded: Encoded, truth: Truth) -> Firing:
+    """Where the concepts of all layers fire on the test images, layer after layer."""
+    masks = [unpack(encoded.layers[name].masks, truth.grid) for name in concepts.layers]
+    return Firing(torch.cat(masks, dim=1), unpack(encoded.seen, truth.grid), concepts.found)
+
+
+def firing_areas(firing: Firing) -> Float[Tensor, " concepts"]:
+    """Share of the area that the network saw in which each concept fires.
 
     NaN for a concept without a threshold.
     """
-    seen = unpack(encoded.seen, truth.grid).sum()
-    areas = []
-    for name, layer in concepts.layers.items():
-        fired = [
-            unpack(bits, truth.grid).sum() for bits in encoded.layers[name].masks.unbind(dim=1)
-        ]
-        share = torch.stack(fired).double() / seen
-        areas.append(torch.where(layer.thresholds.isnan(), torch.nan, share))
-    return torch.cat(areas)
-
-
-def _names(
-    backbone: FrozenBackbone, concepts: ConceptSet, encoded: Encoded, truth: Truth
-) -> pd.DataFrame:
-    layers = [concepts.layers[name] for name in backbone.names]
-    firing = Firing(
-        torch.cat([unpack(encoded.layers[n].masks, truth.grid) for n in backbone.names], dim=1),
-        unpack(encoded.seen, truth.grid),
-        ~torch.cat([layer.thresholds for layer in layers]).isnan(),
-    )
-    places = [
-        (name, concept)
-        for name, layer in zip(backbone.names, layers, strict=True)
-        for concept in layer.names
-    ]
-    return name_table(backbone.layers, places, firing, labels_of_truth(truth), truth)
+    share = firing.masks.sum(dim=(0, 2)).double() / firing.seen.sum()
+    return share if firing.found is None else torch.where(firing.found, share, torch.nan)
 
 
 def track_mined(run: MinedRun, logger: Logger | None) -> None:
