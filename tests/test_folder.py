@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from cavalcade.data import Folder
+from cavalcade.data.contents import Contents
 from cavalcade.errors import InputError
 
 SKY, ROAD, CAR, VOID = 0, 1, 2, 255
@@ -62,10 +63,15 @@ def opened(root, split="train", **settings):
     return Folder(root=str(root), **settings).open(split)
 
 
+def contents(root, split="train", **settings):
+    """A split after each of its samples was read."""
+    return Contents(opened(root, split, **settings))
+
+
 def refused(root, message, split="train", **settings):
-    """Opening a split fails with one sentence that holds these words."""
+    """Reading a split fails with one sentence that holds these words."""
     with pytest.raises(InputError, match=message) as caught:
-        opened(root, split, **settings)
+        contents(root, split, **settings)
     assert "\n" not in str(caught.value)
 
 
@@ -128,6 +134,29 @@ def test_boolean_masks_are_the_pictures_and_a_missing_one_means_absent(boolean):
     assert np.array_equal(sample.masks[SKY], index_map(0) == SKY)
     assert np.array_equal(sample.masks[CAR], index_map(0) == CAR)
     assert not sample.masks[ROAD].any()
+    assert sample.labelled.all()
+
+
+def test_a_split_reads_no_picture_before_it_is_asked(root):
+    for path in (*root.glob("images/*/*"), *root.glob("masks/*/*")):
+        path.write_bytes(b"not a picture")
+    assert opened(root).ids == IDS
+
+
+def test_chosen_concepts_are_those_of_all(boolean):
+    """Both from an index map and from boolean masks, of which no other is decoded."""
+    whole, chosen = [opened(boolean)[i] for i in (0, 1)], opened(boolean, concepts=["car"])
+    (boolean / "masks/train/a_1/sky.png").write_bytes(b"not a picture")
+    assert chosen.concepts == ("car",)
+    for before, after in zip(whole, (chosen[0], chosen[1]), strict=True):
+        assert torch.equal(after.masks, before.masks[[CAR]])
+        assert torch.equal(after.labelled, before.labelled[[CAR]])
+
+
+def test_chosen_concepts_may_all_be_absent(boolean):
+    sample = opened(boolean, concepts=["road"])[0]
+    assert sample.masks.shape == (1, 4, 6)
+    assert not sample.masks.any()
     assert sample.labelled.all()
 
 
@@ -357,16 +386,16 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_fingerprint_changes_with_the_content(root, change):
-    before = opened(root).fingerprint()
+    before = contents(root).fingerprint()
     change(root)
-    assert opened(root).fingerprint() != before
+    assert contents(root).fingerprint() != before
 
 
 def test_fingerprint_changes_with_the_groups_and_with_one_boolean_pixel(boolean):
-    before, grouped = opened(boolean), opened(boolean, group_pattern="^([^_]+)_")
+    before, grouped = contents(boolean), contents(boolean, group_pattern="^([^_]+)_")
     assert before.ids == grouped.ids
     change_one(boolean / "masks/train/a_1/sky.png")
-    prints = {dataset.fingerprint() for dataset in (before, grouped, opened(boolean))}
+    prints = {dataset.fingerprint() for dataset in (before, grouped, contents(boolean))}
     assert len(prints) == 3
 
 
@@ -376,20 +405,20 @@ def test_fingerprint_tells_a_wide_image_from_a_tall_one(root):
     for shape in ((4, 6), (6, 4)):
         put(root / "images/train/a_1.png", np.full((*shape, 3), 90))
         put(root / "masks/train/a_1.png", np.zeros(shape))
-        prints.add(opened(root).fingerprint())
+        prints.add(contents(root).fingerprint())
     assert len(prints) == 2
 
 
 def test_fingerprint_stays_with_the_content(root, tmp_path):
     """Wherever the files lie, whenever they were written, however they are compressed."""
-    before = opened(root).fingerprint()
+    before = contents(root).fingerprint()
     copy = tmp_path / "elsewhere"
     shutil.copytree(root, copy)
     put(copy / "images/train/a_1.png", pixels(0), compress_level=0)
     put(copy / "masks/train/a_1.png", index_map(0), compress_level=0)
     (copy / "images/train/notes.txt").write_text("new")
-    assert opened(copy).fingerprint() == opened(root).fingerprint() == before
-    assert opened(root, name="other").fingerprint() == before
+    assert contents(copy).fingerprint() == contents(root).fingerprint() == before
+    assert contents(root, name="other").fingerprint() == before
 
 
 # Real data

@@ -8,18 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
-from cavalcade.data.files import (
-    FileData,
-    FileSplit,
-    ImageFile,
-    images_among,
-    read_rgb,
-    read_values,
+from cavalcade.data.files import FileData, ImageFile, images_among
+from cavalcade.data.index_maps import (
+    IndexMapSplit,
+    Legend,
+    check_size,
+    image_shape,
+    read_index_map,
 )
-from cavalcade.data.sample import SPLITS, ConceptSample
+from cavalcade.data.sample import SPLITS, Labels
 from cavalcade.errors import InputError, closest
 
 
@@ -54,6 +52,19 @@ class Classes:
                 raise InputError(f'{path}: "{key}" must be an index or a list of indices')
         return cls(tuple(names), tuple(others["void"]), tuple(others["background"]))
 
+    @property
+    def legend(self) -> Legend:
+        """What the values of an index map mean: a name's place in the list is its value."""
+        return Legend(
+            concepts={name: (index,) for index, name in enumerate(self.names)},
+            void=self.void,
+            background=self.background,
+            otherwise=(
+                f"but classes.json names {len(self.names)} concepts (0 to {len(self.names) - 1}); "
+                "name it, or list it as background (none of them) or void (not known)"
+            ),
+        )
+
 
 @dataclass(kw_only=True)
 class Folder(FileData):
@@ -72,94 +83,64 @@ class Folder(FileData):
         self.classes = Classes.read(self.path / "classes.json")
 
     def open(self, split: str) -> "FolderSplit":
-        """List, read once and check all files of one split."""
+        """List the files of one split; none of them is read."""
         folder = self.path / "images" / split
         if not folder.is_dir():
             raise InputError(
                 f"{folder} does not exist; a data set has images/{{{','.join(SPLITS)}}}"
             )
         files = self.in_groups(images_among(folder.iterdir(), folder), folder)
-        return FolderSplit(files, self.path / "masks" / split, self.classes)
+        legend = self.classes.legend.only(self.wanted(self.classes.names))
+        return FolderSplit(files, self.path / "masks" / split, legend, self.classes.names)
 
 
-class FolderSplit(FileSplit):
-    """One split of a `Folder`, every file read and checked once."""
+class FolderSplit(IndexMapSplit):
+    """One split of a `Folder`; each image has an index map or a folder of boolean masks."""
 
-    def __init__(self, files: Sequence[ImageFile], masks: Path, classes: Classes) -> None:
-        self.mask_folder, self.classes = masks, classes
-        self.concepts = classes.names
-        super().__init__(files)
+    def __init__(
+        self, files: Sequence[ImageFile], masks: Path, legend: Legend, names: Sequence[str]
+    ) -> None:
+        """`names` are those of all concepts, of which the legend may hold a few."""
+        index_maps = {file.path: masks / f"{file.path.stem}.png" for file in files}
+        super().__init__(files, index_maps, legend)
+        self.names = tuple(names)
 
-    def __getitem__(self, index: int) -> ConceptSample:
-        path = self.images[index]
-        image = read_rgb(path, lambda image: image.convert("RGB"))
-        masks, labelled = self._truth(path)
-        if masks.shape[1:] != image.shape[1:]:
-            raise InputError(
-                f"{self._mask_path(path)} is {_size(masks)} but its image {path} is "
-                f"{_size(image)}; give the mask the size of the image"
-            )
-        return ConceptSample(image, masks, labelled, self.ids[index], self.groups[index])
+    def labels(self, index: int) -> Labels:
+        """The truth about each pixel.
 
-    def _mask_path(self, image: Path) -> Path:
-        folder = self.mask_folder / image.stem
-        return folder if folder.is_dir() else self.mask_folder / f"{image.stem}.png"
-
-    def _truth(
-        self, image: Path
-    ) -> tuple[Bool[Tensor, "concepts height width"], Bool[Tensor, "concepts height width"]]:
-        path = self._mask_path(image)
+        Raises:
+            InputError: if there is no mask, or one is damaged, of another size or of no concept.
+        """
+        path, image = self.index_maps[index], self.images[index]
+        folder = path.parent / image.stem
+        if folder.is_dir():
+            return self._boolean_masks(folder, image)
         if not path.exists():
             raise InputError(
-                f"image {image} has no mask; put one at {path}, or a folder {path.stem}/"
+                f"image {image} has no mask; put one at {path}, or a folder {folder.name}/"
             )
-        if path.is_dir():
-            masks = self._boolean_masks(path)
-            return masks, torch.ones(1, *masks.shape[1:], dtype=torch.bool).expand_as(masks)
-        indices = _read_grey(path)
-        self._check_indices(indices, path)
-        masks = torch.stack([indices == k for k in range(len(self.concepts))])
-        labelled = ~torch.isin(indices, torch.tensor(self.classes.void, dtype=indices.dtype))
-        return masks, labelled[None].expand_as(masks)
+        return super().labels(index)
 
-    def _boolean_masks(self, folder: Path) -> Bool[Tensor, "concepts height width"]:
+    def _boolean_masks(self, folder: Path, image: Path) -> Labels:
         files = {path.stem: path for path in folder.glob("*.png")}
-        unknown = sorted(set(files) - set(self.concepts))
+        unknown = sorted(set(files) - set(self.names))
         if unknown:
             raise InputError(
                 f"{files[unknown[0]]} is a mask of no concept in classes.json; "
-                f"{closest(unknown[0], self.concepts)}"
+                f"{closest(unknown[0], self.names)}"
             )
         if not files:
             raise InputError(f"{folder} holds no mask; put <concept>.png files into it")
-        read = {name: _read_grey(path) > 0 for name, path in files.items()}
-        shapes = {tuple(mask.shape) for mask in read.values()}
+        read = {name: read_index_map(files[name]) > 0 for name in self.concepts if name in files}
+        shapes = {mask.shape for mask in read.values()}
         if len(shapes) > 1:
             raise InputError(f"the masks in {folder} differ in size; give all that of the image")
-        absent = torch.zeros(shapes.pop(), dtype=torch.bool)
-        return torch.stack([read.get(name, absent) for name in self.concepts])
-
-    def _check_indices(self, indices: Tensor, path: Path) -> None:
-        allowed = [*range(len(self.concepts)), *self.classes.void, *self.classes.background]
-        outside = indices[~torch.isin(indices, torch.tensor(allowed, dtype=indices.dtype))]
-        if outside.numel():
-            raise InputError(
-                f"{path} holds the index {int(outside[0])}, but classes.json names "
-                f"{len(self.concepts)} concepts (0 to {len(self.concepts) - 1}); name it, or "
-                "list it as background (none of them) or void (not known)"
-            )
-
-
-def _size(picture: Tensor) -> str:
-    return f"{picture.shape[-1]}x{picture.shape[-2]} pixels"
-
-
-def _read_grey(path: Path) -> Tensor:
-    """Values (height, width) of a one-channel picture; of a palette picture, its indices."""
-    values = read_values(path)
-    if values.ndim != 2:
-        raise InputError(f"{path} has {values.shape[2]} channels; a mask has one, with indices")
-    return torch.from_numpy(values.astype(np.int32))
+        for shape in shapes:
+            check_size(folder, shape, image)
+        masks = np.zeros((len(self.concepts), *image_shape(image)), bool)
+        for row, name in zip(masks, self.concepts, strict=True):
+            row[:] = read.get(name, False)
+        return Labels(torch.from_numpy(masks), torch.tensor(True).expand(masks.shape))
 
 
 def _read_json(path: Path) -> Any:  # noqa: ANN401
