@@ -8,8 +8,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.testing import assert_close
 
-from cavalcade.data import ConceptData, ConceptDataModule, ConceptDataset, ConceptSample
+from cavalcade.data import ConceptData, ConceptDataModule, ConceptDataset, Labels
 from cavalcade.data.batches import ConceptBatch, NetworkView, Targets, collate
+from cavalcade.data.contents import Contents
 from cavalcade.data.geometry import Frame, area_average, at_cell_centres
 from cavalcade.errors import InputError
 
@@ -27,19 +28,22 @@ class Scenes(ConceptDataset):
         self.ids = self.groups = tuple(f"{i:02d}" for i in range(count))
         self.void = void
 
-    def __getitem__(self, index):
+    def draw(self, index):
         rng = np.random.default_rng(index)
         image = torch.from_numpy(rng.integers(0, 256, (3, 10, 14), np.uint8))
-        masks, known = torch.from_numpy(rng.random((2, 3, 10, 14)) > 0.4)
+        return image, *torch.from_numpy(rng.random((2, 3, 10, 14)) > 0.4)
+
+    def image(self, index):
+        return self.draw(index)[0]
+
+    def labels(self, index):
+        _, masks, known = self.draw(index)
         labelled = {
             "per image": known[:1].expand(3, -1, -1),
             "per concept": known,
             "absent": torch.tensor(True).expand(3, 10, 14),
         }[self.void]
-        return ConceptSample(image, masks, labelled, self.ids[index], self.groups[index])
-
-    def fingerprint(self):
-        return f"{self.void} {len(self)}"
+        return Labels(masks, labelled)
 
 
 @dataclass(kw_only=True)
@@ -121,9 +125,9 @@ def test_what_lies_in_void_changes_no_target():
     sample = Scenes(4)[0]
 
     class Flipped(Scenes):
-        def __getitem__(self, index):
-            flipped = super().__getitem__(index)
-            return flipped._replace(masks=flipped.masks ^ ~flipped.labelled)
+        def labels(self, index):
+            masks, labelled = super().labels(index)
+            return Labels(masks ^ ~labelled, labelled)
 
     flipped = NetworkView(Flipped(4), preprocess, GRID, LAYER_GRIDS)
     assert not torch.equal(flipped.dataset[0].masks, sample.masks)
@@ -229,6 +233,30 @@ def test_workers_change_no_batch():
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(InputError, match=message):
         ConceptDataModule(SceneData(), preprocess, LAYER_GRIDS, **settings)
+
+
+def test_whatever_is_wrong_with_a_sample_is_said_when_the_module_is_made():
+    class Damaged(SceneData):
+        def open(self, split):
+            return Spoilt(COUNTS[split]) if split == "val" else super().open(split)
+
+    class Spoilt(Scenes):
+        def image(self, index):
+            raise InputError(f"{self.ids[index]} cannot be read")
+
+    with pytest.raises(InputError, match="00 cannot be read"):
+        ConceptDataModule(Damaged(), preprocess, LAYER_GRIDS)
+    ConceptDataModule(Damaged(), preprocess, LAYER_GRIDS, splits=("train", "test"))
+
+
+def test_batches_are_the_same_from_compact_labels_and_from_those_read_again():
+    for void in ("per image", "per concept", "absent"):
+        dataset = Scenes(4, void)
+        kept = Contents(dataset)
+        assert len(kept.compact) == 4
+        for index in range(4):
+            one, two = (NetworkView(d, preprocess, GRID, LAYER_GRIDS) for d in (dataset, kept))
+            assert_same(one[index], two[index])
 
 
 def test_a_bad_split_is_named_when_the_module_is_made():

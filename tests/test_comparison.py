@@ -16,7 +16,7 @@ from cavalcade.comparing.comparison_folder import default_name, tables_of, write
 from cavalcade.comparing.matrices import feature_matrices
 from cavalcade.comparing.pictures import print_comparison
 from cavalcade.concepts import Probes
-from cavalcade.data import ConceptDataset
+from cavalcade.data import ConceptDataset, Labels
 from cavalcade.data.groups import two_halves
 from cavalcade.similarity import CONCEPT_MEASURES, Pair, prepare, repaired_orders
 from tiny import PlantedSquares, adam, shuffled_model, tiny_backbone, tiny_data, tiny_visit
@@ -305,14 +305,13 @@ class WithoutGreen(ConceptDataset):
         halves = two_halves(self.groups)
         self.without = {k for k, half in enumerate(halves) if half == 0}
 
-    def __getitem__(self, index):
-        sample = self.images[index]
-        if index in self.without:
-            sample.masks[1] = False
-        return sample
+    def image(self, index):
+        return self.images.image(index)
 
-    def fingerprint(self):
-        return f"without green {self.images.fingerprint()}"
+    def labels(self, index):
+        masks, labelled = self.images.labels(index)
+        masks[1] &= index not in self.without
+        return Labels(masks, labelled)
 
 
 def test_a_concept_that_one_half_never_shows_is_left_out_everywhere(tmp_path):

@@ -280,9 +280,8 @@ class NoLabels(ConceptDataset):
     def __init__(self, split):
         self.split, self.concepts, self.ids, self.groups = split, (), split.ids, split.groups
 
-    def __getitem__(self, index):
-        sample = self.split[index]
-        return sample._replace(masks=sample.masks[:0], labelled=sample.labelled[:0])
+    def image(self, index):
+        return self.split.image(index)
 
-    def fingerprint(self):
-        return "unlabelled " + self.split.fingerprint()
+    def labels(self, index):
+        return self.split.labels(index).chosen([])

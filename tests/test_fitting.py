@@ -9,7 +9,8 @@ from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.probes import StackedProbes
 from cavalcade.concepts.replicates import replicate_members
 from cavalcade.concepts.survey import Survey
-from cavalcade.data import ConceptData, ConceptDataset, Faces
+from cavalcade.data import ConceptData, Faces
+from cavalcade.data.sample import Chosen
 from cavalcade.errors import InputError
 from cavalcade.visiting.trainers import Trainers
 from tiny import VoidSquares, adam, quiet_trainer, tiny_backbone, tiny_data, tiny_faces
@@ -37,22 +38,6 @@ class OnlySome(ConceptData):
 
     def open(self, split):
         return Chosen(self.data.open(split), self.kept)
-
-
-class Chosen(ConceptDataset):
-    def __init__(self, dataset, kept):
-        self.dataset, self.ids, self.groups = dataset, dataset.ids, dataset.groups
-        self.indices = [dataset.concepts.index(name) for name in kept]
-        self.concepts = tuple(kept)
-
-    def __getitem__(self, index):
-        sample = self.dataset[index]
-        return sample._replace(
-            masks=sample.masks[self.indices], labelled=sample.labelled[self.indices]
-        )
-
-    def fingerprint(self):
-        return f"{self.dataset.fingerprint()} {self.concepts}"
 
 
 @pytest.fixture(scope="module")

@@ -118,6 +118,14 @@ def test_several_grids_are_each_as_it_would_be_alone(drawn, frame):
         assert torch.equal(shares, area_average(drawn, frame, grid))
 
 
+@few
+@given(masks(), frames(), st.permutations(range(4)))
+def test_concepts_that_are_absent_change_nothing(drawn, frame, order):
+    padded = torch.cat([drawn, torch.zeros_like(drawn)])[order]
+    alone = torch.cat([area_average(drawn, frame, (3, 4)), torch.zeros(2, 3, 4)])[order]
+    assert torch.equal(area_average(padded, frame, (3, 4)), alone)
+
+
 @pytest.mark.parametrize("frame", FRAMES)
 def test_a_coarse_grid_is_the_mean_of_the_finer_one_that_it_nests(frame):
     coarse, fine = area_averages(random_masks(3, 11, 13), frame, [(3, 2), (12, 6)])

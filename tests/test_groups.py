@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cavalcade.data.groups import MIN_BLOCKS, contiguous_blocks, two_halves
+from cavalcade.data.groups import MIN_BLOCKS, contiguous_blocks, held_out, two_halves
 
 few = settings(max_examples=100, deadline=None)
 sizes_of_groups = st.lists(st.one_of(st.integers(1, 4), st.integers(1, 90)), max_size=40)
@@ -110,3 +110,24 @@ def test_halves_are_equal_to_within_a_block(sizes):
 )
 def test_halves_of_examples(sizes, expected):
     assert two_halves(groups_of(sizes)) == expected
+
+
+@few
+@given(sizes_of_groups, st.integers(2, 12))
+def test_what_is_held_out_is_whole_groups_spread_evenly(sizes, every):
+    groups = groups_of(sizes)
+    held = held_out(groups, every)
+    assert len(held) == len(groups)
+    own = dict(zip(groups, held, strict=True))
+    assert [own[group] for group in groups] == held
+    of_groups = list(own.values())
+    assert any(held) == (len(own) >= 2)
+    assert not own or not all(held)
+    taken = [number for number, out in enumerate(of_groups) if out]
+    assert {after - before for before, after in pairwise(taken)} <= {min(every, len(own))}
+
+
+def test_groups_apart_from_each_other_are_held_out_whole():
+    assert held_out(["a", "b", "a", "b"]) == [False, True, False, True]
+    assert held_out([]) == []
+    assert held_out(["a", "a"]) == [False, False]

@@ -14,13 +14,13 @@ from cavalcade.concepts.probes import StackedProbes
 from cavalcade.concepts.replicates import replicate_members
 from cavalcade.concepts.survey import Survey
 from cavalcade.concepts.thresholds import Calibration, LogitHistograms
-from cavalcade.data import ConceptData, Faces
+from cavalcade.data import ConceptData, Faces, Labels
 from cavalcade.data.geometry import to_common_grid
 from cavalcade.data.groups import two_halves
+from cavalcade.data.sample import Chosen
 from cavalcade.errors import InputError
 from cavalcade.visiting.trainers import Trainers
 from cavalcade.visiting.visit import _announce
-from test_fitting import Chosen
 from tiny import adam, quiet_trainer, tiny_backbone, tiny_data, tiny_faces, tiny_visit
 
 KEPT = ["skin", "hair", "clothes"]
@@ -45,15 +45,10 @@ class Uneven(Chosen):
         super().__init__(dataset, KEPT)
         self.without = without
 
-    def __getitem__(self, index):
-        sample = super().__getitem__(index)
-        known = (torch.arange(48) < 48 - 3 * index).expand(sample.masks.shape)
-        masks = sample.masks.clone()
+    def labels(self, index):
+        masks, _ = super().labels(index)
         masks[1] &= index not in self.without
-        return sample._replace(masks=masks, labelled=known)
-
-    def fingerprint(self):
-        return f"{super().fingerprint()} {self.without}"
+        return Labels(masks, (torch.arange(48) < 48 - 3 * index).expand(masks.shape))
 
 
 def uneven(backbone, *, without=(), batch_size=4):

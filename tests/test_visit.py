@@ -17,12 +17,12 @@ from cavalcade.backbones import FrozenBackbone, Network
 from cavalcade.concepts import Probes
 from cavalcade.concepts.encoding import unpack
 from cavalcade.concepts.fitting import ProbeFit
-from cavalcade.data.faces import FacesSplit
+from cavalcade.data import ConceptDataset, Labels
 from cavalcade.data.geometry import seen_cells, to_common_grid
 from cavalcade.errors import InputError
 from cavalcade.folders import digest_of
 from cavalcade.visiting.trainers import Trainers
-from cavalcade.visiting.visit import identify, visit
+from cavalcade.visiting.visit import _show_concepts, identify, visit
 from tiny import (
     PlantedSquares,
     VoidSquares,
@@ -153,18 +153,6 @@ def test_random_weights_are_said_and_are_no_part_of_the_identity(visited, tmp_pa
     assert path.name == visited[0].name
 
 
-def test_each_split_is_digested_once(tmp_path, monkeypatch):
-    backbone = tiny_backbone()
-    data = tiny_data(backbone)
-    digested = []
-    fingerprint = FacesSplit.fingerprint
-    monkeypatch.setattr(
-        FacesSplit, "fingerprint", lambda split: digested.append(split) or fingerprint(split)
-    )
-    tiny_visit(tmp_path, backbone, data=data)
-    assert digested == list(data.splits.values())
-
-
 def test_same_seed_gives_identical_files(visited, tmp_path):
     assert contents(tiny_visit(tmp_path)) == contents(visited[0])
 
@@ -246,14 +234,12 @@ def test_absent_concept_is_kept_as_nan_and_said(tmp_path, caplog):
         def open(self, split):
             dataset = super().open(split)
             if split == "train":
-                get = dataset.__getitem__
 
                 class Blank(type(dataset)):
-                    def __getitem__(self, index):
-                        sample = get(index)
-                        masks = sample.masks.clone()
+                    def labels(self, index):
+                        masks, labelled = super().labels(index)
                         masks[1] = False
-                        return sample._replace(masks=masks)
+                        return Labels(masks, labelled)
 
                 dataset.__class__ = Blank
             return dataset
@@ -267,6 +253,56 @@ def test_absent_concept_is_kept_as_nan_and_said(tmp_path, caplog):
     assert run.score_matrix()["hair"].isna().all()
     assert run.score_matrix()[["skin", "clothes"]].notna().all().all()
     assert run.masks("4")[:, 1].sum() == 0
+
+
+@dataclasses.dataclass(kw_only=True)
+class ManyConcepts(PlantedSquares):
+    """The k-th of them is k pixels large, so that the first is absent."""
+
+    num_concepts: int = 3
+
+    def open(self, split):
+        return Squeezed(super().open(split), self.num_concepts)
+
+
+class Squeezed(ConceptDataset):
+    def __init__(self, squares, num_concepts):
+        self.squares, self.ids, self.groups = squares, squares.ids, squares.groups
+        self.concepts = tuple(f"c{k}" for k in range(num_concepts))
+
+    def image(self, index):
+        return self.squares.image(index)
+
+    def labels(self, index):  # noqa: ARG002
+        masks = torch.zeros(len(self.concepts), 8, 8, dtype=torch.bool)
+        for k, mask in enumerate(masks):
+            mask.view(-1)[:k] = True
+        return Labels(masks, torch.tensor(True).expand(masks.shape))
+
+
+def shown(num_concepts, capsys, **settings):
+    backbone = tiny_backbone()
+    data = ManyConcepts(num_concepts=num_concepts, counts={"train": 2, "val": 2, "test": 2})
+    _show_concepts(tiny_data(backbone, dataclasses.replace(data, **settings)))
+    return capsys.readouterr().out
+
+
+def test_concepts_are_shown_with_their_images_and_shares(capsys, caplog):
+    lines = shown(3, capsys).splitlines()
+    assert lines[0].strip() == "Concepts of squares, percent of labelled pixels"
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│ c" in line]
+    assert [row[0] for row in rows] == ["c0", "c1", "c2"]
+    assert rows[1] == ["c1", *["2", "1.562"] * 3]
+    assert "squares: no val image shows c0, which cannot be scored there" in caplog.text
+    assert "squares: no test image shows c0" in caplog.text
+    assert "no train image" not in caplog.text
+
+
+def test_of_many_concepts_the_largest_are_shown(capsys):
+    said = shown(45, capsys)
+    rows = [line.split("│")[1].strip() for line in said.splitlines() if "│ c" in line]
+    assert rows == [f"c{k}" for k in range(44, 4, -1)]
+    assert said.rstrip().endswith("and 5 smaller concepts")
 
 
 def test_several_processes_are_refused(tmp_path):

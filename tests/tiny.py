@@ -1,6 +1,6 @@
 """A small real network and small real data, for tests of what is built on them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,13 +11,8 @@ from torch import nn
 
 from cavalcade.backbones import FrozenBackbone, Network, Preprocessing
 from cavalcade.concepts import Probes
-from cavalcade.data import (
-    ConceptData,
-    ConceptDataModule,
-    ConceptDataset,
-    ConceptSample,
-    Faces,
-)
+from cavalcade.data import ConceptData, ConceptDataModule, ConceptDataset, Faces, Labels
+from cavalcade.data.sample import SPLITS
 from cavalcade.visiting.trainers import Trainers
 from cavalcade.visiting.visit import visit
 
@@ -78,13 +73,18 @@ def tiny_faces(train: int = 12, val: int = 4, test: int = 8) -> Faces:
 
 
 def tiny_data(
-    backbone: FrozenBackbone, data: ConceptData | None = None, *, batch_size: int = 4
+    backbone: FrozenBackbone,
+    data: ConceptData | None = None,
+    *,
+    batch_size: int = 4,
+    splits: Sequence[str] = SPLITS,
 ) -> ConceptDataModule:
     return ConceptDataModule(
         data or tiny_faces(),
         backbone.preprocessing,
         [layer.grid for layer in backbone.layers],
         batch_size=batch_size,
+        splits=splits,
     )
 
 
@@ -108,7 +108,7 @@ class Squares(ConceptDataset):
         self.ids = tuple(f"{seed}-{i}" for i in range(count))
         self.groups = self.ids
 
-    def __getitem__(self, index):
+    def draw(self, index):
         rng = np.random.default_rng([self.seed, index])
         image = torch.full((3, self.size, self.size), 128, dtype=torch.uint8)
         masks = torch.zeros(2, self.size, self.size, dtype=torch.bool)
@@ -117,12 +117,14 @@ class Squares(ConceptDataset):
             left = half + int(rng.integers(0, self.size // 2 - 12))
             masks[k, top : top + 12, left : left + 12] = True
             image[:, masks[k]] = torch.tensor([[220 * (c == k)] for c in range(3)]).byte()
-        return ConceptSample(
-            image, masks, torch.ones_like(masks), self.ids[index], self.groups[index]
-        )
+        return image, masks
 
-    def fingerprint(self):
-        return f"squares {type(self).__name__} {self.size} {len(self)} {self.seed}"
+    def image(self, index):
+        return self.draw(index)[0]
+
+    def labels(self, index):
+        masks = self.draw(index)[1]
+        return Labels(masks, torch.ones_like(masks))
 
 
 @dataclass(kw_only=True)
@@ -134,12 +136,11 @@ class VoidSquares(PlantedSquares):
 
 
 class SquaresWithVoid(Squares):
-    def __getitem__(self, index):
-        sample = super().__getitem__(index)
-        masks, labelled = sample.masks.clone(), sample.labelled.clone()
+    def labels(self, index):
+        masks, labelled = super().labels(index)
         masks[0, : self.size // 2] = True
         labelled[0, : self.size // 2] = False
-        return sample._replace(masks=masks, labelled=labelled)
+        return Labels(masks, labelled)
 
 
 def adam(parameters):

@@ -1,7 +1,7 @@
-"""The one error that a user can cause, and how it suggests a way out."""
+"""The one error that a user can cause, and how sentences to the user are worded."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -21,8 +21,16 @@ def closest(name: str, known: Iterable[str], count: int = 3) -> str:
     matches = difflib.get_close_matches(name, known, n=count, cutoff=0.5)
     if matches:
         return f"closest: {', '.join(matches)}"
-    shown = ", ".join(known[:20]) + (f", … ({len(known)} in all)" if len(known) > 20 else "")
-    return f"there are: {shown}" if known else "there are none"
+    return f"there are: {listed(known)}" if known else "there are none"
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Names in a sentence: the first ones, and how many there are if that is not all.
+
+    >>> listed(["sky", "road", "car"], most=2)
+    'sky, road, … (3 in all)'
+    """
+    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
 
 
 def check_choice(what: str, value: str, options: Iterable[str]) -> None:

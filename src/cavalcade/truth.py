@@ -55,10 +55,10 @@ class Truth:
         size = data.data.thumbnails
         masks, labelled, thumbnails = [], [], []
         for index in range(len(test)):
-            sample = test[index]
-            masks.append(pack(at_cell_centres(sample.masks, grid)))
-            labelled.append(pack(at_cell_centres(sample.labelled, grid)))
-            thumbnails += [] if size is None else [thumbnail(sample.image, size)]
+            labels = test.labels(index)
+            masks.append(pack(at_cell_centres(labels.masks, grid)))
+            labelled.append(pack(at_cell_centres(labels.labelled, grid)))
+            thumbnails += [] if size is None else [thumbnail(test.image(index), size)]
         return cls(
             data=data.data.name,
             fingerprint=data.fingerprints["test"],

@@ -5,12 +5,14 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from cavalcade.data.contents import concept_table, read_splits
 from cavalcade.data.geometry import Frame, area_averages, at_cell_centres
 from cavalcade.data.sample import SPLITS, ConceptData, ConceptDataset
 from cavalcade.errors import check_whole
@@ -115,8 +117,10 @@ class ConceptDataModule(LightningDataModule):
     """Loads the splits of a data set as one network sees them.
 
     The training split is shuffled by the seed and the epoch alone, so that a resumed fit
-    meets the same batches. Every other pass goes through a split in its order. Splits that are
-    not named are never opened.
+    meets the same batches. Every other pass goes through a split in its order.
+
+    Every sample of the splits that are named is read and checked when the module is made, so
+    that whatever is wrong with one is said before anything starts. See `contents.read_splits`.
     """
 
     def __init__(
@@ -140,11 +144,15 @@ class ConceptDataModule(LightningDataModule):
         check_whole("batch_size", batch_size, 1)
         check_whole("num_workers", num_workers, 0)
         check_whole("seed", seed, 0)
-        self.splits = {split: data.split(split) for split in splits}
+        self.splits = read_splits(data, splits)
+
+    def concept_table(self) -> pd.DataFrame:
+        """How often each concept is shown in each split; see `contents.concept_table`."""
+        return concept_table(self.splits)
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Of each split; digesting all its images takes a while, so it is done once."""
+        """Of each split."""
         return {split: dataset.fingerprint() for split, dataset in self.splits.items()}
 
     def in_order(self, split: str, *, targets: bool = False) -> DataLoader[ConceptBatch]:

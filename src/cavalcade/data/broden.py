@@ -15,8 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from cavalcade.data.files import FileData, FileSplit, ImageFile, read_values
-from cavalcade.data.groups import held_out
-from cavalcade.data.sample import SPLITS, Labels
+from cavalcade.data.sample import Labels
 from cavalcade.errors import InputError, check_choice
 
 CATEGORIES = ("color", "object", "part", "material", "scene", "texture")
@@ -86,15 +85,11 @@ class Broden(FileData):
         Raises:
             InputError: if a table is missing or wrong, or the split is empty.
         """
-        check_choice("the split of a data set", split, SPLITS)
+        check_choice("the split", split, PUBLISHED)
         names = self.wanted([label.name for label in self._labels])
         home = self.path / "images"
         rows = {home / row.image: row for row in self._index if row.split == PUBLISHED[split]}
-        files = self.in_groups(list(rows), home)
-        if split != "test":
-            out = held_out([file.group for file in files])
-            kept = [is_out == (split == "val") for is_out in out]
-            files = [file for file, keep in zip(files, kept, strict=True) if keep]
+        files = self.part(self.in_groups(list(rows), home), split)
         if not files:
             raise InputError(
                 f"{self.path / 'index.csv'} leaves the split {split} empty: test is what it calls "

@@ -7,12 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from cavalcade.data.coco_concepts import MEANINGS, Meaning
 from cavalcade.data.coco_json import CocoImage, CocoJson
-from cavalcade.data.files import DAMAGE, FileData, FileSplit, ImageFile
-from cavalcade.data.groups import held_out
+from cavalcade.data.files import FileData, FileSplit, ImageFile, image_shape
 from cavalcade.data.sample import SPLITS, Labels
 from cavalcade.errors import InputError, check_choice, check_whole
 
@@ -66,10 +64,7 @@ class Coco(FileData):
         indexed = self._index(part)
         folder = self.path / part
         images = {folder / image.name: image for image in indexed.images}
-        files = self.in_groups(list(images), folder)
-        if split != "test":
-            held = held_out([file.group for file in files])
-            files = [f for f, out in zip(files, held, strict=True) if out == (split == "val")]
+        files = self.part(self.in_groups(list(images), folder), split)
         if self.containing:
             files = [file for file in files if _shows(images[file.path], indexed)]
         self._check_files(files, split, folder, indexed)
@@ -148,16 +143,10 @@ class CocoSplit(FileSplit):
 
     def _check_size(self, index: int) -> None:
         path, image = self.images[index], self.annotated[index]
-        try:
-            with Image.open(path) as picture:  # as it is stored, whatever its EXIF data say
-                size = picture.size
-        except DAMAGE as error:
+        height, width = image_shape(path)
+        if (height, width) != (image.height, image.width):
             raise InputError(
-                f"{path} cannot be read as an image ({error}); mend or remove it"
-            ) from error
-        if size != (image.width, image.height):
-            raise InputError(
-                f"{path} is {size[0]}x{size[1]} pixels but {self.meaning.path} says "
+                f"{path} is {width}x{height} pixels but {self.meaning.path} says "
                 f"{image.width}x{image.height} pixels; get both as they were published"
             )
 

@@ -1,6 +1,5 @@
 """Faces drawn from a seed: a labelled data set that needs no download."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +8,7 @@ import torch
 from jaxtyping import UInt8
 from numpy.random import Generator
 from PIL import Image
+from torch import Tensor
 
 from cavalcade.data.face_canvas import NOTHING, Canvas
 from cavalcade.data.face_parts import (
@@ -31,7 +31,7 @@ from cavalcade.data.face_parts import (
     someone,
     strands,
 )
-from cavalcade.data.sample import SPLITS, ConceptData, ConceptDataset, ConceptSample
+from cavalcade.data.sample import SPLITS, ConceptData, ConceptDataset, Labels
 from cavalcade.errors import InputError, check_whole, closest
 
 
@@ -78,17 +78,14 @@ class FacesSplit(ConceptDataset):
         self.images = torch.from_numpy(np.stack([picture for picture, _ in drawn]))
         self.parts = torch.from_numpy(np.stack([parts for _, parts in drawn]))
 
-    def __getitem__(self, index: int) -> ConceptSample:
-        masks = self.parts[index] == torch.arange(len(self.concepts))[:, None, None]
-        known = torch.tensor(True).expand(masks.shape)
-        return ConceptSample(self.images[index], masks, known, self.ids[index], self.groups[index])
+    def image(self, index: int) -> UInt8[Tensor, "3 size size"]:
+        """A picture of a face."""
+        return self.images[index]
 
-    def fingerprint(self) -> str:
-        """Digest of the names, the pictures and the parts."""
-        digest = hashlib.sha256(repr((self.concepts, self.ids)).encode())
-        for pixels in (self.images, self.parts):
-            digest.update(pixels.numpy().tobytes())
-        return digest.hexdigest()
+    def labels(self, index: int) -> Labels:
+        """Its parts, known everywhere."""
+        masks = self.parts[index] == torch.arange(len(self.concepts))[:, None, None]
+        return Labels(masks, torch.tensor(True).expand(masks.shape))
 
 
 @dataclass(kw_only=True)

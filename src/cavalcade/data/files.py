@@ -1,11 +1,9 @@
 """Images in the files of a folder, in groups that the user names, with labels or without."""
 
 import csv
-import hashlib
-import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +14,9 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from cavalcade.data.sample import ConceptData, ConceptDataset
-from cavalcade.errors import InputError
+from cavalcade.data.groups import held_out
+from cavalcade.data.sample import SPLITS, ConceptData, ConceptDataset
+from cavalcade.errors import InputError, check_choice
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # What Pillow raises at a file that is damaged, in its pixels or in what it says about them.
@@ -86,6 +85,19 @@ class FileData(ConceptData):
                 raise InputError(f"{file.path} and {twin} share a name; rename one of them")
         return files
 
+    def part(self, files: Sequence[ImageFile], split: str) -> list[ImageFile]:
+        """The files of one split, of a publisher who labels two: `val` is held out of training.
+
+        Args:
+            files: those of the published split, all of them if `split` is `test`.
+            split: `train`, `val` or `test`.
+        """
+        check_choice("the split", split, SPLITS)
+        if split == "test":
+            return list(files)
+        held = held_out([file.group for file in files])
+        return [file for file, out in zip(files, held, strict=True) if out == (split == "val")]
+
     def _groups(self, paths: Sequence[Path], names: Sequence[str]) -> list[str]:
         ids = [_without_suffix(name) for name in names]
         if self.groups_csv is not None:
@@ -103,30 +115,17 @@ class FileData(ConceptData):
 
 
 class FileSplit(ConceptDataset):
-    """A split whose images are files, each of them read and checked once when it is opened.
+    """A split whose images are files; nothing is read before it is asked for."""
 
-    What samples need must be set before this constructor runs, which reads them all.
-    """
-
-    def __init__(self, files: Sequence[ImageFile]) -> None:
+    def __init__(self, files: Sequence[ImageFile], concepts: Sequence[str]) -> None:
         self.images = [file.path for file in files]
         self.ids = tuple(file.id for file in files)
         self.groups = tuple(file.group for file in files)
-        with ThreadPoolExecutor() as pool:
-            self._digests = list(pool.map(self._check, range(len(files))))
+        self.concepts = tuple(concepts)
 
-    def fingerprint(self) -> str:
-        """Digest of concepts, names, groups, pixels and truth."""
-        content = json.dumps([self.concepts, self.ids, self.groups, self._digests])
-        return hashlib.sha256(content.encode()).hexdigest()
-
-    def _check(self, index: int) -> str:
-        sample = self[index]
-        digest = hashlib.sha256(repr(tuple(sample.image.shape)).encode())
-        digest.update(sample.image.numpy().tobytes())
-        digest.update(np.packbits(sample.masks.numpy()).tobytes())
-        digest.update(np.packbits(sample.labelled[:1].numpy()).tobytes())
-        return digest.hexdigest()
+    def image(self, index: int) -> UInt8[Tensor, "3 height width"]:
+        """A picture in RGB, whatever its file holds."""
+        return read_rgb(self.images[index], lambda image: image.convert("RGB"))
 
 
 def images_among(paths: Iterable[Path], folder: Path) -> list[Path]:
@@ -156,9 +155,24 @@ def read_values(path: Path, convert: Convert | None = None) -> np.ndarray:
     Raises:
         InputError: if it cannot be read.
     """
+    with _readable(path), Image.open(path) as image:
+        return np.array(convert(image) if convert else image)
+
+
+def image_shape(path: Path) -> tuple[int, int]:
+    """Rows and columns of a picture as it is stored; only its header is read.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    with _readable(path), Image.open(path) as image:
+        return image.height, image.width
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        with Image.open(path) as image:
-            return np.array(convert(image) if convert else image)
+        yield
     except DAMAGE as error:
         raise InputError(
             f"{path} cannot be read as an image ({error}); mend or remove it"

@@ -9,14 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cavalcade.data.files import FileData, ImageFile, images_among
-from cavalcade.data.index_maps import (
-    IndexMapSplit,
-    Legend,
-    check_size,
-    image_shape,
-    read_index_map,
-)
+from cavalcade.data.files import FileData, ImageFile, image_shape, images_among
+from cavalcade.data.index_maps import IndexMapSplit, Legend, check_size, read_index_map
 from cavalcade.data.sample import SPLITS, Labels
 from cavalcade.errors import InputError, closest
 

@@ -48,7 +48,13 @@ def area_averages(
     masks: Bool[Tensor, "concepts height width"], frame: Frame, grids: Sequence[tuple[int, int]]
 ) -> list[Float[Tensor, "concepts _ _"]]:
     """`area_average` for several grids, each bit for bit as it would be alone."""
-    down = _sum_table(masks.to(torch.float64), dim=1)
+    shown = torch.from_numpy(masks.flatten(1).numpy().any(axis=1))  # of many concepts a few
+    if not shown.all():
+        averages = [torch.zeros(len(masks), *grid) for grid in grids]
+        for average, own in zip(averages, area_averages(masks[shown], frame, grids), strict=True):
+            average[shown] = own
+        return averages
+    down = _sum_table(masks, dim=1)
     averages = []
     for grid in grids:
         rows = torch.linspace(frame.top, frame.bottom, grid[0] + 1, dtype=torch.float64)
@@ -63,7 +69,10 @@ def area_averages(
 
 def _sum_table(values: Tensor, dim: int) -> Tensor:
     """Sums of all values before each pixel edge along one dimension."""
-    return torch.cat([torch.zeros_like(values.narrow(dim, 0, 1)), values.cumsum(dim)], dim)
+    shape = [size + (d == dim) for d, size in enumerate(values.shape)]
+    table = torch.zeros(shape, dtype=torch.float64)
+    torch.cumsum(values, dim, dtype=torch.float64, out=table.narrow(dim, 1, values.shape[dim]))
+    return table
 
 
 def _between(table: Tensor, edges: Tensor, dim: int) -> Tensor:

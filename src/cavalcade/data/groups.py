@@ -68,6 +68,20 @@ def halves_of_groups(groups: Sequence[Hashable]) -> list[int]:
     return halves
 
 
+def held_out(groups: Sequence[Hashable], every: int = 10) -> list[bool]:
+    """Whether each sample is held out of training: those of one group in `every`.
+
+    For data sets that label two splits only. No group is cut, and the groups held out are
+    spread evenly; one at least is, where there are two.
+
+    >>> held_out(["a", "a", "b", "c", "d"], every=2)
+    [False, False, True, False, True]
+    """
+    number = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    every = min(every, max(2, len(number)))
+    return [number[group] % every == every - 1 for group in groups]
+
+
 def block_weights(
     num_blocks: int, resamples: int = RESAMPLES, seed: int = 0
 ) -> Int[np.ndarray, "resamples blocks"]:

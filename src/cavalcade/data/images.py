@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import ExifTags, Image
+from torch import Tensor
 
 from cavalcade.data.files import FileData, FileSplit, ImageFile, images_among, read_rgb
 from cavalcade.data.groups import halves_of_groups, two_halves
-from cavalcade.data.sample import ConceptSample
+from cavalcade.data.sample import Labels
 from cavalcade.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -46,13 +48,13 @@ class Images(FileData):
     """
 
     def open(self, split: str) -> "ImagesSplit":
-        """List all files, and read and check those of one split."""
+        """List all files, and keep those of one split."""
         if split not in BOTH:
             raise InputError(
                 f"data=images has no labels and thus no split {split!r}, so that probes cannot "
                 "be fitted: use concepts=factorisation, or data=folder for labelled images"
             )
-        return ImagesSplit(self._files[split])
+        return ImagesSplit(self._files[split], concepts=())
 
     @cached_property
     def _files(self) -> dict[str, list[ImageFile]]:
@@ -106,12 +108,14 @@ class Images(FileData):
 class ImagesSplit(FileSplit):
     """One split of `Images`: pictures as a viewer shows them, without concepts."""
 
-    concepts = ()
+    def image(self, index: int) -> UInt8[Tensor, "3 height width"]:
+        """A picture as a viewer shows it."""
+        return read_rgb(self.images[index], upright_rgb)
 
-    def __getitem__(self, index: int) -> ConceptSample:
-        image = read_rgb(self.images[index], upright_rgb)
-        nothing = torch.zeros(0, *image.shape[1:], dtype=torch.bool)
-        return ConceptSample(image, nothing, nothing, self.ids[index], self.groups[index])
+    def labels(self, index: int) -> Labels:  # noqa: ARG002
+        """None."""
+        nothing = torch.zeros(0, 1, 1, dtype=torch.bool)
+        return Labels(nothing, nothing)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Integer
-from PIL import Image
 
-from cavalcade.data.files import DAMAGE, FileSplit, ImageFile, read_values
+from cavalcade.data.files import FileSplit, ImageFile, image_shape, read_values
 from cavalcade.data.sample import Labels
 from cavalcade.errors import InputError
 
@@ -127,21 +126,6 @@ def check_size(mask: Path, shape: Sequence[int], image: Path) -> None:
             f"{mask} is {_size(shape)} but its image {image} is {_size(own)}; "
             "give the mask the size of the image"
         )
-
-
-def image_shape(path: Path) -> tuple[int, int]:
-    """Rows and columns of a picture as its header says; nothing else of it is read.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except DAMAGE as error:
-        raise InputError(
-            f"{path} cannot be read as an image ({error}); mend or remove it"
-        ) from error
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from cavalcade.data.files import FileData, ImageFile
-from cavalcade.data.groups import held_out
 from cavalcade.data.index_maps import IndexMapSplit, Legend
-from cavalcade.data.sample import SPLITS
-from cavalcade.errors import InputError, check_choice
+from cavalcade.errors import InputError
 
 
 @dataclass(kw_only=True)
@@ -33,19 +31,15 @@ class Published(FileData):
         Raises:
             InputError: if the files do not lie as published, or there is nothing to hold out.
         """
-        check_choice("the split", split, SPLITS)
         official = self.official[split == "test"]
         home, index_maps = self.listed(official)
-        files = self.in_groups(list(index_maps), home)
-        groups = [file.group for file in files]
-        if split != "test":
-            held = held_out(groups)
-            files = [f for f, out in zip(files, held, strict=True) if out == (split == "val")]
+        listed = self.in_groups(list(index_maps), home)
+        files = self.part(listed, split)
         if not files:
             raise InputError(
-                f"{home} has {len(groups)} images of the official split {official!r}, in "
-                f"{len(set(groups))} group(s), which leave none for {split!r}; a group is never "
-                "cut, so give at least two"
+                f"{home} has {len(listed)} images of the official split {official!r}, in "
+                f"{len({file.group for file in listed})} group(s), which leave none for {split!r}; "
+                "a group is never cut, so give at least two"
             )
         return self.labelled(files, index_maps)
 

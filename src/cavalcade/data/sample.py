@@ -1,9 +1,9 @@
-"""What a data set is: samples, their splits, and how a split is thinned."""
+"""What a data set is: samples, their splits, and which of its samples and concepts are kept."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from jaxtyping import Bool, UInt8
@@ -15,13 +15,31 @@ from cavalcade.errors import InputError, check_whole, closest
 SPLITS = ("train", "val", "test")
 
 
+class Labels(NamedTuple):
+    """The truth about each concept over one image, at a resolution of its own."""
+
+    masks: Bool[Tensor, "concepts rows columns"]
+    labelled: Bool[Tensor, "concepts rows columns"]
+    """Where the truth of a concept is known; False for void, crowd, not annotated."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether one map, expanded, says where the truth is known of every concept."""
+        return self.labelled.stride(0) == 0
+
+    def chosen(self, rows: Sequence[int]) -> "Labels":
+        """The truth about some of the concepts."""
+        if self.shared:
+            return Labels(self.masks[rows], self.labelled[:1].expand(len(rows), -1, -1))
+        return Labels(self.masks[rows], self.labelled[rows])
+
+
 class ConceptSample(NamedTuple):
-    """One image and the truth about each concept at each of its pixels."""
+    """One image and the truth about each concept; both cover the whole frame."""
 
     image: UInt8[Tensor, "3 height width"]
-    masks: Bool[Tensor, "concepts height width"]
-    labelled: Bool[Tensor, "concepts height width"]
-    """Where the truth of a concept is known; False for void, crowd, not annotated."""
+    masks: Bool[Tensor, "concepts rows columns"]
+    labelled: Bool[Tensor, "concepts rows columns"]
     id: str
     group: str
     """What must not be torn apart by a split or a block: a video, a subject, a scene."""
@@ -44,11 +62,17 @@ class ConceptDataset(Dataset[ConceptSample], ABC):
         return len(self.ids)
 
     @abstractmethod
-    def __getitem__(self, index: int) -> ConceptSample: ...
+    def image(self, index: int) -> UInt8[Tensor, "3 height width"]:
+        """A picture."""
 
     @abstractmethod
-    def fingerprint(self) -> str:
-        """Hexadecimal digest of the content: equal exactly where images and truth are."""
+    def labels(self, index: int) -> Labels:
+        """The truth about it. Where one map of what is labelled serves all concepts, expand it."""
+
+    def __getitem__(self, index: int) -> ConceptSample:
+        return ConceptSample(
+            self.image(index), *self.labels(index), self.ids[index], self.groups[index]
+        )
 
 
 class Thinned(ConceptDataset):
@@ -62,13 +86,30 @@ class Thinned(ConceptDataset):
         self.ids = tuple(dataset.ids[i] for i in self.indices)
         self.groups = tuple(dataset.groups[i] for i in self.indices)
 
-    def __getitem__(self, index: int) -> ConceptSample:
-        return self.dataset[self.indices[index]]
+    def image(self, index: int) -> UInt8[Tensor, "3 height width"]:
+        """A picture that was kept."""
+        return self.dataset.image(self.indices[index])
 
-    def fingerprint(self) -> str:
-        """Digest of the whole split and of what is kept of it."""
-        kept = f"{self.dataset.fingerprint()} {self.indices}"
-        return hashlib.sha256(kept.encode()).hexdigest()
+    def labels(self, index: int) -> Labels:
+        """The truth about it."""
+        return self.dataset.labels(self.indices[index])
+
+
+class Chosen(ConceptDataset):
+    """A data set with some of its concepts."""
+
+    def __init__(self, dataset: ConceptDataset, concepts: Sequence[str]) -> None:
+        self.dataset, self.concepts = dataset, tuple(concepts)
+        self.rows = [dataset.concepts.index(name) for name in concepts]
+        self.ids, self.groups = dataset.ids, dataset.groups
+
+    def image(self, index: int) -> UInt8[Tensor, "3 height width"]:
+        """A picture."""
+        return self.dataset.image(index)
+
+    def labels(self, index: int) -> Labels:
+        """The truth about it and the concepts that were chosen."""
+        return self.dataset.labels(index).chosen(self.rows)
 
 
 @dataclass(kw_only=True)
@@ -82,6 +123,9 @@ class ConceptData(ABC):
         test_images: a cap on the test split, which every run keeps masks of.
         thumbnails: longer side in pixels of the small pictures of test images that are kept for
             galleries; None keeps none, for private data.
+        concepts: names of those to keep, or shell patterns such as `hair*`; None keeps all.
+        min_pixels: a concept is kept that has as many labelled pixels in the training images.
+        min_images: and that as many training images show.
     """
 
     name: str
@@ -89,6 +133,9 @@ class ConceptData(ABC):
     limit: Mapping[str, int | None] = field(default_factory=dict)
     test_images: int = 1000
     thumbnails: int | None = 192
+    concepts: Sequence[str] | None = None
+    min_pixels: int = 0
+    min_images: int = 0
 
     def __post_init__(self) -> None:
         for split in self.limit:
@@ -101,15 +148,54 @@ class ConceptData(ABC):
             check_whole("data.thumbnails (null for none)", self.thumbnails, 16)
         if len(self.grid) != 2 or not all(isinstance(n, int) and n > 0 for n in self.grid):
             raise InputError(f"data.grid is {self.grid!r}; give a height and a width in pixels")
+        check_whole("data.min_pixels", self.min_pixels, 0)
+        check_whole("data.min_images", self.min_images, 0)
+        if isinstance(self.concepts, str):
+            self.concepts = (self.concepts,)
+        if self.concepts is not None and not (
+            self.concepts and all(isinstance(entry, str) and entry for entry in self.concepts)
+        ):
+            raise InputError(
+                f"data.concepts is {self.concepts!r}; give names or patterns such as 'hair*', or "
+                "null for all concepts"
+            )
 
     @abstractmethod
     def open(self, split: str) -> ConceptDataset:
-        """The whole of one split."""
+        """The whole of one split. No sample is read."""
 
     def split(self, split: str) -> ConceptDataset:
-        """One split, thinned as asked."""
+        """One split, thinned, with the concepts that are named. No sample is read."""
         dataset = self.open(split)
         limit = self.limit.get(split) or len(dataset)
         if split == "test":
             limit = min(limit, self.test_images)
-        return dataset if limit >= len(dataset) else Thinned(dataset, limit)
+        if limit < len(dataset):
+            dataset = Thinned(dataset, limit)
+        wanted = self.wanted(dataset.concepts)
+        return dataset if wanted == dataset.concepts else Chosen(dataset, wanted)
+
+    def wanted(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Those that `concepts` chooses, in their own order.
+
+        Where there are many, `open` can ask for this itself, so that no other is ever decoded.
+
+        Raises:
+            InputError: if an entry of `concepts` matches none.
+        """
+        if self.concepts is None:
+            return tuple(names)
+        if not names:
+            raise InputError(f"data.concepts chooses among labels, and {self.name} has none")
+        for entry in self.concepts:
+            if not any(_matches(name, entry) for name in names):
+                raise InputError(
+                    f"data.concepts has {entry!r}, which no concept of {self.name} matches; "
+                    f"{closest(entry, names)}"
+                )
+        return tuple(n for n in names if any(_matches(n, entry) for entry in self.concepts))
+
+
+def _matches(name: str, entry: str) -> bool:
+    """A name may hold what a pattern would read otherwise, such as brackets."""
+    return name == entry or fnmatchcase(name, entry)

@@ -15,14 +15,17 @@ from lightning.pytorch.loggers import Logger
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.data import ConceptDataModule
+from cavalcade.errors import listed
 from cavalcade.folders import check_name, digest_of, written_whole
 from cavalcade.galleries import ROW_BYTES
-from cavalcade.report import tracking
+from cavalcade.report import tables, tracking
 from cavalcade.runs import MinedRun, ProbedRun, load_run, write_run
 from cavalcade.truth import Truth, data_folder
 from cavalcade.visiting.mined_visit import redraw_galleries, reduce_mined, track_mined
 from cavalcade.visiting.probed_visit import reduce_probed, track_probed
 from cavalcade.visiting.trainers import Trainers
+
+MAX_ROWS = 40  # of the table of concepts
 
 log = logging.getLogger(__name__)
 
@@ -157,11 +160,12 @@ def _finished(place: Path) -> bool:
 def _announce(
     backbone: FrozenBackbone, data: ConceptDataModule, method: Probes | Factorisation
 ) -> None:
-    """Print the taps, and the time and disk that the visit will take."""
+    """Print the taps, the concepts, and the time and disk that the visit will take."""
     listed = ", ".join(f"{layer.name} ({layer.depth:.2f})" for layer in backbone.layers)
     log.info(
         "%s: %d layers with their relative depth: %s", backbone.label, len(backbone.layers), listed
     )
+    _show_concepts(data)
     _say_shared_groups(data)
     sizes = {split: len(dataset) for split, dataset in data.splits.items()}
     images = method.images_seen(sizes)
@@ -180,6 +184,25 @@ def _announce(
         seconds,
         (bits + features) / 8e6 + pages / 1e6,
     )
+
+
+def _show_concepts(data: ConceptDataModule) -> None:
+    """Print how often each concept is shown, the largest first if there are many."""
+    table = data.concept_table()
+    if table.empty:
+        return
+    title = f"Concepts of {data.data.name}, percent of labelled pixels"
+    largest = table.sort_values(table.columns[2], ascending=False, kind="stable")
+    tables.print_table(title, table if len(table) <= MAX_ROWS else largest[:MAX_ROWS])
+    if len(table) > MAX_ROWS:
+        tables.print_sentence(f"and {len(table) - MAX_ROWS} smaller concepts")
+    for split in data.splits:
+        absent = table.loc[table[f"{split} images"] == 0, "concept"].tolist()
+        if absent and split != "train":  # of training images, a fit says so
+            log.warning(
+                "%s: no %s image shows %s, which cannot be scored there",
+                *(data.data.name, split, listed(absent)),
+            )
 
 
 def _say_shared_groups(data: ConceptDataModule) -> None:
