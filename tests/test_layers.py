@@ -1,6 +1,7 @@
 """Which layers the rules find in networks of many families, and what they say of them."""
 
 from functools import cache
+from itertools import pairwise
 
 import pytest
 from torch import nn
@@ -32,16 +33,9 @@ def stages(name):
     return timm_backbone(name, weights="random", layers="stages", image_size=64)
 
 
-@cache
 def taps(name, rule):
     """What a rule finds; the network is built once for both."""
-    if rule == "stages":
-        return stages(name).layers
-    model, preprocessing = stages(name).model, stages(name).preprocessing
-    head = model.pretrained_cfg["classifier"]
-    return FrozenBackbone(
-        Network(name, model, preprocessing, (head,), stages(name).names), rule
-    ).layers
+    return stages(name).choose(rule)
 
 
 def named(layers):
@@ -136,7 +130,7 @@ def test_a_layer_without_a_map():
     with pytest.raises(
         InputError,
         match=r"^layer 'fc' of resnet18-random yields no map \(its output is \(1, 1000\)\); "
-        r"tap one with channels, height and width$",
+        r"tap one with channels, height and width, or with tokens$",
     ):
         named(["layer1", "fc"])
 
@@ -158,7 +152,20 @@ class Branched(nn.Module):
 
 def branched(layers, stage_ends=()):
     preprocessing = Preprocessing(size=(16, 32), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    network = Network("branched", Branched(), preprocessing, ("head",), stage_ends)
+    network = Network("branched", Branched(), preprocessing, ("head",), stage_ends=stage_ends)
+    return FrozenBackbone(network, layers).layers
+
+
+def deep(layers, stage_ends=()):
+    """Eight convolutions, two for each of four strides, and a pooled map of a single cell."""
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 3, 3, stride=2 - n % 2, padding=1) for n in range(8)),
+        nn.AdaptiveAvgPool2d(1),
+    )
+    model.add_module("idle", nn.Module())
+    model.idle.forward = lambda x: x.flatten(1)
+    preprocessing = Preprocessing(size=(32, 64), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    network = Network("deep", model, preprocessing, stage_ends=stage_ends)
     return FrozenBackbone(network, layers).layers
 
 
@@ -170,18 +177,30 @@ def test_a_layer_that_does_not_run():
         branched(["idle"])
 
 
-def test_stages_without_the_word_of_a_zoo():
+def test_three_strides_are_too_few_for_stages():
     layers = branched("stages")
-    assert [layer.name for layer in layers] == ["trunk.0", "trunk.2", "trunk"]
-    assert [layer.depth for layer in layers] == [0.25, 0.75, 1.0]
-    assert [layer.stride for layer in layers] == [1.0, 2.0, 4.0]
-    assert [layer.grid for layer in layers] == [(16, 32), (8, 16), (4, 8)]
+    assert [layer.name for layer in layers] == [f"trunk.{n}" for n in range(4)]
+    assert [layer.depth for layer in layers] == [0.25, 0.5, 0.75, 1.0]
+    assert [layer.stride for layer in layers] == [1.0, 2.0, 2.0, 4.0]
+    assert [layer.grid for layer in layers] == [(16, 32), (8, 16), (8, 16), (4, 8)]
+
+
+def test_stages_without_the_word_of_a_zoo():
+    assert [layer.name for layer in deep("stages")] == ["1", "3", "5", "7"]
+    assert [layer.stride for layer in deep("stages")] == [2.0, 4.0, 8.0, 16.0]
 
 
 @pytest.mark.parametrize("wrong", ["nowhere", "idle"])
 def test_the_word_of_a_zoo_is_not_taken_for_what_cannot_be_tapped(wrong):
-    assert branched("stages", ("trunk.1", wrong)) == branched("stages")
-    assert [layer.name for layer in branched("stages", ("trunk.1",))] == ["trunk.1"]
+    word = ("0", "2", "4", "6")
+    assert deep("stages", (*word, wrong)) == deep("stages")
+    assert [layer.name for layer in deep("stages", word)] == list(word)
+
+
+def test_the_word_of_a_zoo_is_not_taken_where_it_is_too_short():
+    assert [layer.name for layer in branched("stages", ("trunk.1",))] == [
+        f"trunk.{n}" for n in range(4)
+    ]
 
 
 def test_layers_of_the_head_are_marked_and_do_not_count():
@@ -195,14 +214,28 @@ def test_blocks_of_a_plain_network_are_its_layers():
     assert names[:4] == [f"trunk.{n}" for n in range(4)]
 
 
-def test_outputs_with_channels_last_are_no_maps():
-    with pytest.raises(InputError, match=r"fc1' of convnext_tiny-random yields no map"):
-        timm_backbone(
-            "convnext_tiny", weights="random", image_size=64, layers="stages.0.blocks.0.mlp.fc1"
-        )
+def test_outputs_with_channels_last_are_maps():
+    backbone = timm_backbone(
+        "convnext_atto", weights="random", image_size=64, layers="stages.0.blocks.0.norm"
+    )
+    (layer,) = backbone.layers
+    assert (layer.channels, layer.grid, layer.stride) == (40, (16, 16), 4.0)
 
 
 def test_blocks_of_ghostnet_are_its_bottlenecks():
     backbone = timm_backbone("ghostnet_050", weights="random", image_size=64, layers="blocks")
     assert not any("ghost1" in name for name in backbone.names)
     assert "blocks.3.0" in backbone.names
+
+
+def test_of_many_layers_60_are_taken_evenly_and_the_last_of_every_stride():
+    strides = [2, 2, *[1] * 97, 2]
+    model = nn.Sequential(*(nn.Conv2d(3, 3, 3, stride=n, padding=1) for n in strides))
+    preprocessing = Preprocessing(size=(16, 32), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    backbone = FrozenBackbone(Network("long", model, preprocessing), "blocks")
+    chosen = [int(name) for name in backbone.names]
+    assert len(chosen) == 60
+    assert {0, 98, 99} <= set(chosen)  # each the last, or the only one, of its stride
+    inner = [number for number in chosen if 0 < number < 98]
+    gaps = {after - before for before, after in pairwise(inner)}
+    assert gaps == {1, 2}

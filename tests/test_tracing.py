@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from cavalcade.backbones.maps import MapLayout
 from cavalcade.backbones.tracing import hooked, trace
 
 
@@ -61,6 +62,40 @@ def test_a_long_head_does_not_stretch_the_trunk(head_layers):
     assert not watched.calls["head.0"].trunk
 
 
+def test_what_ends_after_the_head_begins_is_outside_of_the_trunk():
+    model = nn.Sequential()
+    for name in ("body", "neck", "on_top"):
+        model.add_module(name, nn.Conv2d(3, 3, 1))
+    model.add_module("act", nn.ReLU())
+    watched = trace(model, (4, 4), head=("neck",))
+    assert [call.trunk for call in watched.calls.values()] == [True, False, False, False]
+
+
+def test_attention_counts_as_one_call():
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Conv2d(3, 8, 4, stride=4)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.mlp = nn.Linear(8, 8)
+
+        def forward(self, x):
+            x = self.embed(x).flatten(2).mT
+            return self.mlp(self.attention(x, x, x)[0])
+
+    watched = trace(Attends().eval(), (16, 32))
+    assert watched.trunk_calls == 3
+    assert watched.depth("attention") == pytest.approx(2 / 3)
+    assert watched.layout("attention") == MapLayout("tokens", 8, (4, 8))
+
+
+def test_a_network_may_be_run_another_way():
+    model = Counted().eval()
+    watched = trace(model, (32, 64), run=lambda model, images: model.stem(images))
+    assert list(watched.calls) == ["stem.0", "stem.1", "stem"]
+    assert watched.trunk_calls == 1
+
+
 def test_a_head_that_is_not_declared_counts():
     assert trace(Counted(6).eval(), (32, 32)).depth("last") == 0.4
 
@@ -81,9 +116,9 @@ def test_stride_and_shape(watched):
 
 
 def test_maps_have_height_and_width(watched):
-    assert watched.calls["last"].is_map
-    assert not watched.calls["pack"].is_map  # a dictionary
-    assert not watched.calls["head"].is_map  # (images, channels)
+    assert watched.layout("last") == MapLayout("channels_first", 8, (8, 16))
+    assert watched.layout("pack") == watched.layout("last")  # the first of a dictionary
+    assert watched.calls["head"].layout is None  # (images, channels)
 
 
 def test_watching_leaves_nothing_behind():

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cavalcade.backbones.layers import choose_layers
+from cavalcade.backbones.layers import Layer, choose_layers
 from cavalcade.backbones.preprocessing import Preprocessing
-from cavalcade.backbones.tracing import hooked, trace
+from cavalcade.backbones.tracing import Run, call, hooked, trace
 from cavalcade.errors import InputError
 
 
@@ -24,17 +24,21 @@ class Network:
         label: how the network is called in folders and plots; names its weights too.
         model: takes (images, 3, height, width).
         preprocessing: how an image reaches it.
-        head: modules outside of its trunk.
+        head: modules outside of its trunk; with what they hold.
+        branches: shell patterns of those among them that the rules for layers take too: necks.
         stage_ends: the last module of each stage, where the zoo says so.
         random: its weights are random, not trained.
+        run: how the model is run on images, as far as it yields maps.
     """
 
     label: str
     model: nn.Module
     preprocessing: Preprocessing
     head: Sequence[str] = ()
+    branches: Sequence[str] = ()
     stage_ends: Sequence[str] = ()
     random: bool = False
+    run: Run = call
 
 
 class _AllTappedError(Exception):
@@ -52,6 +56,7 @@ class FrozenBackbone(nn.Module):
         layers: the taps, in execution order.
         preprocessing: how an image reaches the network.
         random: its weights are random, not trained.
+        trace: its watched forward, with every module that could be tapped.
     """
 
     def __init__(self, network: Network, layers: str | Sequence[str] = "stages") -> None:
@@ -68,19 +73,32 @@ class FrozenBackbone(nn.Module):
         self.label = network.label
         self.preprocessing = network.preprocessing
         self.random = network.random
+        self.run = network.run
         # the last is by far the fastest layout of convolutions on CPUs and on tensor cores
         self.model = network.model.requires_grad_(False).to(memory_format=torch.channels_last)
         self.train(False)
         size = network.preprocessing.size
         try:
-            watched = trace(self.model, size, network.head)
+            self.trace = trace(self.model, size, network.head, network.run)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).partition("\n")[0].rstrip(".")
             raise InputError(
                 f"{network.label} cannot take images of {size[0]} x {size[1]} pixels ({reason}); "
                 "set another backbone.image_size"
             ) from error
-        self.layers = choose_layers(self.model, watched, layers, network.stage_ends, network.label)
+        self._network = network
+        self.layers = self.choose(layers)
+
+    def choose(self, layers: str | Sequence[str]) -> tuple[Layer, ...]:
+        """The layers that would be tapped: by a rule, or by names; see `choose_layers`."""
+        return choose_layers(
+            self.model,
+            self.trace,
+            layers,
+            who=self.label,
+            stage_ends=self._network.stage_ends,
+            branches=self._network.branches,
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,10 +116,9 @@ class FrozenBackbone(nn.Module):
         taps: dict[str, Tensor] = {}
 
         def tap(name: str, _: nn.Module, output: object) -> None:
-            assert isinstance(output, Tensor)
             if name not in taps:
                 # the network may go on in place (ReLU after a tapped BatchNorm): copy
-                taps[name] = output.detach().clone()
+                taps[name] = self.trace.layout(name).read(output).detach().clone()
             if len(taps) == len(self.layers):
                 raise _AllTappedError
 
@@ -110,7 +127,7 @@ class FrozenBackbone(nn.Module):
             torch.no_grad(),
             hooked(self.model, self.names, tap),
         ):
-            self.model(inputs.contiguous(memory_format=torch.channels_last))
+            self.run(self.model, inputs.contiguous(memory_format=torch.channels_last))
         return {name: taps[name] for name in self.names}
 
     def weights_fingerprint(self) -> str:

@@ -1,7 +1,8 @@
 """Which layers to tap: by name, or by a rule that needs no list."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from torch import nn
 
@@ -10,7 +11,8 @@ from cavalcade.errors import InputError, closest
 
 RULES = ("stages", "blocks")
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-FEWEST_BLOCKS = 4
+FEWEST_TAPS = 4
+MOST_TAPS = 60
 FEWEST_TWINS = 2
 
 
@@ -36,7 +38,13 @@ class Layer:
 
 
 def choose_layers(
-    model: nn.Module, trace: Trace, layers: str | Sequence[str], stage_ends: Sequence[str], who: str
+    model: nn.Module,
+    trace: Trace,
+    layers: str | Sequence[str],
+    *,
+    who: str,
+    stage_ends: Sequence[str] = (),
+    branches: Sequence[str] = (),
 ) -> tuple[Layer, ...]:
     """The layers asked for, by rule or by name, in execution order.
 
@@ -44,17 +52,17 @@ def choose_layers(
         model: the network.
         trace: its watched forward.
         layers: `stages` (the last layer of every stride), `blocks` (every repeated block, and
-            the stage's end where a stride has none), or module names.
-        stage_ends: what the zoo itself calls the ends of the stages; may be empty.
+            the stage's end where a stride has none), or module names. The rules find up to 60;
+            where `stages` has fewer than 4, as transformers of one stride do, the blocks.
         who: the network's name, for errors.
+        stage_ends: what the zoo itself calls the ends of the stages; may be empty.
+        branches: shell patterns of the modules outside of the trunk that the rules take too.
 
     Raises:
         InputError: for a name that does not exist, does not run, or yields no map.
     """
-    if layers == "stages":
-        names = _stages(trace, stage_ends)
-    elif layers == "blocks":
-        names = _with_every_stride(_blocks(model, trace), _stages(trace, stage_ends), trace)
+    if layers in RULES:
+        names = _by_rule(model, trace, str(layers), stage_ends, branches)
     else:
         names = [layers] if isinstance(layers, str) else list(layers)
     if not names:
@@ -64,54 +72,113 @@ def choose_layers(
     modules = dict(model.named_modules())
     for name in names:
         _check_name(name, modules, trace, who)
-    unique = sorted(set(names), key=lambda name: trace.calls[name].order)
-    return tuple(_describe(trace, name) for name in unique)
+    return tuple(describe(trace, name) for name in _in_order(names, trace))
 
 
-def _describe(trace: Trace, name: str) -> Layer:
-    call = trace.calls[name]
-    assert call.shape is not None
+def every_map(trace: Trace) -> list[str]:
+    """All layers that can be tapped, in execution order."""
+    return _in_order((call.name for call in trace.calls.values() if call.layout), trace)
+
+
+def describe(trace: Trace, name: str) -> Layer:
+    """What a trace says of a layer that yields a map."""
+    layout = trace.layout(name)
     return Layer(
         name=name,
         depth=round(trace.depth(name), 6),
-        trunk=call.trunk,
-        channels=call.shape[1],
+        trunk=trace.calls[name].trunk,
+        channels=layout.channels,
         stride=round(trace.stride(name), 6),
-        grid=_grid(trace, name),
+        grid=layout.grid,
     )
-
-
-def _grid(trace: Trace, name: str) -> tuple[int, int]:
-    shape = trace.calls[name].shape
-    assert shape is not None
-    return shape[2], shape[3]
 
 
 def _check_name(name: str, modules: dict[str, nn.Module], trace: Trace, who: str) -> None:
     if name not in modules or not name:
-        maps = [call.name for call in trace.calls.values() if call.is_map]
+        maps = [call.name for call in trace.calls.values() if call.layout]
         raise InputError(
             f"no layer {name!r} in {who}; {closest(name, maps)}; or a rule: {', '.join(RULES)}"
         )
     if name not in trace.calls:
         raise InputError(f"layer {name!r} of {who} does not run in its forward; tap another")
-    if not trace.calls[name].is_map:
+    if not trace.calls[name].layout:
         raise InputError(
             f"layer {name!r} of {who} yields no map (its output is "
-            f"{trace.calls[name].shape}); tap one with channels, height and width"
+            f"{trace.calls[name].shape}); tap one with channels, height and width, or with tokens"
         )
 
 
-def _stages(trace: Trace, stage_ends: Sequence[str]) -> list[str]:
-    """The last layer of every stride; the zoo's own word where all of it can be tapped."""
-    if stage_ends and all(name in trace.calls and trace.calls[name].is_map for name in stage_ends):
-        return list(stage_ends)
-    return list({_grid(trace, call.name): call.name for call in _trunk_maps(trace)}.values())
+def _by_rule(
+    model: nn.Module, trace: Trace, rule: str, stage_ends: Sequence[str], branches: Sequence[str]
+) -> list[str]:
+    """At most 60 layers of the trunk and its branches, those that end a stride among them."""
+    blocks = _blocks(model, trace)
+    names = _stages(trace, blocks, stage_ends)
+    if rule == "blocks":
+        names = blocks + _uncovered(names, blocks, trace)
+    if len(names) < FEWEST_TAPS:  # transformers keep one stride throughout
+        names = max(names, blocks, key=len)
+    outside = [
+        call.name
+        for call in _maps(trace, trunk=False)
+        if any(fnmatchcase(call.name, pattern) for pattern in branches)
+    ]
+    return _thinned(names + outside, trace)
 
 
-def _with_every_stride(blocks: list[str], stages: list[str], trace: Trace) -> list[str]:
-    covered = {_grid(trace, name) for name in blocks}
-    return blocks + [name for name in stages if _grid(trace, name) not in covered]
+def _thinned(names: Sequence[str], trace: Trace) -> list[str]:
+    """At most 60 of the layers: the last of each stride, and others spread evenly."""
+    names = _in_order(names, trace)
+    last = {(trace.calls[n].trunk, trace.layout(n).grid): n for n in names}.values()
+    others = [name for name in names if name not in last]
+    room = MOST_TAPS - len(last)
+    if len(others) > room:
+        others = [others[(i + 1) * len(others) // room - 1] for i in range(room)]
+    return _in_order([*last, *others], trace)
+
+
+def _in_order(names: Iterable[str], trace: Trace) -> list[str]:
+    return sorted(set(names), key=lambda name: trace.calls[name].order)
+
+
+def _stages(trace: Trace, blocks: Sequence[str], stage_ends: Sequence[str]) -> list[str]:
+    """The zoo's own word where all of it can be tapped; else the last layer of every stride.
+
+    Where that is too few, as in dilated networks, the last of every number of channels too.
+    """
+    if stage_ends and all(name in trace.calls and trace.calls[name].layout for name in stage_ends):
+        return list(dict.fromkeys(stage_ends))
+    blocks = _in_order(blocks, trace)
+    ends = list({trace.layout(name).grid: name for name in blocks}.values())
+    between = {
+        trace.layout(call.name).grid: call.name
+        for call in _maps(trace)
+        if not _inside(call.name, blocks)
+    }
+    stem = _uncovered(list(between.values()), blocks, trace)
+    if len(stem) + len(ends) < FEWEST_TAPS:
+        ends = list({trace.layout(name): name for name in blocks}.values())
+    return stem + [_outermost(name, trace) for name in ends]
+
+
+def _inside(name: str, blocks: Iterable[str]) -> bool:
+    return any(name.startswith(f"{block}.") for block in blocks)
+
+
+def _outermost(name: str, trace: Trace) -> str:
+    """The module around a layer that ends with it, `layer1` for `layer1.2`."""
+    call, found = trace.calls[name], name
+    while name := name.rpartition(".")[0]:
+        around = trace.calls.get(name)
+        if around and (around.shape, around.calls_before) == (call.shape, call.calls_before):
+            found = name
+    return found
+
+
+def _uncovered(names: Sequence[str], taps: Sequence[str], trace: Trace) -> list[str]:
+    """Those of the layers whose stride no tap has."""
+    covered = {trace.layout(name).grid for name in taps}
+    return [name for name in names if trace.layout(name).grid not in covered]
 
 
 def _blocks(model: nn.Module, trace: Trace) -> list[str]:
@@ -121,7 +188,7 @@ def _blocks(model: nn.Module, trace: Trace) -> list[str]:
     entered; a block is taken and not entered. Networks without blocks (VGG) fall back on
     their activations.
     """
-    maps = {call.name for call in _trunk_maps(trace)}
+    maps = {call.name for call in _maps(trace)}
     units = {
         name: module
         for name, module in model.named_modules()
@@ -130,12 +197,11 @@ def _blocks(model: nn.Module, trace: Trace) -> list[str]:
     stages = {type(module) for name, module in units.items() if _holds_twins(name, units)}
     blocks: list[str] = []
     for name, module in units.items():  # parents come before their children
-        inside = any(name.startswith(f"{block}.") for block in blocks)
-        if type(module) not in stages and not inside:
+        if type(module) not in stages and not _inside(name, blocks):
             blocks.append(name)
-    if len(blocks) >= FEWEST_BLOCKS:
+    if len(blocks) >= FEWEST_TAPS:
         return blocks
-    return _activations(model, maps)
+    return max(blocks, _activations(model, maps), key=len)
 
 
 def _holds_twins(name: str, units: dict[str, nn.Module]) -> bool:
@@ -162,7 +228,7 @@ def _weights(module: nn.Module) -> int:
     return sum(isinstance(child, WEIGHT_BEARING) for child in module.modules())
 
 
-def _trunk_maps(trace: Trace) -> list[Call]:
-    """Calls of the trunk that yield a map of more than one cell."""
-    calls = (call for call in trace.calls.values() if call.is_map and call.trunk)
-    return [call for call in calls if max(_grid(trace, call.name)) > 1]
+def _maps(trace: Trace, *, trunk: bool = True) -> list[Call]:
+    """Calls within the trunk, or outside of it, that yield a map of more than one cell."""
+    calls = (call for call in trace.calls.values() if call.layout and call.trunk == trunk)
+    return [call for call in calls if max(trace.layout(call.name).grid) > 1]

@@ -1,5 +1,6 @@
 """How an image reaches a network, and where the network then looks."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,7 +14,8 @@ from torchvision.transforms.v2 import functional as transforms
 from cavalcade.data.geometry import Frame
 from cavalcade.errors import InputError, check_choice
 
-CROP_MODES = ("squash", "center", "border")
+CROP_MODES = ("squash", "center", "border", "corner", "letterbox")
+GREY = 114 / 255
 
 
 def input_size(image_size: int | Sequence[int]) -> tuple[int, int]:
@@ -32,14 +34,23 @@ def input_size(image_size: int | Sequence[int]) -> tuple[int, int]:
 class Preprocessing:
     """Resize, crop or pad, scale to mean and standard deviation; the terms are timm's.
 
+    What a detector pads a batch to, the largest of its images, depends on what images share
+    it. Here all are padded to one size, so that a map depends on its own image alone.
+
     Attributes:
         size: height and width of the network's input in pixels.
-        crop_mode: `squash` warps the whole image; `center` keeps the aspect and cuts the
-            middle out; `border` keeps the aspect and pads with the mean colour.
+        crop_mode: `squash` warps the whole image. The others keep its aspect: `center` cuts
+            the middle out; `border` pads on all sides with the mean colour; `corner` pads
+            below and to the right with the mean colour, as torchvision's detectors do;
+            `letterbox` pads on all sides with grey, as YOLO does.
         crop_pct: share of the resized image that the input covers.
         mean: of each channel, for values from 0 to 1.
         std: of each channel.
         interpolation: `bicubic`, `bilinear` or `nearest`.
+        antialias: widen the filter when shrinking, in whole numbers, as Pillow does; False
+            interpolates between the nearest pixels, as detectors do.
+        sides: for `corner`, the most that the shorter and the longer side of the resized image
+            may have, in pixels; if None the image fills the input.
     """
 
     size: tuple[int, int]
@@ -48,6 +59,8 @@ class Preprocessing:
     crop_mode: str = "squash"
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
+    antialias: bool = True
+    sides: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         check_choice("backbone.crop_mode", self.crop_mode, CROP_MODES)
@@ -58,35 +71,58 @@ class Preprocessing:
         self, image: UInt8[Tensor, "3 _ _"]
     ) -> tuple[Float[Tensor, "3 height width"], Frame]:
         """The network's input, and its frame in the unit square of the image."""
+        values = image if self.antialias else image.float()  # whole numbers are rounded again
         resized = transforms.resize(
-            image,
+            values,
             list(self._resized(image.shape[1], image.shape[2])),
             interpolation=InterpolationMode(self.interpolation),
-            antialias=True,
+            antialias=self.antialias,
         )
-        values = resized.float().div_(255)
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
-        # rounded as torchvision's CenterCrop does: half a pixel off shows in the comparison to timm
-        top, left = (round((resized.shape[1 + i] - self.size[i]) / 2) for i in (0, 1))
-        scaled = transforms.crop(values.sub_(mean).div_(std), top, left, *self.size)
+        scaled = resized.float().div(255).sub_(mean).div_(std)
         height, width = resized.shape[1:]
+        top, left = self._offset(height), self._offset(width, axis=1)
+        # padding is with zeros, the mean colour
+        padding = (GREY - mean) / std if self.crop_mode == "letterbox" else torch.tensor(0.0)
+        seen = transforms.crop(scaled.sub_(padding), top, left, *self.size).add_(padding)
         frame = Frame(
             top / height,
             left / width,
             (top + self.size[0]) / height,
             (left + self.size[1]) / width,
         )
-        return scaled, frame
+        return seen, frame
+
+    def _offset(self, side: int, axis: int = 0) -> int:
+        """Where the input starts, in pixels of the resized image; negative in the padding."""
+        spare = side - self.size[axis]
+        if self.crop_mode == "corner":
+            return 0
+        if self.crop_mode == "letterbox":
+            return -round(-spare / 2 - 0.1)  # the odd pixel goes below and to the right
+        # rounded as torchvision's CenterCrop does: half a pixel off shows in the comparison to timm
+        return round(spare / 2)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         target = [int(n / self.crop_pct) for n in self.size]
         if self.crop_mode == "squash":
             return target[0], target[1]
+        if self.crop_mode in ("corner", "letterbox"):
+            return self._enclosed(height, width, target)
         by_height = target[0] * width > target[1] * height  # the height is enlarged more
         if self.crop_mode == "border":
             by_height = not by_height
         wanted, side = (target[0], height) if by_height else (target[1], width)
         return max(1, wanted * height // side), max(1, wanted * width // side)
+
+    def _enclosed(self, height: int, width: int, target: Sequence[int]) -> tuple[int, int]:
+        """As large as fits, with the roundings of the detectors."""
+        scale = min(target[0] / height, target[1] / width)
+        if self.sides is not None:
+            short, long = self.sides
+            scale = min(short / min(height, width), long / max(height, width))
+        whole = round if self.crop_mode == "letterbox" else math.floor
+        return max(1, whole(height * scale)), max(1, whole(width * scale))
 
     def identity(self) -> dict[str, Any]:
         """All that changes what the network sees, for the digest of a run."""

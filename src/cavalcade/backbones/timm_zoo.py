@@ -1,6 +1,7 @@
 """Adapter of the timm zoo."""
 
 import contextlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import nn
 
 from cavalcade.backbones.frozen import FrozenBackbone, Network
 from cavalcade.backbones.preprocessing import Preprocessing, input_size
-from cavalcade.backbones.weights import PACKAGE, load_weights, seeded
+from cavalcade.backbones.weights import downloading, load_weights, seeded, variant
 from cavalcade.errors import InputError, closest
 
 
@@ -51,9 +52,10 @@ def timm_backbone(
     model = _build(name, weights, seed)
     config: dict[str, Any] = getattr(model, "pretrained_cfg", {})
     preprocessing = _preprocessing(model, image_size, crop_mode, crop_pct)
+    _fit_input(model, preprocessing.size, name)
     classifier = config.get("classifier") or ()
     network = Network(
-        label=(label or name) + _variant(weights),
+        label=(label or name) + variant(weights),
         model=model,
         preprocessing=preprocessing,
         head=(classifier,) if isinstance(classifier, str) else tuple(classifier),
@@ -90,16 +92,10 @@ def _download(name: str) -> nn.Module:
             f"timm has no pretrained weights of {name!r}; set backbone.weights to a file or to "
             "random"
         )
-    try:
+    with downloading(name):
         if config is not None and config.hf_hub_id:
             _reach_hub(config.hf_hub_id)
         return timm.create_model(name, pretrained=True)
-    except Exception as error:  # those of the hub, its HTTP library and sockets share no base
-        reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
-        raise InputError(
-            f"pretrained weights of {name!r} cannot be downloaded ({reason}); connect to the "
-            "network, or set backbone.weights to a file or to random"
-        ) from error
 
 
 def _reach_hub(repository: str) -> None:
@@ -128,14 +124,28 @@ def _preprocessing(
     )
 
 
+def _fit_input(model: nn.Module, size: tuple[int, int], name: str) -> None:
+    """Bring a network of fixed input size, a transformer, to another one.
+
+    Its position embeddings are interpolated, as timm does. Most others take any size.
+    """
+    own = resolve_model_data_config(model)["input_size"][1:]
+    resize = getattr(model, "set_input_size", None)
+    if tuple(own) == size or resize is None:
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # timm's interpolation warns of its own indexing
+            resize(img_size=size)
+    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(
+            f"{name} cannot be brought to images of {size[0]} x {size[1]} pixels ({reason}); set "
+            f"another backbone.image_size, its own is {list(own)}"
+        ) from error
+
+
 def _stage_ends(model: nn.Module) -> tuple[str, ...]:
     info = getattr(model, "feature_info", None) or ()
     entries = info if isinstance(info, list | tuple) else info.info
     return tuple(entry["module"] for entry in entries if entry.get("module"))
-
-
-def _variant(weights: str) -> str:
-    """What to add to a network's name so that its weights can be told apart."""
-    if weights == "pretrained" or weights.startswith(PACKAGE):
-        return ""
-    return f"-{weights if weights == 'random' else Path(weights).stem}"

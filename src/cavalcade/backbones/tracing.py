@@ -1,14 +1,20 @@
 """One full forward of a network, watched: what runs when, and what comes out."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-WEIGHT_BEARING = (_ConvNd, nn.Linear)
+from cavalcade.backbones.maps import MapLayout, possible_layouts
+
+# attention calls its projections as functions, so that it counts as one call itself
+WEIGHT_BEARING = (_ConvNd, nn.Linear, nn.MultiheadAttention)
+
+Run = Callable[[nn.Module, Tensor], object]
 
 
 @dataclass(frozen=True)
@@ -20,29 +26,16 @@ class Call:
         order: position among the first calls, in the order in which they end.
         calls_before: weight-bearing calls of the trunk that had ended by then.
         shape: shape of the output where it is a tensor.
+        layout: how the output is read as a map; None where it is none.
         trunk: whether the module belongs to the trunk.
-        input_size: height and width of the network's input.
     """
 
     name: str
     order: int
     calls_before: int
     shape: tuple[int, ...] | None
+    layout: MapLayout | None
     trunk: bool
-
-    input_size: tuple[int, int]
-
-    @property
-    def is_map(self) -> bool:
-        """Whether the output is a map: channels, then height and width as the input has them.
-
-        Outputs with channels last, and those of attention, have four dimensions too.
-        """
-        if self.shape is None or len(self.shape) != 4:
-            return False
-        rows, columns = self.shape[2:]
-        expected = rows * self.input_size[1] / self.input_size[0]
-        return abs(columns - expected) <= 1 + 0.1 * expected
 
 
 @dataclass(frozen=True)
@@ -56,16 +49,20 @@ class Trace:
     def depth(self, name: str) -> float:
         """Relative depth of a module's first output, from 0 to 1.
 
-        Weight-bearing calls (convolution, linear) that ended before it, over those of the
-        network's trunk.
+        Weight-bearing calls (convolution, linear, attention) that ended before it, over those
+        of the network's trunk.
         """
         return min(1.0, self.calls[name].calls_before / max(1, self.trunk_calls))
 
+    def layout(self, name: str) -> MapLayout:
+        """How the output of a module that yields a map is read."""
+        layout = self.calls[name].layout
+        assert layout is not None
+        return layout
+
     def stride(self, name: str) -> float:
         """Input pixels per cell of the module's map, along the height."""
-        shape = self.calls[name].shape
-        assert shape is not None
-        return self.input_size[0] / shape[2]
+        return self.input_size[0] / self.layout(name).grid[0]
 
 
 Hook = Callable[[str, nn.Module, object], None]
@@ -89,29 +86,59 @@ def hooked(model: nn.Module, names: Sequence[str], hook: Hook) -> Iterator[None]
             handle.remove()
 
 
-def trace(model: nn.Module, input_size: tuple[int, int], head: Sequence[str] = ()) -> Trace:
+def call(model: nn.Module, images: Tensor) -> object:
+    """Run a network as most are run."""
+    return model(images)
+
+
+def trace(
+    model: nn.Module, input_size: tuple[int, int], head: Sequence[str] = (), run: Run = call
+) -> Trace:
     """Watch one full forward on a black image.
 
     Args:
         model: in eval mode.
         input_size: height and width of the input.
-        head: modules outside of the trunk, whose weight-bearing calls do not count.
+        head: modules outside of the trunk, whose weight-bearing calls do not count. What ends
+            after the first of these calls is outside of the trunk too.
+        run: how the network is run on images.
     """
     calls: dict[str, Call] = {}
-    trunk_calls = 0
+    possible: dict[str, list[MapLayout]] = {}
+    trunk_calls, trunk_ended = 0, False
 
     def in_trunk(name: str) -> bool:
         return not any(name == part or name.startswith(f"{part}.") for part in head)
 
     def watch(name: str, module: nn.Module, output: object) -> None:
-        nonlocal trunk_calls
-        trunk_calls += isinstance(module, WEIGHT_BEARING) and in_trunk(name)
+        nonlocal trunk_calls, trunk_ended
+        if isinstance(module, WEIGHT_BEARING):
+            trunk_calls += in_trunk(name)
+            trunk_ended |= not in_trunk(name)
         if name not in calls:
             shape = tuple(output.shape) if isinstance(output, Tensor) else None
-            calls[name] = Call(name, len(calls), trunk_calls, shape, in_trunk(name), input_size)
+            trunk = in_trunk(name) and not trunk_ended
+            calls[name] = Call(name, len(calls), trunk_calls, shape, None, trunk)
+            possible[name] = possible_layouts(output, input_size)
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     names = [name for name, _ in model.named_modules() if name]
     with torch.no_grad(), hooked(model, names, watch):
-        model(torch.zeros(1, 3, *input_size, device=device))
-    return Trace(calls, trunk_calls, input_size)
+        run(model, torch.zeros(1, 3, *input_size, device=device))
+    layouts = _resolve(model, possible)
+    read = {name: replace(each, layout=layouts[name]) for name, each in calls.items()}
+    return Trace(read, trunk_calls, input_size)
+
+
+def _resolve(model: nn.Module, possible: dict[str, list[MapLayout]]) -> dict[str, MapLayout | None]:
+    """One layout for each output: where two are possible, that of modules of the same class."""
+    kinds = {name: type(model.get_submodule(name)) for name in possible}
+    sure: dict[type[nn.Module], set[str]] = defaultdict(set)
+    for name, layouts in possible.items():
+        if len(layouts) == 1:
+            sure[kinds[name]].add(layouts[0].order)
+    return {
+        name: next((each for each in layouts if each.order in sure[kinds[name]]), None)
+        or next(iter(layouts), None)
+        for name, layouts in possible.items()
+    }

@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,31 @@ def seeded(seed: int, name: str) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int.from_bytes(digest[:7], "big"))
         yield
+
+
+def variant(weights: str) -> str:
+    """What to add to a network's name so that its weights can be told apart."""
+    if weights == "pretrained" or weights.startswith(PACKAGE):
+        return ""
+    return f"-{weights if weights == 'random' else Path(weights).stem}"
+
+
+@contextmanager
+def downloading(name: str) -> Iterator[None]:
+    """Turn what fails while weights are downloaded into a sentence.
+
+    Raises:
+        InputError: whatever it is.
+    """
+    try:
+        yield
+    except Exception as error:  # those of hubs, HTTP libraries and sockets share no base
+        first = str(error).partition("\n")[0].partition(". ")[0]
+        reason = first.lstrip("❌ ") or type(error).__name__
+        raise InputError(
+            f"pretrained weights of {name!r} cannot be downloaded ({reason}); connect to the "
+            "network, or set backbone.weights to a file or to random"
+        ) from error
 
 
 def load_weights(model: nn.Module, source: str) -> None:
@@ -116,6 +141,39 @@ def check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source:
             f"weights {source} do not fit the network: {'; '.join(problems)}; "
             "give those of this very architecture"
         )
+
+
+def load_matching(
+    model: nn.Module, state: Mapping[str, Tensor], source: str, *, optional: Sequence[str]
+) -> tuple[int, int]:
+    """Load the weights that fit; those of optional parts may be others, and are then left alone.
+
+    Args:
+        model: changed in place.
+        state: what a weight file holds.
+        source: the file, for errors.
+        optional: modules that may differ.
+
+    Returns:
+        How many tensors were used, and how many were given.
+
+    Raises:
+        InputError: if the weights of any other part do not fit.
+    """
+
+    def required(entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        parts = tuple(f"{part}." for part in optional)
+        return {name: tensor for name, tensor in entries.items() if not name.startswith(parts)}
+
+    own = model.state_dict()
+    check_fit(required(state), required(own), source)
+    fitting = {
+        name: tensor
+        for name, tensor in state.items()
+        if name in own and tensor.shape == own[name].shape
+    }
+    model.load_state_dict(fitting, strict=False)
+    return len(fitting), len(state)
 
 
 def rename_in_order(

@@ -1,0 +1,126 @@
+"""Adapter of torchvision's zoo: classification, segmentation and detection."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torchvision
+from torch import nn
+from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from cavalcade.backbones.frozen import FrozenBackbone, Network
+from cavalcade.backbones.preprocessing import Preprocessing, input_size
+from cavalcade.backbones.torchvision_detectors import detector_parts, detector_preprocessing
+from cavalcade.backbones.weights import (
+    PACKAGE,
+    WEIGHT_FILES,
+    downloading,
+    load_weights,
+    seeded,
+    variant,
+)
+from cavalcade.errors import InputError, closest
+
+MODULES = (torchvision.models, torchvision.models.segmentation, torchvision.models.detection)
+HEADS = ("fc", "classifier", "aux_classifier", "heads", "head", "AuxLogits", "aux1", "aux2")
+
+
+def torchvision_backbone(
+    name: str,
+    *,
+    weights: str = "pretrained",
+    layers: str | Sequence[str] = "stages",
+    image_size: int | Sequence[int] | None = None,
+    crop_mode: str | None = None,
+    crop_pct: float | None = None,
+    label: str | None = None,
+    seed: int = 0,
+) -> FrozenBackbone:
+    """A network of torchvision, frozen: a classifier, a segmenter, or a detector.
+
+    Args:
+        name: as torchvision calls it, `resnet50` or `fasterrcnn_resnet50_fpn`.
+        weights: `pretrained` (the best that torchvision downloads), one of its names for the
+            weights (`IMAGENET1K_V1`), `random` (seeded), or a file.
+        layers: `stages`, `blocks`, or module names.
+        image_size: side, or height and width, of the network's input; the model's own if None.
+        crop_mode: see `Preprocessing`; if None that of the detector, and `squash` for others.
+        crop_pct: share of the resized image that is seen; if None the model's own for
+            `center`, and all of it otherwise.
+        label: how the network is called; its name if None.
+        seed: of random weights, together with the name.
+
+    Raises:
+        InputError: for an unknown name or layer, or weights that do not fit.
+    """
+    names = [known for module in MODULES for known in list_models(module)]
+    if name not in names:
+        raise InputError(f"torchvision has no network {name!r}; {closest(name, names)}")
+    model = _build(name, weights, seed)
+    parts: dict[str, Any]
+    if name in list_models(torchvision.models.detection):
+        parts = detector_parts(model)
+        assert isinstance(model.transform, GeneralizedRCNNTransform)
+        preprocessing = detector_preprocessing(model.transform, image_size)
+    else:
+        parts = {"head": [part for part, _ in model.named_children() if part in HEADS]}
+        preprocessing = _preprocessing(name, image_size, crop_mode)
+    crop = {"crop_mode": crop_mode, "crop_pct": crop_pct}
+    asked: dict[str, Any] = {key: value for key, value in crop.items() if value is not None}
+    network = Network(
+        label=(label or name) + variant(weights),
+        model=model,
+        preprocessing=replace(preprocessing, **asked),
+        random=weights == "random",
+        **parts,
+    )
+    return FrozenBackbone(network, layers)
+
+
+def _build(name: str, weights: str, seed: int) -> nn.Module:
+    named = get_model_weights(name).__members__
+    _check_weights(name, weights, [own.name for own in get_model_weights(name)])
+    in_parts = name not in list_models(torchvision.models)
+    settings: dict[str, Any] = {"weights_backbone": None} if in_parts else {}
+    if name in ("googlenet", "inception_v3"):
+        settings["init_weights"] = False  # theirs takes a minute
+    with seeded(seed, name):
+        if weights == "pretrained" or weights in named:
+            with downloading(name):
+                chosen = "DEFAULT" if weights == "pretrained" else weights
+                return get_model(name, weights=chosen, **settings).eval()
+        model = get_model(name, weights=None, **settings)
+    if weights != "random":
+        load_weights(model, weights)
+    return model.eval()
+
+
+def _check_weights(name: str, weights: str, named: Sequence[str]) -> None:
+    """Raise for a word that is no file and none of torchvision's names."""
+    known = ("pretrained", "random", *named)
+    if (
+        weights not in (*known, "DEFAULT")
+        and not weights.startswith(PACKAGE)
+        and not Path(weights).suffix
+    ):
+        raise InputError(
+            f"torchvision has no weights {weights!r} of {name}; there are: {', '.join(known)}; "
+            f"or give a {', '.join(WEIGHT_FILES)} file"
+        )
+
+
+def _preprocessing(
+    name: str, image_size: int | Sequence[int] | None, crop_mode: str | None
+) -> Preprocessing:
+    """Of a classifier or segmenter, from what torchvision says of its best weights."""
+    own = get_model_weights(name).DEFAULT.transforms()
+    side = getattr(own, "crop_size", own.resize_size)[0]
+    return Preprocessing(
+        size=input_size(side if image_size is None else image_size),
+        mean=tuple(own.mean),
+        std=tuple(own.std),
+        crop_pct=side / own.resize_size[0] if crop_mode == "center" else 1.0,
+        interpolation=own.interpolation.value,
+    )

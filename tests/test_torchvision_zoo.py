@@ -1,0 +1,269 @@
+"""The adapter of torchvision: names, weights, sizes, and what of a network runs."""
+
+import re
+import socket
+
+import pytest
+import torch
+from torchvision.models import get_model
+
+from cavalcade.backbones import torchvision_backbone
+from cavalcade.errors import InputError
+from zoo import built
+
+SMALL = "mobilenet_v3_small"
+DETECTOR = "fasterrcnn_mobilenet_v3_large_320_fpn"
+DETECTORS = [
+    ("fasterrcnn_resnet50_fpn", 128),
+    ("fcos_resnet50_fpn", 128),
+    ("retinanet_resnet50_fpn", 128),
+    ("maskrcnn_resnet50_fpn", 128),
+    ("ssdlite320_mobilenet_v3_large", 192),
+]
+
+
+def exactly(message):
+    return f"^{re.escape(message)}$"
+
+
+def small(**settings):
+    return torchvision_backbone(SMALL, **{"weights": "random", "image_size": 64, **settings})
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+# names
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("resnet51", "resnet50"),
+        ("fasterrcnn_resnet50", "fasterrcnn_resnet50_fpn"),
+        ("fcn_resnet18", "fcn_resnet101"),
+    ],
+)
+def test_an_unknown_name_gets_the_closest(name, near):
+    with pytest.raises(
+        InputError, match=rf"^torchvision has no network '{name}'; closest: .*{near}"
+    ):
+        torchvision_backbone(name, weights="random")
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "quantized_resnet18", ""])
+def test_networks_of_videos_and_whole_numbers_are_none(name):
+    with pytest.raises(InputError, match=f"^torchvision has no network '{name}'; "):
+        torchvision_backbone(name, weights="random")
+
+
+@pytest.mark.parametrize("label", [None, "mine"])
+def test_the_label_tells_weights_apart(tmp_path, label):
+    path = tmp_path / "my_run.pth"
+    torch.save(small().model.state_dict(), path)
+    name = label or SMALL
+    assert small(label=label).label == f"{name}-random"
+    assert small(label=label, weights=str(path)).label == f"{name}-my_run"
+
+
+# weights
+
+
+def test_random_weights_are_seeded_and_said_to_be_random():
+    backbone, again = small(), small()
+    assert backbone.random
+    assert same(backbone.model.state_dict(), again.model.state_dict())
+    other = small(seed=1).model.state_dict()
+    assert not torch.equal(other["features.0.0.weight"], again.model.features[0][0].weight)
+
+
+@pytest.mark.parametrize("name", [DETECTOR, "ssdlite320_mobilenet_v3_large", "fcn_resnet50"])
+def test_random_means_that_nothing_is_downloaded(cut_off, name):
+    torchvision_backbone(name, weights="random", image_size=128)
+    assert cut_off == []
+
+
+def test_a_detector_of_a_file(tmp_path):
+    torch.manual_seed(5)
+    model = get_model(DETECTOR, weights=None, weights_backbone=None).eval()
+    torch.save(model.state_dict(), tmp_path / "mine.pth")
+    backbone = torchvision_backbone(DETECTOR, weights=str(tmp_path / "mine.pth"), image_size=128)
+    assert not backbone.random
+    assert backbone.label == f"{DETECTOR}-mine"
+    assert same(backbone.model.state_dict(), model.state_dict())
+    inputs = torch.rand(1, 3, 128, 128)
+    with torch.no_grad():
+        expected = model.backbone(inputs)
+    tap = backbone(inputs)["backbone.fpn.layer_blocks.0"]
+    torch.testing.assert_close(tap, expected["0"], rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_another_detector(tmp_path):
+    torch.save(small().model.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"do not fit the network: .* missing .* unexpected"):
+        torchvision_backbone(DETECTOR, weights=str(tmp_path / "w.pth"))
+
+
+@pytest.mark.parametrize("weights", ["IMAGENET1K_V3", "imagenet", "COCO_V1", "Pretrained"])
+def test_unknown_weights(weights):
+    with pytest.raises(
+        InputError,
+        match=exactly(
+            f"torchvision has no weights {weights!r} of mobilenet_v3_small; there are: pretrained, "
+            "random, IMAGENET1K_V1; or give a .pth, .pt, .safetensors file"
+        ),
+    ):
+        small(weights=weights)
+
+
+@pytest.mark.parametrize("weights", ["missing.pth", "weights.txt"])
+def test_a_file_that_is_none(weights):
+    with pytest.raises(InputError, match=rf"^backbone\.weights is '{weights}', which is no \.pth"):
+        small(weights=weights)
+
+
+def test_known_weights_of_an_unknown_network():
+    with pytest.raises(InputError, match=r"^torchvision has no network 'resnet51'"):
+        torchvision_backbone("resnet51", weights="IMAGENET1K_V1")
+
+
+@pytest.fixture
+def cut_off(tmp_path, monkeypatch):
+    """A machine without a network, on which nothing was downloaded; the hosts looked up."""
+    asked = []
+
+    def getaddrinfo(host, *_args, **_kwargs):
+        asked.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"), [(SMALL, "pretrained"), (SMALL, "IMAGENET1K_V1"), (DETECTOR, "pretrained")]
+)
+def test_without_a_network(cut_off, name, weights):
+    reason = "<urlopen error [Errno -2] Name or service not known>"
+    with pytest.raises(
+        InputError,
+        match=exactly(
+            f"pretrained weights of {name!r} cannot be downloaded ({reason}); connect to the "
+            "network, or set backbone.weights to a file or to random"
+        ),
+    ):
+        torchvision_backbone(name, weights=weights)
+    assert cut_off == ["download.pytorch.org"]
+
+
+def test_downloaded_weights_are_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub/checkpoints"
+    folder.mkdir(parents=True)
+    state = small(seed=7).model.state_dict()
+    torch.save(state, folder / "mobilenet_v3_small-047dcff4.pth")
+    for weights, label in (("IMAGENET1K_V1", f"{SMALL}-IMAGENET1K_V1"), ("pretrained", SMALL)):
+        backbone = small(weights=weights)
+        assert backbone.label == label
+        assert not backbone.random
+        assert same(backbone.model.state_dict(), state)
+
+
+# sizes and crops
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("resnet18", {}, ("squash", (224, 224), 1.0)),
+        ("resnet18", {"crop_mode": "center"}, ("center", (224, 224), 224 / 256)),
+        ("resnet50", {"crop_mode": "center"}, ("center", (224, 224), 224 / 232)),
+        ("resnet18", {"crop_mode": "center", "crop_pct": 0.5}, ("center", (224, 224), 0.5)),
+        ("resnet18", {"image_size": [64, 96]}, ("squash", (64, 96), 1.0)),
+        (DETECTOR, {}, ("corner", (640, 640), 1.0)),
+        (DETECTOR, {"image_size": 128}, ("corner", (128, 128), 1.0)),
+        (DETECTOR, {"image_size": 128, "crop_mode": "squash"}, ("squash", (128, 128), 1.0)),
+        ("ssdlite320_mobilenet_v3_large", {}, ("squash", (320, 320), 1.0)),
+    ],
+)
+def test_how_an_image_arrives(name, settings, expected):
+    own = torchvision_backbone(name, weights="random", **settings).preprocessing
+    assert (own.crop_mode, own.size, own.crop_pct) == expected
+
+
+def test_mean_and_deviation_are_those_of_the_model():
+    assert small().preprocessing.mean == (0.485, 0.456, 0.406)
+    lite = built("torchvision", "ssdlite320_mobilenet_v3_large", 192).preprocessing
+    assert lite.mean == lite.std == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("name", [SMALL, "resnet18", "vit_b_16", "fcn_resnet50", "googlenet"])
+def test_heads_are_not_in_the_trunk(name):
+    backbone = built("torchvision", name, 224 if name == "vit_b_16" else 64)
+    heads = ("fc", "classifier", "aux_classifier", "heads")
+    outside = [call.name for call in backbone.trace.calls.values() if not call.trunk]
+    assert any(call.split(".")[0] in heads for call in outside)
+    assert all(call.split(".")[0] in (*heads, "dropout") for call in outside)
+    assert all(layer.trunk for layer in backbone.layers)
+
+
+# what runs
+
+
+@pytest.mark.parametrize(("name", "size"), DETECTORS)
+def test_detectors_compute_no_boxes_and_stay_as_they_are(name, size):
+    backbone = built("torchvision", name, size)
+    before = {key: value.clone() for key, value in backbone.model.state_dict().items()}
+    parts = ["transform", "rpn.anchor_generator", "anchor_generator", "roi_heads"]
+    ran = []
+    handles = [
+        module.register_forward_hook(lambda *call: ran.append(type(call[0]).__name__))
+        for part, module in backbone.model.named_modules()
+        if part in parts
+    ]
+    taps = backbone(torch.rand(2, 3, size, size))
+    for handle in handles:
+        handle.remove()
+    assert len(handles) >= 2
+    assert ran == []
+    assert tuple(taps) == backbone.names
+    assert {len(tap) for tap in taps.values()} == {2}
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+    assert same(backbone.model.state_dict(), before)
+
+
+@pytest.mark.parametrize(("name", "size"), DETECTORS)
+def test_the_convolutions_of_heads_can_be_tapped(name, size):
+    trace = built("torchvision", name, size).trace
+    heads = [
+        call.name
+        for call in trace.calls.values()
+        if call.layout and call.name.startswith(("rpn.head", "head"))
+    ]
+    assert heads
+    assert not any(trace.calls[head].trunk for head in heads)
+
+
+@pytest.mark.parametrize(("name", "size"), DETECTORS[:3])
+def test_maps_are_those_of_the_whole_detector(name, size):
+    """Its own forward, of an image that its own transform leaves alone, box heads and all."""
+    backbone = built("torchvision", name, size)
+    model = backbone.model
+    image = torch.rand(3, size, size)
+    last = [layer.name for layer in backbone.layers if layer.trunk][-1]
+    seen = []
+    handle = model.get_submodule(last).register_forward_hook(lambda *call: seen.append(call[2]))
+    own = model.transform.min_size, model.transform.max_size
+    model.transform.min_size, model.transform.max_size = (size,), size
+    with torch.no_grad():
+        model([image])
+    model.transform.min_size, model.transform.max_size = own
+    handle.remove()
+    mean, std = (
+        torch.tensor(value)[:, None, None]
+        for value in (backbone.preprocessing.mean, backbone.preprocessing.std)
+    )
+    tap = backbone(((image - mean) / std)[None])[last]
+    torch.testing.assert_close(tap, seen[0], rtol=1e-4, atol=1e-4)
