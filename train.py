@@ -9,13 +9,14 @@ from omegaconf import DictConfig
 
 from cavalcade import cli
 from cavalcade.data import ConceptDataModule
+from cavalcade.report.layers import print_layers
 from cavalcade.report.tracking import finish
 from cavalcade.visiting.trainers import Trainers
 from cavalcade.visiting.visit import visit
 
 KEYS = (
     *("backbone", "data", "concepts", "trainer", "logger"),
-    *("seed", "batch_size", "num_workers", "runs", "force"),
+    *("seed", "batch_size", "num_workers", "runs", "force", "list_layers"),
 )
 
 
@@ -24,6 +25,9 @@ KEYS = (
 def main(config: DictConfig) -> None:
     """Visit one network; under -m one of many."""
     cli.check_config(config, KEYS)
+    if config.list_layers:
+        print_layers(instantiate(config.backbone, _convert_="all"), config.list_layers)
+        return
     logger = instantiate(config.logger, _convert_="all") or None  # logger=none is empty
     status = "failed"
     try:

@@ -136,3 +136,21 @@ def test_closest_names():
     assert closest("layer5", ["layer1", "layer4", "stem"]).startswith("closest: layer4")
     assert closest("zzz", ["a", "b"]) == "there are: a, b"
     assert closest("zzz", []) == "there are none"
+
+
+def test_the_example_of_a_network_of_ones_own(tmp_path):
+    example = ("--config-dir", str(ROOT / "examples/conf"), "backbone=my_network")
+    result = python(tmp_path, "train.py", *example, *SMALL[1:], "logger=none")
+    assert result.returncode == 0, result.stderr[-3000:]
+    (run,) = tmp_path.glob("runs/faces-*/probes/my_network-random-*")
+    layers = pd.read_csv(run / "scores.csv")["layer"].unique()
+    assert list(layers) == ["trunk.0", "trunk.1", "trunk.2", "trunk"]
+
+
+def test_layers_are_listed_and_nothing_else_is_done(tmp_path):
+    settings = ("backbone.weights=random", "backbone.image_size=64", "list_layers=true")
+    result = python(tmp_path, "train.py", "backbone=vit_small", *settings)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "vit_small-random: layers for images of 64 x 64 pixels" in result.stdout
+    assert "blocks.11" in result.stdout
+    assert not (tmp_path / "runs").exists()

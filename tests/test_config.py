@@ -1,10 +1,12 @@
 """Every option of conf/ is composed, and every _target_ bound to its signature."""
 
 import inspect
+from itertools import product
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,10 +16,12 @@ from cavalcade.errors import InputError
 CONF = Path(__file__).parents[1] / "conf"
 TRAIN_KEYS = (
     *("backbone", "data", "concepts", "trainer", "logger"),
-    *("seed", "batch_size", "num_workers", "runs", "force"),
+    *("seed", "batch_size", "num_workers", "runs", "force", "list_layers"),
 )
 OPTIONS = sorted(
-    f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.is_file()
+    f"{path.parent.name}={path.stem}"
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name != "experiment"
 )
 
 
@@ -38,9 +42,12 @@ def bind(node):
 
 
 REQUIRED = {
-    "data=folder": ["data.root=/x"],
-    "data=images": ["data.root=/x"],
     "backbone=timm": ["backbone.name=resnet18"],
+    "backbone=torchvision": ["backbone.name=resnet18"],
+    "backbone=yolo": ["backbone.name=yolov8n"],
+    "backbone=custom": ["backbone.target=torchvision.models.resnet18", "backbone.image_size=32"],
+    **{f"data={path.stem}": ["data.root=/x"] for path in CONF.glob("data/*.yaml")},
+    "data=faces": [],
 }
 
 
@@ -54,6 +61,22 @@ def test_option_composes_and_binds(option):
     assert bind(node) >= (0 if option == "logger=none" else 1)
     if program == "train":
         check_config(config, TRAIN_KEYS)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("experiment/*.yaml")))
+def test_every_job_of_an_experiment_composes(name):
+    chosen = [f"experiment={name}", "data=coco", "data.root=/x"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = compose("train", overrides=chosen, return_hydra_config=True).hydra
+    assert hydra.mode == RunMode.MULTIRUN
+    swept = [
+        [f"{key}={value}" for value in values.split(",")]
+        for key, values in hydra.sweeper.params.items()
+    ]
+    jobs = list(product(*swept))
+    assert len(jobs) == 6
+    for overrides in jobs:
+        check_config(composed("train", *chosen, *overrides), TRAIN_KEYS)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,16 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 
-def print_table(title: str, frame: pd.DataFrame, *, apart: Sequence[int] = ()) -> None:
+def print_table(
+    title: str, frame: pd.DataFrame, *, apart: Sequence[int] = (), width: int | None = None
+) -> None:
     """Print a frame: numbers to the right with three digits, NaN as a dash.
 
     Args:
         title: above it.
         frame: its columns are headed by their names, in two lines.
         apart: numbers of the rows that have a line below them.
+        width: of the terminal in characters; what it is if None.
     """
     table = Table(title=title, title_justify="left")
     for name, kind in frame.dtypes.items():
@@ -23,7 +26,7 @@ def print_table(title: str, frame: pd.DataFrame, *, apart: Sequence[int] = ()) -
         table.add_column(header, justify=justify, overflow="fold")
     for number, row in enumerate(frame.itertuples(index=False)):
         table.add_row(*(_written(value) for value in row), end_section=number in apart)
-    Console().print(table)
+    Console(width=width).print(table)
 
 
 def print_places(places: dict[str, Path]) -> None:
