@@ -12,7 +12,7 @@ from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.concepts.passes import ConceptPass, joined
 from cavalcade.data.batches import ConceptBatch
-from cavalcade.data.geometry import seen_cells, to_common_grid
+from cavalcade.data.geometry import cells_inside, seen_cells, to_common_grid
 
 
 def pack(masks: Bool[Tensor, "*leading rows columns"]) -> UInt8[Tensor, "*leading bytes"]:
@@ -32,6 +32,17 @@ def unpack(
     return torch.from_numpy(values.view(bool))
 
 
+def pooled(
+    activations: Float[Tensor, "images channels rows columns"], frames: Float[Tensor, "images 4"]
+) -> Float[Tensor, "images channels"]:
+    """Mean of each channel over the cells whose centres lie in the image, not in its padding."""
+    inside = cells_inside(frames, activations.shape[2:])[:, None]
+    inside |= ~inside.any(dim=(2, 3), keepdim=True)  # of a few large cells no centre may
+    if inside.all():
+        return activations.mean(dim=(2, 3))
+    return (activations * inside).sum(dim=(2, 3)) / inside.sum(dim=(2, 3))
+
+
 @dataclass
 class LayerEncoding:
     """What one layer says about a split.
@@ -40,7 +51,7 @@ class LayerEncoding:
         masks: bits on the common grid, zero where the network did not look.
         strengths: by how much each map exceeds its threshold, averaged over the pixels that the
             network saw; 0 where it does not fire.
-        features: activations averaged over the layer's grid.
+        features: activations averaged over the cells of the layer that lie in the image.
     """
 
     masks: UInt8[Tensor, "images concepts bytes"]
@@ -103,7 +114,7 @@ class Encoding(ConceptPass):
             strengths = (
                 torch.where(masks, excess, 0).sum(dim=(2, 3)) / seen.sum(dim=(1, 2))[:, None]
             )
-            features = activations[name].mean(dim=(2, 3)).float().cpu()
+            features = pooled(activations[name], batch.frames).float().cpu()
             self.parts[name].append(LayerEncoding(pack(masks), strengths.float().cpu(), features))
             self.record(name, masks, batch, seen)
         for half, parts in zip(halves, self.half_parts, strict=True):
