@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# The paper's study from end to end, on data that the tests draw in the published layouts.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+PYTHONPATH="$root/tests" python - <<'PYTHON'
+from pathlib import Path
+
+from celeba_folder import write_celeba
+from coco_folder import write_coco
+
+write_coco(Path("coco"))
+write_celeba(Path("celeba"))
+PYTHON
+ln -s "$root/train.py" "$root/compare.py" "$root/conf" .
+for data in "data=coco data.root=coco" "data=celeba_mask_hq data.root=celeba data.merge_sides=true data.concepts=[hair,eye,nose,mouth]"; do
+  python train.py experiment=paper_smoke $data +trainer.enable_progress_bar=false
+done
+for data in coco celeba_mask_hq; do
+  for method in probes nmf; do
+    python compare.py "runs=runs/$data-*/$method/*" "name=$data-$method" "agreement=[]" repairings=2 logger=none
+  done
+done
+test "$(ls comparisons)" = "$(printf '%s\n' {celeba_mask_hq,coco}-{nmf,probes})"
