@@ -116,6 +116,7 @@ class Analysis:
                             "network": network,
                             "layer": [layer.name for layer in layers],
                             "depth": [layer.depth for layer in layers],
+                            "trunk": [layer.trunk for layer in layers],
                             "measure": measure,
                             "value": ceiling.value,
                             "stderr": ceiling.stderr,

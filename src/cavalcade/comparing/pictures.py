@@ -156,8 +156,8 @@ def _draw_matrices(analysis: Analysis, pair: Pair, path: Path) -> None:
     for measure in (other, analysis.similarity):
         matrix = next(m for m in analysis.comparison.matrices[measure] if m.pair == pair)
         frame = matrix.frame()
-        frame.index = pd.Index(with_depth([(a.name, a.depth) for a in pair.layers_a]))
-        frame.columns = pd.Index(with_depth([(b.name, b.depth) for b in pair.layers_b]))
+        frame.index = pd.Index(with_depth(pair.layers_a))
+        frame.columns = pd.Index(with_depth(pair.layers_b))
         errors = matrix.estimate.stderr
         known = np.isfinite(errors).any()
         error = f", median error {np.nanmedian(errors):.3f}" if known else ""
@@ -168,8 +168,8 @@ def _draw_matrices(analysis: Analysis, pair: Pair, path: Path) -> None:
         panels,
         path,
         title=title,
-        rows=f"{pair.network_a}: layer, relative depth",
-        columns=f"{pair.network_b}: layer, relative depth",
+        rows=f"{pair.network_a}:\nlayer, relative depth",
+        columns=f"{pair.network_b}:\nlayer, relative depth",
     )
 
 
@@ -178,7 +178,7 @@ def _draw_depth(analysis: Analysis, matrix: LayerMatrix, path: Path) -> None:
     a, b = matrix.pair.network_a, matrix.pair.network_b
     ceilings = analysis.ceilings
     if len(ceilings):
-        ceilings = ceilings[ceilings["measure"] == matrix.measure]
+        ceilings = ceilings[(ceilings["measure"] == matrix.measure) & ceilings["trunk"]]
     draw_best_matches(
         matches[(matches["network_a"] == a) & (matches["network_b"] == b)],
         ceilings,

@@ -21,7 +21,7 @@ def draw_best_matches(
 
     Args:
         matches: of one pair, see `depth.match_table`.
-        ceilings: columns network, depth and value; may be empty.
+        ceilings: of layers of the trunk; columns network, depth and value; may be empty.
         path: of the PNG file.
         title: over both panels.
         measure: what the similarity is.

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
+from cavalcade.backbones import Layer
 from cavalcade.report.figures import figure_of, save
 
 CELL_INCHES = 0.24
@@ -87,10 +88,10 @@ def _write_numbers(axis: Axes, values: Float[np.ndarray, "rows columns"], top: f
             )
 
 
-def with_depth(layers: Sequence[tuple[str, float]]) -> list[str]:
-    """Names of layers with their relative depth, for the ticks of a plot.
+def with_depth(layers: Sequence[Layer]) -> list[str]:
+    """Names of layers with their relative depth, or that they are branches, for the ticks.
 
-    >>> with_depth([("blocks.0", 0.0625)])
+    >>> with_depth([Layer("blocks.0", 0.0625, True, 16, 2.0, (8, 8))])
     ['blocks.0  0.06']
     """
-    return [f"{name}  {depth:.2f}" for name, depth in layers]
+    return [f"{each.name}  {f'{each.depth:.2f}' if each.trunk else 'branch'}" for each in layers]

@@ -80,7 +80,7 @@ def _draw_scores(
     scores: pd.DataFrame, backbone: FrozenBackbone, data: ConceptDataModule, path: Path
 ) -> None:
     matrix = score_matrix(scores, backbone.names, data.splits["test"].concepts, "jaccard", "test")
-    matrix.index = pd.Index(with_depth([(layer.name, layer.depth) for layer in backbone.layers]))
+    matrix.index = pd.Index(with_depth(backbone.layers))
     draw_matrices(
         [("Jaccard index on test images", matrix)],
         path,
