@@ -169,7 +169,7 @@ def _draw_matrices(analysis: Analysis, pair: Pair, path: Path) -> None:
         path,
         title=title,
         rows=f"{pair.network_a}:\nlayer, relative depth",
-        columns=f"{pair.network_b}:\nlayer, relative depth",
+        columns=f"{pair.network_b}: layer, relative depth",
     )
 
 

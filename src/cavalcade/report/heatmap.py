@@ -15,6 +15,7 @@ from cavalcade.report.figures import figure_of, save
 CELL_INCHES = 0.24
 SMALLEST_INCHES = 3.2
 NAME_INCHES = 2.0
+CHARACTER_INCHES = 0.08
 LARGEST_WITH_NUMBERS = 12
 
 
@@ -36,9 +37,10 @@ def draw_matrices(
     """
     height, width = panels[0][1].shape
     cell = max(CELL_INCHES, SMALLEST_INCHES / max(height, width))
+    matrix = panels[0][1]
     size = (
-        (NAME_INCHES + cell * width + 0.9) * len(panels),
-        cell * height + NAME_INCHES + 0.7,
+        (_room_for(matrix.index) + cell * width + 0.9) * len(panels),
+        cell * height + _room_for(matrix.columns) + 0.7,
     )
     large = max(1.0, size[0] / 16)  # titles grow with the picture, names of layers do not
     figure = figure_of(*size)
@@ -56,6 +58,11 @@ def draw_matrices(
         )
         bar.ax.tick_params(labelsize=9 * large)
     save(figure, path)
+
+
+def _room_for(names: pd.Index) -> float:
+    """Inches that the longest of some names takes, with the title of their axis."""
+    return max(NAME_INCHES, CHARACTER_INCHES * max(len(str(name)) for name in names) + 0.5)
 
 
 def _top(matrices: Sequence[pd.DataFrame]) -> float:
