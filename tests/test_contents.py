@@ -101,7 +101,7 @@ def test_areas_are_those_of_labelled_pixels():
     ]
     assert contents.labelled.tolist() == [[42] * 4] * 4
     assert contents.num_pixels.tolist() == [48] * 4
-    assert contents.present.dtype == torch.int64
+    assert contents.present.dtype == torch.int32
 
 
 def test_the_first_sample_that_cannot_be_read_is_named():

@@ -1,5 +1,6 @@
 """A network of the user's own: found, built, described, and every mistake named."""
 
+import json
 import re
 
 import pytest
@@ -222,8 +223,8 @@ def test_a_target_that_returns_no_network():
 def test_arguments_that_it_does_not_take():
     with pytest.raises(
         InputError,
-        match=r"^backbone\.target test_custom\.build cannot be called: .*unexpected keyword "
-        r"argument 'depth'; set backbone\.arguments$",
+        match=r"^backbone\.target test_custom\.build cannot be called \(TypeError: .*unexpected "
+        r"keyword argument 'depth'\); mend it, or set backbone\.arguments$",
     ):
         own(arguments={"depth": 3})
 
@@ -239,6 +240,71 @@ def test_an_unknown_head():
     message = "backbone.head names 'nek', which test_custom.build has not; closest: neck"
     with pytest.raises(InputError, match=f"^{re.escape(message)}"):
         own(head=["nek"])
+
+
+def broken():
+    raise KeyError("width")
+
+
+def test_a_target_that_fails():
+    with pytest.raises(InputError, match=r"broken cannot be called \(KeyError: 'width'\); mend it"):
+        own(target=f"{HERE}.broken")
+
+
+class OfTwo(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+def test_a_network_of_two_inputs():
+    with pytest.raises(
+        InputError,
+        match=r"^OfTwo cannot take images of 32 x 48 pixels \(.*'y'\); give a network that takes "
+        r"\(images, 3, height, width\) and nothing else$",
+    ):
+        own(target=f"{HERE}.OfTwo", head=[])
+
+
+class Bent(nn.Sequential):
+    """Of one architecture and one set of weights, whatever its forward does."""
+
+    def __init__(self, bend):
+        super().__init__(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+        self.bend = bend
+
+    def forward(self, x):
+        return super().forward(x * self.bend)
+
+
+def test_arguments_and_head_are_part_of_what_a_network_is():
+    def identity(bend, **settings):
+        backbone = own(
+            target=f"{HERE}.Bent",
+            arguments={"bend": bend},
+            layers=["0", "1"],
+            **{"head": [], **settings},
+        )
+        backbone.weights_fingerprint = lambda: "equal"
+        return json.dumps(backbone.identity(), sort_keys=True)
+
+    assert identity(1.0) == identity(1.0)
+    assert len({identity(1.0), identity(2.0), identity(1.0, head=["1"])}) == 3
+
+
+def test_networks_of_other_arguments_draw_other_weights():
+    one, two = (
+        own(
+            target=f"{HERE}.Bent", arguments={"bend": bend}, layers=["0"], head=[], weights="random"
+        )
+        for bend in (1.0, 2.0)
+    )
+    assert not torch.equal(one.model[0].weight, two.model[0].weight)
+
+
+@pytest.mark.parametrize("std", [[0.0, 1.0, 1.0], [-1.0, 1.0, 1.0]])
+def test_a_deviation_that_is_none(std):
+    with pytest.raises(InputError, match=r"^backbone\.std is .*; give numbers above 0$"):
+        own(std=std)
 
 
 def test_images_that_it_cannot_take():

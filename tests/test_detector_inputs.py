@@ -1,5 +1,6 @@
 """What detectors and classifiers see is what torchvision and ultralytics would show them."""
 
+import importlib
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from cavalcade.backbones import Preprocessing
 from cavalcade.backbones.torchvision_detectors import detector_preprocessing
 from cavalcade.errors import InputError
+from zoo import needs_ultralytics
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHAPES = [(427, 640), (201, 99), (100, 333), (63, 64), (80, 80), (37, 411)]
@@ -103,7 +105,8 @@ def test_the_transforms_of_real_detectors(name, crop_mode, size, sides):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", [(64, 64), (96, 64), (161, 97)])
 def test_letterbox_is_that_of_ultralytics(shape, size):
-    augment = pytest.importorskip("ultralytics.data.augment")
+    needs_ultralytics()
+    augment = importlib.import_module("ultralytics.data.augment")
     image = picture(*shape)
     bgr = np.ascontiguousarray(image.permute(1, 2, 0).flip(2).numpy())
     expected = augment.LetterBox(size, auto=False)(image=bgr)[..., ::-1]

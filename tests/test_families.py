@@ -3,7 +3,7 @@
 import pytest
 
 from cavalcade.backbones.layers import _blocks, describe, every_map
-from zoo import built
+from zoo import built, needs_ultralytics
 
 TIMM = [
     ("vit_tiny_patch16_224", 64),
@@ -77,7 +77,7 @@ NETWORKS = [
 def network(request):
     zoo, name, size = request.param
     if zoo == "yolo":
-        pytest.importorskip("ultralytics")
+        needs_ultralytics()
     return built(zoo, name, size)
 
 
@@ -96,16 +96,24 @@ def test_taps_are_in_execution_order_from_4_to_60(network, rule):
 
 
 def test_every_stride_of_the_trunk_has_a_tap(network):
-    """Those of timm's networks are what timm says; FastViT's stem is no stage of it."""
-    stages, blocks = (
-        {layer.grid for layer in network.choose(rule) if layer.trunk}
-        for rule in ("stages", "blocks")
-    )
+    """Every map of the trunk but those within a block, where attention has grids of its own."""
     units = _blocks(network.model, network.trace)
-    assert blocks >= stages
-    assert blocks >= {network.trace.layout(name).grid for name in units}
-    if network.label.removesuffix("-random") not in dict(TIMM):
-        assert stages == blocks
+    grids = {
+        call.layout.grid
+        for name, call in network.trace.calls.items()
+        if call.trunk and call.layout and max(call.layout.grid) > 1
+        if not any(name.startswith(f"{unit}.") for unit in units)
+    }
+    for rule in ("stages", "blocks"):
+        layers = network.choose(rule)
+        inside = {name for layer in layers for name in network.trace.calls
+                  if name.startswith(f"{layer.name}.")}  # fmt: skip
+        missing = grids - {layer.grid for layer in layers}
+        assert all(
+            call.name in inside
+            for call in network.trace.calls.values()
+            if call.trunk and call.layout and call.layout.grid in missing
+        )
 
 
 def test_every_map_can_be_described(network):
@@ -186,3 +194,8 @@ def test_necks_are_branches_and_heads_are_not_chosen(name, rule):
     necks = ("backbone.fpn.", "backbone.extra.")
     assert all(layer.name.startswith(necks) for layer in branches)
     assert not any(layer.name.startswith(("rpn", "roi_heads", "head")) for layer in layers)
+
+
+def test_the_vgg_of_timm_is_as_deep_as_that_of_torchvision():
+    """timm counts its fully connected layers, as convolutions, apart from its classifier."""
+    assert depth("timm", "vgg16", "features.29") == depth("torchvision", "vgg16", "features.29")

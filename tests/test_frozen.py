@@ -287,4 +287,4 @@ def test_identity_is_of_all_that_changes_results():
     text = json.dumps(reference.identity(), sort_keys=True)
     assert json.dumps(same.identity(), sort_keys=True) == text
     assert len({text, *(json.dumps(o.identity(), sort_keys=True) for o in others)}) == 5
-    assert reference.identity()["layers"] == list(NAMES)
+    assert [layer["name"] for layer in reference.identity()["layers"]] == list(NAMES)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cavalcade.data.geometry import seen_cells, to_common_grid
-from zoo import built
+from zoo import built, needs_ultralytics
 
 MODES = ["squash", "center", "border", "corner", "letterbox"]
 SHAPES = {"wide": (96, 150), "tall": (150, 96), "square": (120, 120)}
@@ -103,6 +103,6 @@ NETWORKS = [
 )
 def test_in_every_kind_of_network(zoo, name, size, early, middle):
     if zoo == "yolo":
-        pytest.importorskip("ultralytics")
+        needs_ultralytics()
     backbone = built(zoo, name, size, layers=(early, middle))
     check(backbone, ["wide", "tall", "square"], {early: 0.5, middle: 1.0})

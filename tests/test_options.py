@@ -14,6 +14,7 @@ from coco_folder import write_coco
 from index_map_folders import write_ade20k, write_cityscapes, write_oxford_pets, write_voc
 from test_config import CONF, TRAIN_KEYS, composed
 from tiny import tiny_backbone, tiny_data
+from zoo import needs_ultralytics
 
 BACKBONES = sorted(path.stem for path in CONF.glob("backbone/*.yaml"))
 DATA = sorted(path.stem for path in CONF.glob("data/*.yaml"))
@@ -63,7 +64,7 @@ def built(option, *overrides):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_network_is_built_and_looked_at(name):
     if name in YOLOS:
-        pytest.importorskip("ultralytics")
+        needs_ultralytics()
     settings = [f"backbone.{each}" for each in SETTINGS.get(name, ["image_size=64"])]
     backbone = built(f"backbone={name}", "backbone.weights=random", *settings)
     assert backbone.random

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.models import get_model
 
-from cavalcade.backbones import torchvision_backbone
+from cavalcade.backbones import torchvision_backbone, torchvision_zoo
 from cavalcade.errors import InputError
 from zoo import built
 
@@ -97,6 +97,41 @@ def test_a_detector_of_a_file(tmp_path):
         expected = model.backbone(inputs)
     tap = backbone(inputs)["backbone.fpn.layer_blocks.0"]
     torch.testing.assert_close(tap, expected["0"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_detector_of_a_file_of_torchvision(tmp_path):
+    """Those have frozen BatchNorms, which count no batches."""
+    state = get_model("fasterrcnn_resnet50_fpn", weights=None, weights_backbone=None).state_dict()
+    published = {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")}
+    assert len(published) < len(state)
+    torch.save(published, tmp_path / "own.pth")
+    backbone = torchvision_backbone(
+        "fasterrcnn_resnet50_fpn", weights=str(tmp_path / "own.pth"), image_size=64
+    )
+    assert same({n: backbone.model.state_dict()[n] for n in published}, published)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_inputs_are_those_that_weights_of_torchvision_expect(name, tmp_path):
+    random = torchvision_backbone(name, weights="random", image_size=96)
+    torch.save(random.model.state_dict(), tmp_path / "own.pth")
+    loaded = torchvision_backbone(name, weights=str(tmp_path / "own.pth"), image_size=96)
+    assert (random.model.transform_input, loaded.model.transform_input) == (False, True)
+
+
+def test_images_arrive_as_the_chosen_weights_expect(monkeypatch):
+    monkeypatch.setattr(
+        torchvision_zoo, "get_model", lambda name, **_: get_model(name, weights=None)
+    )
+    own = torchvision_backbone("regnet_y_16gf", weights="IMAGENET1K_SWAG_E2E_V1", layers="stem")
+    assert own.preprocessing.size == (384, 384)
+    assert own.preprocessing.interpolation == "bicubic"
+
+
+def test_no_pool_is_a_stage():
+    """An adaptive one would upsample small maps."""
+    strides = [layer.stride for layer in built("torchvision", "vgg11", 64).layers]
+    assert strides == sorted(strides)
 
 
 def test_weights_of_another_detector(tmp_path):
@@ -205,7 +240,7 @@ def test_heads_are_not_in_the_trunk(name):
     heads = ("fc", "classifier", "aux_classifier", "heads")
     outside = [call.name for call in backbone.trace.calls.values() if not call.trunk]
     assert any(call.split(".")[0] in heads for call in outside)
-    assert all(call.split(".")[0] in (*heads, "dropout") for call in outside)
+    assert all(call.split(".")[0] in (*heads, "avgpool", "dropout") for call in outside)
     assert all(layer.trunk for layer in backbone.layers)
 
 

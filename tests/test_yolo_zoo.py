@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from cavalcade.backbones import yolo_backbone, yolo_zoo
 from cavalcade.backbones.yolo_zoo import _sizes
 from cavalcade.errors import InputError
-from zoo import built
+from zoo import built, needs_ultralytics
 
-ultralytics = pytest.importorskip("ultralytics")
+ultralytics = needs_ultralytics()
 MODELS = Path(ultralytics.__file__).parent / "cfg/models"
 NAMES = sorted(name for path in MODELS.rglob("yolo*.yaml") for name in _sizes(path))
 
@@ -288,9 +289,8 @@ def test_no_file():
 
 @pytest.fixture
 def weights_folder(tmp_path, monkeypatch):
-    settings = {"weights_dir": str(tmp_path / "weights")}
-    monkeypatch.setattr(importlib.import_module("ultralytics.utils"), "SETTINGS", settings)
-    return tmp_path / "weights"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return tmp_path / "hub/checkpoints"
 
 
 def test_without_a_network(weights_folder, monkeypatch):
@@ -310,7 +310,7 @@ def test_without_a_network(weights_folder, monkeypatch):
 @pytest.mark.parametrize(("name", "file"), [("yolov8n", "yolov8n.pt"), ("yolov5s", "yolov5su.pt")])
 def test_what_was_downloaded_is_used(weights_folder, name, file):
     model = own(name)
-    weights_folder.mkdir()
+    weights_folder.mkdir(parents=True)
     torch.save({"model": model}, weights_folder / file)
     backbone = yolo(name, weights="pretrained")
     assert backbone.label == name
@@ -330,6 +330,13 @@ def test_without_ultralytics(monkeypatch):
         ),
     ):
         yolo_zoo.yolo_backbone("yolov8n")
+
+
+def test_ultralytics_leaves_pillow_and_torch_alone():
+    """Else a damaged image has it install packages."""
+    yolo()
+    assert Image.open.__module__ == "PIL.Image"
+    assert torch.save.__module__ == "torch.serialization"
 
 
 def test_ultralytics_is_imported_when_it_is_needed_and_silently(tmp_path):

@@ -50,19 +50,20 @@ def custom_backbone(
         head: modules outside of the trunk, over which relative depth is measured.
         branches: shell patterns of those among them that the rules for layers take too.
         label: how the network is called; the last part of `target` that is not `build` if None.
-        seed: of random weights, together with the target.
+        seed: of random weights, together with the target and its arguments.
 
     Raises:
         InputError: if there is no such target, it returns no module, or the network cannot be
             looked at.
     """
-    build = _find(target)
-    with seeded(seed, target):
+    build, given = _find(target), dict(arguments or {})
+    with seeded(seed, f"{target} {given}"):
         try:
-            model = build(**(arguments or {}))
-        except TypeError as error:
+            model = build(**given)
+        except Exception as error:  # anybody's function may raise anything
             raise InputError(
-                f"backbone.target {target} cannot be called: {error}; set backbone.arguments"
+                f"backbone.target {target} cannot be called ({type(error).__name__}: {error}); "
+                "mend it, or set backbone.arguments"
             ) from error
     if not isinstance(model, nn.Module):
         raise InputError(
@@ -86,6 +87,7 @@ def custom_backbone(
         head=tuple(head),
         branches=tuple(branches),
         random=weights == "random",
+        settings={"target": target, "arguments": given},
     )
     return FrozenBackbone(network, layers)
 

@@ -2,8 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ class Network:
         stage_ends: the last module of each stage, where the zoo says so.
         random: its weights are random, not trained.
         run: how the model is run on images, as far as it yields maps.
+        settings: what else decides on its maps, as far as its modules and weights do not show.
     """
 
     label: str
@@ -39,6 +40,7 @@ class Network:
     stage_ends: Sequence[str] = ()
     random: bool = False
     run: Run = call
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _AllTappedError(Exception):
@@ -80,11 +82,16 @@ class FrozenBackbone(nn.Module):
         size = network.preprocessing.size
         try:
             self.trace = trace(self.model, size, network.head, network.run)
-        except (RuntimeError, AssertionError) as error:
+        except Exception as error:  # anybody's network may raise anything
             reason = str(error).partition("\n")[0].rstrip(".")
+            way_out = (
+                "set another backbone.image_size"
+                if isinstance(error, RuntimeError | AssertionError)
+                else "give a network that takes (images, 3, height, width) and nothing else"
+            )
             raise InputError(
                 f"{network.label} cannot take images of {size[0]} x {size[1]} pixels ({reason}); "
-                "set another backbone.image_size"
+                f"{way_out}"
             ) from error
         self._network = network
         self.layers = self.choose(layers)
@@ -144,5 +151,7 @@ class FrozenBackbone(nn.Module):
             "architecture": hashlib.sha256(repr(self.model).encode()).hexdigest(),
             "weights": self.weights_fingerprint(),
             "preprocessing": self.preprocessing.identity(),
-            "layers": list(self.names),
+            "layers": [asdict(layer) for layer in self.layers],
+            "layouts": [asdict(self.trace.layout(name)) for name in self.names],
+            "settings": dict(self._network.settings),
         }

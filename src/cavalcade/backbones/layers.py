@@ -147,18 +147,21 @@ def _stages(trace: Trace, blocks: Sequence[str], stage_ends: Sequence[str]) -> l
     Where that is too few, as in dilated networks, the last of every number of channels too.
     """
     if stage_ends and all(name in trace.calls and trace.calls[name].layout for name in stage_ends):
-        return list(dict.fromkeys(stage_ends))
+        return _stem(trace, blocks, stage_ends) + list(dict.fromkeys(stage_ends))
     blocks = _in_order(blocks, trace)
     ends = list({trace.layout(name).grid: name for name in blocks}.values())
-    between = {
-        trace.layout(call.name).grid: call.name
-        for call in _maps(trace)
-        if not _inside(call.name, blocks)
-    }
-    stem = _uncovered(list(between.values()), blocks, trace)
+    stem = _stem(trace, blocks, blocks)
     if len(stem) + len(ends) < FEWEST_TAPS:
         ends = list({trace.layout(name): name for name in blocks}.values())
     return stem + [_outermost(name, trace) for name in ends]
+
+
+def _stem(trace: Trace, blocks: Sequence[str], taps: Sequence[str]) -> list[str]:
+    """The last layer of every stride that no tap has, without those inside blocks and taps."""
+    around = [*blocks, *taps]
+    outside = [call.name for call in _maps(trace) if not _inside(call.name, around)]
+    last = {trace.layout(name).grid: name for name in outside}
+    return _uncovered(list(last.values()), taps, trace)
 
 
 def _inside(name: str, blocks: Iterable[str]) -> bool:

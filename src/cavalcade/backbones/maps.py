@@ -79,7 +79,7 @@ def possible_layouts(output: object, input_size: tuple[int, int]) -> list[MapLay
 def _tokens(tokens: int, channels: int, input_size: tuple[int, int]) -> list[MapLayout]:
     """Grids of the input's very aspect that hold all tokens but a few at the start.
 
-    Such numbers lie far apart, so that at most one number of prefix tokens fits.
+    The fewest prefix tokens count; from 5 x 5 cells up no other number of them fits.
     """
     for prefix in range(min(MOST_PREFIX_TOKENS + 1, tokens)):
         cells = tokens - prefix

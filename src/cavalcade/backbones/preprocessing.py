@@ -15,6 +15,7 @@ from cavalcade.data.geometry import Frame
 from cavalcade.errors import InputError, check_choice
 
 CROP_MODES = ("squash", "center", "border", "corner", "letterbox")
+INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 GREY = 114 / 255
 
 
@@ -66,6 +67,14 @@ class Preprocessing:
         check_choice("backbone.crop_mode", self.crop_mode, CROP_MODES)
         if not 0 < self.crop_pct <= 1:
             raise InputError(f"backbone.crop_pct is {self.crop_pct}; give a share above 0, up to 1")
+        if self.sides is not None and self.crop_pct != 1:
+            raise InputError(
+                "backbone.crop_pct cannot be set where a detector enlarges images to its own "
+                "scale; set backbone.image_size too"
+            )
+        check_choice("backbone.interpolation", self.interpolation, INTERPOLATIONS)
+        if not all(value > 0 for value in self.std):
+            raise InputError(f"backbone.std is {list(self.std)}; give numbers above 0")
 
     def __call__(
         self, image: UInt8[Tensor, "3 _ _"]

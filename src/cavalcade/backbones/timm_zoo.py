@@ -58,7 +58,7 @@ def timm_backbone(
         label=(label or name) + variant(weights),
         model=model,
         preprocessing=preprocessing,
-        head=(classifier,) if isinstance(classifier, str) else tuple(classifier),
+        head=(*((classifier,) if isinstance(classifier, str) else classifier), "pre_logits"),
         stage_ends=_stage_ends(model),
         random=weights == "random",
     )

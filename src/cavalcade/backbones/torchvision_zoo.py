@@ -24,7 +24,11 @@ from cavalcade.backbones.weights import (
 from cavalcade.errors import InputError, closest
 
 MODULES = (torchvision.models, torchvision.models.segmentation, torchvision.models.detection)
-HEADS = ("fc", "classifier", "aux_classifier", "heads", "head", "AuxLogits", "aux1", "aux2")
+# an adaptive pool may upsample, and is no part of any trunk
+HEADS = (
+    *("fc", "classifier", "aux_classifier", "heads", "head", "AuxLogits", "aux1", "aux2"),
+    "avgpool",
+)
 
 
 def torchvision_backbone(
@@ -66,7 +70,7 @@ def torchvision_backbone(
         preprocessing = detector_preprocessing(model.transform, image_size)
     else:
         parts = {"head": [part for part, _ in model.named_children() if part in HEADS]}
-        preprocessing = _preprocessing(name, image_size, crop_mode)
+        preprocessing = _preprocessing(name, weights, image_size, crop_mode)
     crop = {"crop_mode": crop_mode, "crop_pct": crop_pct}
     asked: dict[str, Any] = {key: value for key, value in crop.items() if value is not None}
     network = Network(
@@ -86,6 +90,7 @@ def _build(name: str, weights: str, seed: int) -> nn.Module:
     settings: dict[str, Any] = {"weights_backbone": None} if in_parts else {}
     if name in ("googlenet", "inception_v3"):
         settings["init_weights"] = False  # theirs takes a minute
+        settings["transform_input"] = weights != "random"  # as those of torchvision expect
     with seeded(seed, name):
         if weights == "pretrained" or weights in named:
             with downloading(name):
@@ -112,10 +117,11 @@ def _check_weights(name: str, weights: str, named: Sequence[str]) -> None:
 
 
 def _preprocessing(
-    name: str, image_size: int | Sequence[int] | None, crop_mode: str | None
+    name: str, weights: str, image_size: int | Sequence[int] | None, crop_mode: str | None
 ) -> Preprocessing:
-    """Of a classifier or segmenter, from what torchvision says of its best weights."""
-    own = get_model_weights(name).DEFAULT.transforms()
+    """Of a classifier or segmenter, from what torchvision says of its weights, or of its best."""
+    named = get_model_weights(name)
+    own = named.__members__.get(weights, named.DEFAULT).transforms()
     side = getattr(own, "crop_size", own.resize_size)[0]
     return Preprocessing(
         size=input_size(side if image_size is None else image_size),

@@ -69,6 +69,9 @@ def load_weights(model: nn.Module, source: str) -> None:
     else:
         path = Path(source).expanduser()
         state = read_state_dict(path)
+    own = model.state_dict()
+    counters = {name: own[name] for name in own if name.endswith("num_batches_tracked")}
+    state = counters | state  # which decide on nothing, and which a frozen BatchNorm lacks
     check_fit(state, model.state_dict(), str(path))
     model.load_state_dict(state)
 

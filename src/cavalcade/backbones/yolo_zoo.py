@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import yaml
+from PIL import Image
 from torch import Tensor, nn
 
 from cavalcade.backbones.frozen import FrozenBackbone, Network
@@ -58,7 +59,7 @@ def yolo_backbone(
         InputError: for an unknown name or layer, weights that do not fit, or if ultralytics is
             not installed.
     """
-    ultralytics = _imported("ultralytics")
+    ultralytics = import_ultralytics()
     _check_name(name, Path(str(ultralytics.__file__)).parent / "cfg/models")
     with seeded(seed, name):
         model: nn.Module = ultralytics.YOLO(f"{name}.yaml", verbose=False).model.eval()
@@ -104,15 +105,24 @@ def _check_size(size: tuple[int, int], stride: int, name: str) -> None:
         )
 
 
-def _imported(name: str) -> ModuleType:
+def import_ultralytics() -> ModuleType:
+    """The package ultralytics, without what its import does to others.
+
+    It replaces functions of Pillow and PyTorch: a damaged image would have it install packages.
+    """
     os.environ.setdefault("YOLO_VERBOSE", "false")  # its first import writes to the terminal
+    own_open, own_save = Image.open, torch.save
     try:
-        return importlib.import_module(name)
+        ultralytics = importlib.import_module("ultralytics")
+        importlib.import_module("ultralytics.utils.patches")
+        return ultralytics
     except ImportError as error:
         raise InputError(
             "a YOLO needs the package ultralytics, which is licensed under AGPL-3.0; run "
             "pip install 'cavalcade[yolo]'"
         ) from error
+    finally:
+        Image.open, torch.save = own_open, own_save
 
 
 def _architecture(model: nn.Module) -> dict[str, Any]:
@@ -144,7 +154,7 @@ def _download(name: str) -> str:
     """Where ultralytics has put, or now puts, its weights."""
     downloads = importlib.import_module("ultralytics.utils.downloads")
     checks = importlib.import_module("ultralytics.utils.checks")
-    folder = Path(importlib.import_module("ultralytics.utils").SETTINGS["weights_dir"])
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / checks.check_yolov5u_filename(f"{name}.pt", verbose=False)
     return str(downloads.attempt_download_asset(path))

@@ -37,7 +37,6 @@ def pooled(
 ) -> Float[Tensor, "images channels"]:
     """Mean of each channel over the cells whose centres lie in the image, not in its padding."""
     inside = cells_inside(frames, activations.shape[2:])[:, None]
-    inside |= ~inside.any(dim=(2, 3), keepdim=True)  # of a few large cells no centre may
     if inside.all():
         return activations.mean(dim=(2, 3))
     return (activations * inside).sum(dim=(2, 3)) / inside.sum(dim=(2, 3))

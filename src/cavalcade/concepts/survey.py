@@ -10,13 +10,14 @@ from torchmetrics import Metric
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.passes import BackbonePass
 from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch, Targets
+from cavalcade.data.geometry import cells_inside
 
 QUANTILE = 0.995
 QUANTILE_ROWS = 20_000
 
 
 class ChannelMoments(Metric):
-    """Mean and standard deviation of every channel over all pixels, in float64."""
+    """Mean and standard deviation of every channel over all pixels of images, in float64."""
 
     full_state_update = False
     count: Tensor
@@ -30,10 +31,17 @@ class ChannelMoments(Metric):
         self.add_state("total", zeros, dist_reduce_fx="sum")
         self.add_state("squares", zeros.clone(), dist_reduce_fx="sum")
 
-    def update(self, activations: Float[Tensor, "images channels rows columns"]) -> None:
-        """Add the pixels of a batch."""
-        variance, mean = torch.var_mean(activations, dim=(0, 2, 3), correction=0)
-        count = activations.numel() // activations.shape[1]
+    def update(
+        self,
+        activations: Float[Tensor, "images channels rows columns"],
+        inside: Bool[Tensor, "images rows columns"],
+    ) -> None:
+        """Add the pixels of a batch that lie inside the images."""
+        count = int(inside.sum())
+        if count == inside.numel():
+            variance, mean = torch.var_mean(activations, dim=(0, 2, 3), correction=0)
+        else:
+            variance, mean = torch.var_mean(activations.movedim(1, -1)[inside], 0, correction=0)
         self.count += count
         self.total += count * mean.double()
         self.squares += count * (variance.double() + mean.double() ** 2)
@@ -58,9 +66,10 @@ class ChannelQuantiles(Metric):
     def update(
         self,
         activations: Float[Tensor, "images channels rows columns"],
+        inside: Bool[Tensor, "images rows columns"],
         positions: Int[Tensor, " images"],
     ) -> None:
-        """Keep some pixels of each image; the start of the comb differs between images."""
+        """Keep some pixels inside each image; the start of the comb differs between images."""
         pixels = activations.flatten(2)
         size = pixels.shape[2]
         comb = (
@@ -69,7 +78,8 @@ class ChannelQuantiles(Metric):
         start = (positions * 0.6180339887498949 % 1) * size  # golden ratio: never in step
         cells = (comb[None] + start[:, None]).long() % size
         chosen = pixels.gather(2, cells[:, None].expand(-1, pixels.shape[1], -1))
-        self.rows.append(chosen.transpose(1, 2).flatten(0, 1))
+        kept = inside.flatten(1).gather(1, cells)
+        self.rows.append(chosen.transpose(1, 2)[kept])
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
         """The quantiles (channels,), and mean and deviation of what exceeds them."""
@@ -160,7 +170,8 @@ class Survey(BackbonePass):
         activations = self.backbone(batch.inputs)
         self.shares.update(batch.targets[WHOLE_FRAME], self.members[:, batch.positions])
         for name, channels in zip(self.backbone.names, self.channels, strict=True):
+            inside = cells_inside(batch.frames, activations[name].shape[2:])
             if isinstance(channels, ChannelQuantiles):
-                channels.update(activations[name], batch.positions)
+                channels.update(activations[name], inside, batch.positions)
             else:
-                channels.update(activations[name])
+                channels.update(activations[name], inside)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cavalcade.data.files import images_among
+from cavalcade.data.files import images_among, read_lines
 from cavalcade.data.index_maps import Legend
-from cavalcade.data.published import Published
+from cavalcade.data.published import ANEW, Published
 from cavalcade.errors import InputError
 
 
@@ -52,14 +52,14 @@ def read_classes(path: Path) -> dict[str, Sequence[int]]:
         InputError: if a row is not the index, three numbers and the names, tab separated.
     """
     classes: dict[str, Sequence[int]] = {}
-    for row in path.read_text(encoding="utf-8").splitlines()[1:]:
+    for row in read_lines(path, ANEW)[1:]:
         try:
             index, *_, names = row.split("\t")
             number, name = int(index), names.split(",")[0].strip()
         except ValueError as error:
             raise InputError(
                 f"{path} has the row {row!r}, which is not Idx, Ratio, Train, Val and Name, tab "
-                "separated; get the file anew as it was published"
+                f"separated; {ANEW}"
             ) from error
         classes[f"{name} {number}" if name in classes else name] = (number,)
     return classes

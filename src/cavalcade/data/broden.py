@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int16, Int32, UInt8
+from jaxtyping import Bool, Int16, Int32
 from PIL import Image
-from torch import Tensor
 
 from cavalcade.data.files import FileData, FileSplit, ImageFile, read_values
 from cavalcade.data.sample import Labels
@@ -125,19 +124,6 @@ class BrodenSplit(FileSplit):
             name: np.isin(np.arange(len(concepts)), t) for name, t in tables.items()
         }
 
-    def image(self, index: int) -> UInt8[Tensor, "3 height width"]:
-        """A picture in RGB.
-
-        Raises:
-            InputError: if there is none, or it cannot be read.
-        """
-        if not self.images[index].is_file():
-            raise InputError(
-                f"{self._line(index)} names the image {self.images[index]}, which is not there; "
-                "unpack the archive again, or remove the line"
-            )
-        return super().image(index)
-
     def labels(self, index: int) -> Labels:
         """The truth at the resolution of the label maps.
 
@@ -162,7 +148,7 @@ class BrodenSplit(FileSplit):
         self, masks: Bool[np.ndarray, "concepts rows columns"], index: int, category: str, item: str
     ) -> None:
         """Set the masks as one item of an entry says."""
-        table, line = self.tables[category], self._line(index)
+        table, line = self.tables[category], self.named_in(index)
         if item.isdecimal():
             concept = table[int(item)] if int(item) < NUMBERS else UNLISTED
             if concept == UNLISTED:
@@ -182,19 +168,20 @@ class BrodenSplit(FileSplit):
         """The label number of each pixel."""
         if not path.is_file():
             raise InputError(
-                f"{self._line(index)}, {category}: {path.name!r} is no label number, nor is there "
-                f"a label map {path}; unpack the archive again, or correct the entry"
+                f"{self.named_in(index)}, {category}: {path.name!r} is no label number, nor is "
+                f"there a label map {path}; unpack the archive again, or correct the entry"
             )
         values = read_values(path, _as_rgb).astype(np.int32)
         height, width = self.rows[index].size
         if values.shape[:2] != (height, width):
             raise InputError(
-                f"{path} is {values.shape[1]}x{values.shape[0]} pixels, but {self._line(index)} "
+                f"{path} is {values.shape[1]}x{values.shape[0]} pixels, but {self.named_in(index)} "
                 f"gives all its label maps {width}x{height} pixels (sw x sh); correct one of them"
             )
         return values[..., 0] + 256 * values[..., 1]
 
-    def _line(self, index: int) -> str:
+    def named_in(self, index: int) -> str:
+        """The line of index.csv that an image stands in."""
         return f"{self.root / 'index.csv'}, line {self.rows[index].line}"
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
-from torch import Tensor
+from jaxtyping import Bool
 
-from cavalcade.data.files import FileData, FileSplit, ImageFile, read_values
+from cavalcade.data.files import FileData, FileSplit, ImageFile, read_lines, read_values
 from cavalcade.data.sample import SPLITS, Labels
 from cavalcade.errors import InputError, check_choice
 
@@ -89,7 +88,7 @@ class CelebAMaskHQ(FileData):
     def _originals(self) -> dict[str, str]:
         """The file in CelebA of each image."""
         path = self.path / MAPPING
-        lines = _read_lines(
+        lines = _words(
             path, "it comes with the data set: unpack the archive of CelebAMask-HQ again"
         )
         header = "idx orig_idx orig_file"
@@ -130,18 +129,9 @@ class CelebAMaskSplit(FileSplit):
         self.parts, self.mask_folder = dict(parts), masks
         self.numbers = [int(file.path.stem) for file in files]
 
-    def image(self, index: int) -> UInt8[Tensor, "3 height width"]:
-        """A picture in RGB.
-
-        Raises:
-            InputError: if there is none, or it cannot be read.
-        """
-        if not self.images[index].is_file():
-            raise InputError(
-                f"{MAPPING} names the image {self.images[index]}, which is not there; unpack the "
-                "archive again, or remove the line"
-            )
-        return super().image(index)
+    def named_in(self, index: int) -> str:  # noqa: ARG002
+        """The list of all images."""
+        return MAPPING
 
     def labels(self, index: int) -> Labels:
         """The truth at the resolution of the masks; all of it is labelled.
@@ -199,7 +189,7 @@ def parts_of_concepts(merge_sides: bool) -> dict[str, tuple[str, ...]]:
 
 def _look_up(path: Path, originals: Sequence[str]) -> list[str]:
     """What one of CelebA's lists says about some files."""
-    lines = _read_lines(path, f"get it from CelebA ({CELEBA}), where it is in the folder Eval")
+    lines = _words(path, f"get it from CelebA ({CELEBA}), where it is in the folder Eval")
     known: dict[str, str] = {}
     for number, fields in enumerate(lines, start=1):
         if len(fields) != 2 or not fields[1].isdecimal():
@@ -214,15 +204,9 @@ def _look_up(path: Path, originals: Sequence[str]) -> list[str]:
     return [known[original] for original in originals]
 
 
-def _read_lines(path: Path, way_out: str) -> list[list[str]]:
+def _words(path: Path, way_out: str) -> list[list[str]]:
     """The words of each line."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; {way_out}") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); {way_out}") from error
-    return [line.split() for line in text.rstrip().splitlines()]
+    return [line.split() for line in read_lines(path, way_out)]
 
 
 def _read_mask(path: Path) -> Bool[np.ndarray, "rows columns"]:

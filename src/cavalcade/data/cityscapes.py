@@ -9,6 +9,7 @@ from torchvision import datasets
 from cavalcade.data.files import IMAGE_SUFFIXES
 from cavalcade.data.index_maps import Legend
 from cavalcade.data.published import Published
+from cavalcade.errors import InputError
 
 
 @dataclass(kw_only=True)
@@ -41,7 +42,13 @@ class Cityscapes(Published):
         """The images of all cities of a split."""
         home = self.there(f"leftImg8bit/{official}")
         self.there(f"gtFine/{official}")  # else torchvision would unpack archives beside it
-        split = datasets.Cityscapes(self.path, official, "fine", "semantic")
+        try:
+            split = datasets.Cityscapes(self.path, official, "fine", "semantic")
+        except OSError as error:
+            raise InputError(
+                f"{home} and its twin in gtFine must hold a folder for each city and nothing else "
+                f"({error}); remove what else is there"
+            ) from error
         pairs = zip(map(Path, split.images), split.targets, strict=True)
         return home, {
             image: Path(index_map)

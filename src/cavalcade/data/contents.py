@@ -18,6 +18,7 @@ from cavalcade.data.compact import CompactLabels, bit_rows, compressed
 from cavalcade.data.sample import Chosen, ConceptData, ConceptDataset, Labels
 from cavalcade.errors import InputError, listed
 
+READERS = 4  # threads, each with all masks of an image
 CAPACITY = 2**30  # bytes of compact labels that are kept of a split
 DIGEST = 8  # bytes of a digest of the truth about one concept in one image
 
@@ -45,14 +46,14 @@ class Contents(ConceptDataset):
         self.dataset = dataset
         self.concepts, self.ids, self.groups = dataset.concepts, dataset.ids, dataset.groups
         images, concepts = len(self.ids), len(self.concepts)
-        self.present = torch.zeros(images, concepts, dtype=torch.int64)
+        self.present = torch.zeros(images, concepts, dtype=torch.int32)
         self.labelled = torch.zeros_like(self.present)
         self.num_pixels = torch.zeros(images, dtype=torch.int64)
         self.compact = CompactLabels(concepts)
         self._rows = list(range(concepts))  # of the compact labels
         self._pictures: list[str] = []
         self._truth = np.zeros((images, concepts, DIGEST), np.uint8)
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(READERS) as pool:
             # In order, so that of the samples that cannot be read the first is named.
             for reading in pool.map(lambda index: _read(dataset, index), range(images)):
                 self._note(reading, capacity)
@@ -111,8 +112,8 @@ def _read(dataset: ConceptDataset, index: int) -> _Reading:
     return _Reading(
         picture=_digest_of_picture(sample.image),
         truth=_digests_of_truth((rows, columns), masks, unknown),
-        present=torch.tensor([np.count_nonzero(m & known) for m, known in maps], dtype=torch.int64),
-        labelled=torch.tensor([np.count_nonzero(known) for _, known in maps], dtype=torch.int64),
+        present=torch.tensor([np.count_nonzero(m & known) for m, known in maps], dtype=torch.int32),
+        labelled=torch.tensor([np.count_nonzero(known) for _, known in maps], dtype=torch.int32),
         shape=(rows, columns),
         rows=compressed([*masks, *unknown]),
     )

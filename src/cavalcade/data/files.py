@@ -124,8 +124,22 @@ class FileSplit(ConceptDataset):
         self.concepts = tuple(concepts)
 
     def image(self, index: int) -> UInt8[Tensor, "3 height width"]:
-        """A picture in RGB, whatever its file holds."""
-        return read_rgb(self.images[index], lambda image: image.convert("RGB"))
+        """A picture in RGB, whatever its file holds.
+
+        Raises:
+            InputError: if there is none, or it cannot be read.
+        """
+        path = self.images[index]
+        if not path.is_file():
+            raise InputError(
+                f"{self.named_in(index)} names the image {path}, which is not there; unpack the "
+                "archive again, or remove the line"
+            )
+        return read_rgb(path, lambda image: image.convert("RGB"))
+
+    def named_in(self, index: int) -> str:  # noqa: ARG002
+        """Where the name of an image comes from."""
+        return "the data set"
 
 
 def images_among(paths: Iterable[Path], folder: Path) -> list[Path]:
@@ -167,6 +181,20 @@ def image_shape(path: Path) -> tuple[int, int]:
     """
     with _readable(path), Image.open(path) as image:
         return image.height, image.width
+
+
+def read_lines(path: Path, way_out: str) -> list[str]:
+    """The lines of a text, those at its end that are empty left out.
+
+    Raises:
+        InputError: if it is missing or cannot be read; `way_out` says what to do.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; {way_out}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); {way_out}") from error
 
 
 @contextmanager

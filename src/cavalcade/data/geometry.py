@@ -112,14 +112,18 @@ def seen_cells(
 def cells_inside(
     frames: Float[Tensor, "images 4"], grid: Sequence[int]
 ) -> Bool[Tensor, "images rows columns"]:
-    """The cells of a layer's grid whose centres lie in the image, not in the padding around it."""
+    """The cells of a layer's grid whose centres lie in the image, not in the padding around it.
+
+    Of a few large cells no centre may: then all of an image count.
+    """
     inside = []
     for axis in (0, 1):
         centres = (torch.arange(grid[axis], device=frames.device) + 0.5) / grid[axis]
         start, stop = frames[:, axis, None], frames[:, axis + 2, None]
         places = start + centres * (stop - start)
         inside.append((places >= 0) & (places <= 1))
-    return inside[0][:, :, None] & inside[1][:, None, :]
+    both = inside[0][:, :, None] & inside[1][:, None, :]
+    return both | ~both.any(dim=(1, 2), keepdim=True)
 
 
 def to_common_grid(

@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from cavalcade.data.files import ImageFile
+from cavalcade.data.files import ImageFile, read_lines
 from cavalcade.data.index_maps import IndexMapSplit, Legend
-from cavalcade.data.published import Published
+from cavalcade.data.published import ANEW, Published
 from cavalcade.errors import InputError, check_choice
 
 PET, BACKGROUND, NOT_CLASSIFIED = 1, 2, 3
@@ -122,7 +122,7 @@ def read_pets(path: Path) -> list[Pet]:
         InputError: if a row is not the image, the class, the species (1 or 2) and the breed.
     """
     pets = []
-    for row in path.read_text(encoding="utf-8").splitlines():
+    for row in read_lines(path, ANEW):
         if not row.startswith("#"):
             try:
                 image, breed, species, _ = row.split()
@@ -130,6 +130,6 @@ def read_pets(path: Path) -> list[Pet]:
             except ValueError as error:
                 raise InputError(
                     f"{path} has the row {row!r}, which is not an image, its class, its species "
-                    "(1 or 2) and its breed; get the file anew as it was published"
+                    f"(1 or 2) and its breed; {ANEW}"
                 ) from error
     return pets

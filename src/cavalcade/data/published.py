@@ -10,6 +10,8 @@ from cavalcade.data.files import FileData, ImageFile
 from cavalcade.data.index_maps import IndexMapSplit, Legend
 from cavalcade.errors import InputError
 
+ANEW = "get the file anew as it was published"
+
 
 @dataclass(kw_only=True)
 class Published(FileData):
@@ -78,4 +80,4 @@ class Published(FileData):
     @property
     def otherwise(self) -> str:
         """What is wrong with a value that no index map of this data set should hold."""
-        return f"which {self.title} does not have; get the file anew as it was published"
+        return f"which {self.title} does not have; {ANEW}"

@@ -161,9 +161,9 @@ def _announce(
     backbone: FrozenBackbone, data: ConceptDataModule, method: Probes | Factorisation
 ) -> None:
     """Print the taps, the concepts, and the time and disk that the visit will take."""
-    listed = ", ".join(f"{layer.name} ({layer.depth:.2f})" for layer in backbone.layers)
+    layers = ", ".join(f"{layer.name} ({layer.depth:.2f})" for layer in backbone.layers)
     log.info(
-        "%s: %d layers with their relative depth: %s", backbone.label, len(backbone.layers), listed
+        "%s: %d layers with their relative depth: %s", backbone.label, len(backbone.layers), layers
     )
     _show_concepts(data)
     _say_shared_groups(data)
