@@ -20,4 +20,15 @@ for data in coco celeba_mask_hq; do
     python compare.py "runs=runs/$data-*/$method/*" "name=$data-$method" "agreement=[]" repairings=2 logger=none
   done
 done
-test "$(ls comparisons)" = "$(printf '%s\n' {celeba_mask_hq,coco}-{nmf,probes})"
+python - <<'PYTHON'
+from itertools import combinations
+from pathlib import Path
+
+from cavalcade import load_comparison
+
+NETWORKS = ("yolov5s-random", "ssd300_vgg16-random", "fasterrcnn_resnet50-random")
+for name in ("coco-probes", "coco-nmf", "celeba_mask_hq-probes", "celeba_mask_hq-nmf"):
+    comparison = load_comparison(Path("comparisons") / name)
+    for pair in combinations(NETWORKS, 2):
+        assert comparison.matrix(*pair, "adjusted").notna().any(axis=None), (name, pair)
+PYTHON
