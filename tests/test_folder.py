@@ -328,7 +328,7 @@ def test_bad_classes_are_named(root, content, message):
 
 def test_missing_classes_are_named(root):
     (root / "classes.json").unlink()
-    refused(root, 'classes.json is missing; write {"names"')
+    refused(root, "classes.json is missing; data.root must be the folder of it")
 
 
 def test_a_boolean_mask_of_no_concept_is_named(boolean):

@@ -120,6 +120,21 @@ def test_no_layer_at_all(layers):
         named(layers)
 
 
+class Small(nn.Sequential):
+    """A convolution, and what comes after it."""
+
+    def __init__(self, before, after):
+        super().__init__(nn.Conv2d(before, after, 3, 2, 1), nn.BatchNorm2d(after), nn.ReLU())
+
+
+def test_blocks_of_one_convolution_are_blocks():
+    trunk = nn.Sequential(*(Small(before, 8) for before in (3, 8, 8, 8)))
+    preprocessing = Preprocessing(size=(32, 32), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    network = Network("small", nn.Sequential(trunk, nn.Conv2d(8, 2, 1)), preprocessing, ("1",))
+    assert FrozenBackbone(network, "blocks").names == ("0.0", "0.1", "0.2", "0.3")
+    assert FrozenBackbone(network, "stages").names == ("0.0", "0.1", "0.2", "0")
+
+
 @pytest.mark.parametrize("empty", ["", [""]])
 def test_the_network_itself_is_no_layer(empty):
     with pytest.raises(InputError, match="no layer '' in resnet18-random"):

@@ -63,6 +63,18 @@ def test_thinned_is_spread_evenly(count, limit):
 
 
 @pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"limit": 5}, r"^data\.limit is 5; give one for each split"),
+        ({"grid": 64}, r"^data\.grid is 64; give a height and a width"),
+    ],
+)
+def test_numbers_for_what_has_several(settings, message):
+    with pytest.raises(InputError, match=message):
+        NumberedData(**settings)
+
+
+@pytest.mark.parametrize(
     ("settings", "lengths"),
     [
         ({}, (50, 7, 30)),

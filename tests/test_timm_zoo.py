@@ -96,6 +96,15 @@ def test_mean_and_deviation_are_those_of_the_model():
     assert backbone.preprocessing.std == (0.5, 0.5, 0.5)
 
 
+def test_no_pixel_is_left_out_of_the_patches():
+    message = (
+        "backbone.image_size is [100, 96]; vit_tiny_patch16_224 takes multiples of its patches, "
+        "16 x 16 pixels"
+    )
+    with pytest.raises(InputError, match=exactly(message)):
+        timm_backbone("vit_tiny_patch16_224", weights="random", image_size=[100, 96])
+
+
 # the hub
 
 

@@ -63,8 +63,10 @@ def choose_layers(
     """
     if layers in RULES:
         names = _by_rule(model, trace, str(layers), stage_ends, branches)
-    else:
+    elif isinstance(layers, str | Sequence) and all(isinstance(name, str) for name in layers):
         names = [layers] if isinstance(layers, str) else list(layers)
+    else:
+        raise InputError(f"backbone.layers is {layers!r}; give names, or {' or '.join(RULES)}")
     if not names:
         raise InputError(
             f"backbone.layers names no layer of {who}; give names, {' or '.join(RULES)}"
@@ -218,13 +220,25 @@ def _holds_twins(name: str, units: dict[str, nn.Module]) -> bool:
 
 
 def _activations(model: nn.Module, maps: set[str]) -> list[str]:
+    """Every activation, or weight-bearing layer, or the small block that it is all of."""
     leaves = {
         name: module
         for name, module in model.named_modules()
         if name in maps and not list(module.children())
     }
     activations = [n for n, m in leaves.items() if type(m).__module__.endswith("activation")]
-    return activations or [n for n, m in leaves.items() if isinstance(m, WEIGHT_BEARING)]
+    units = activations or [n for n, m in leaves.items() if isinstance(m, WEIGHT_BEARING)]
+    return [_block_around(name, units, maps) for name in units]
+
+
+def _block_around(leaf: str, leaves: Sequence[str], maps: set[str]) -> str:
+    """The outermost module around a leaf that yields a map and holds no other of the leaves."""
+    found = name = leaf
+    while name := name.rpartition(".")[0]:
+        if sum(other.startswith(f"{name}.") for other in leaves) > 1:
+            break
+        found = name if name in maps else found
+    return found
 
 
 def _weights(module: nn.Module) -> int:

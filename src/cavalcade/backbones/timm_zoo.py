@@ -10,6 +10,7 @@ import timm
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from timm.data.config import resolve_model_data_config
+from timm.layers.patch_embed import PatchEmbed
 from timm.models import get_arch_pretrained_cfgs
 from torch import nn
 
@@ -129,6 +130,14 @@ def _fit_input(model: nn.Module, size: tuple[int, int], name: str) -> None:
 
     Its position embeddings are interpolated, as timm does. Most others take any size.
     """
+    patches = getattr(model, "patch_embed", None)
+    if isinstance(patches, PatchEmbed):  # which cuts off what makes no whole patch
+        rows, columns = patches.patch_size
+        if size[0] % rows or size[1] % columns:
+            raise InputError(
+                f"backbone.image_size is {list(size)}; {name} takes multiples of its patches, "
+                f"{rows} x {columns} pixels"
+            )
     own = resolve_model_data_config(model)["input_size"][1:]
     resize = getattr(model, "set_input_size", None)
     if tuple(own) == size or resize is None:

@@ -96,6 +96,8 @@ def print_comparison(analysis: Analysis, place: Path) -> None:
             "without a chance level (undefined_cells.csv): %s",
             ", ".join(analysis.comparison.left_out),
         )
+        if not any(each.concepts for each in analysis.comparison.matrices["jaccard"]):
+            log.warning("no concept is left, so that all numbers are NaN: add test images")
     print_places({"pictures and tables": place})
 
 

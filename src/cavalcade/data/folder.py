@@ -142,7 +142,8 @@ def _read_json(path: Path) -> Any:  # noqa: ANN401
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(
-            f'{path} is missing; write {{"names": ["sky", …], "void": 255}}'
+            f"{path} is missing; data.root must be the folder of it, images/ and masks/; write "
+            '{"names": ["sky", …], "void": 255}'
         ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); mend it") from error

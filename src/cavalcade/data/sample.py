@@ -138,6 +138,10 @@ class ConceptData(ABC):
     min_images: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.limit, Mapping):
+            raise InputError(
+                f"data.limit is {self.limit!r}; give one for each split, as data.limit.train=100"
+            )
         for split in self.limit:
             if split not in SPLITS:
                 raise InputError(f"data.limit has no split {split!r}; {closest(split, SPLITS)}")
@@ -146,7 +150,8 @@ class ConceptData(ABC):
             check_whole(f"data.{what}", count, 1)
         if self.thumbnails is not None:
             check_whole("data.thumbnails (null for none)", self.thumbnails, 16)
-        if len(self.grid) != 2 or not all(isinstance(n, int) and n > 0 for n in self.grid):
+        whole = isinstance(self.grid, Sequence) and len(self.grid) == 2
+        if not whole or not all(isinstance(n, int) and n > 0 for n in self.grid):
             raise InputError(f"data.grid is {self.grid!r}; give a height and a width in pixels")
         check_whole("data.min_pixels", self.min_pixels, 0)
         check_whole("data.min_images", self.min_images, 0)

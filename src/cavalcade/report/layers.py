@@ -26,7 +26,7 @@ def layer_table(backbone: FrozenBackbone, *, everything: bool = False) -> pd.Dat
         "part": ["trunk" if layer.trunk else "branch" for layer in layers],
         "depth": [layer.depth for layer in layers],
         "channels": [layer.channels for layer in layers],
-        "stride": [f"{layer.stride:g}" for layer in layers],
+        "stride": [f"{layer.stride:.4g}" for layer in layers],
         "grid": [f"{layer.grid[0]} x {layer.grid[1]}" for layer in layers],
     }
     crosses = {
