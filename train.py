@@ -39,6 +39,8 @@ def main(config: DictConfig) -> None:
 
 def train(config: DictConfig, logger: Logger | None) -> Path:
     """Build what the config names, and visit the network."""
+    trainers = Trainers(instantiate(config.trainer, _convert_="all"), logger)
+    trainers.start()
     data = instantiate(config.data, _convert_="all")
     backbone = instantiate(config.backbone, _convert_="all")
     method = instantiate(config.concepts, _convert_="all")
@@ -55,7 +57,7 @@ def train(config: DictConfig, logger: Logger | None) -> Path:
         backbone,
         loader,
         method,
-        Trainers(instantiate(config.trainer, _convert_="all"), logger),
+        trainers,
         runs=Path(str(config.runs)).expanduser(),
         config=cli.as_plain(config),
         force=config.force,

@@ -75,7 +75,7 @@ def positions(loader):
 def epoch(data, number):
     """Positions in the training order of one epoch, set as Lightning does."""
     loader = data.train_dataloader()
-    loader.sampler.set_epoch(number)
+    loader.batch_sampler.sampler.set_epoch(number)
     return positions(loader)
 
 

@@ -236,7 +236,8 @@ def test_thresholds_of_a_half_are_those_of_its_images_alone(found):
         maps = half.layers["4"].encode(backbone(batch.inputs)["4"])
         logits = to_common_grid(maps, batch.frames, (24, 24))
         histogram = LogitHistograms(3)
-        histogram.update(logits[own], batch.truth[own], batch.labelled[own])
+        counts = LogitHistograms.of(logits[own], batch.truth[own], batch.labelled[own])
+        histogram.update(counts)
         assert torch.equal(half.layers["4"].thresholds, histogram.compute())
 
 

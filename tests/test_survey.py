@@ -25,7 +25,7 @@ def test_moments_are_those_of_the_bare_image():
     results = []
     for frame, activations in ((WHOLE, bare), (PADDED, around)):
         moments = ChannelMoments(3)
-        moments.update(activations, inside(frame, activations))
+        moments.update(*moments.look(activations, inside(frame, activations), torch.arange(4)))
         results.append(torch.stack(moments.compute()))
     torch.testing.assert_close(results[0], results[1])
 
@@ -34,7 +34,8 @@ def test_quantiles_are_those_of_the_bare_image():
     bare, around = padded(50)
     quantiles = []
     for frame, activations, rows in ((WHOLE, bare, 64), (PADDED, around, 256)):
-        channels = ChannelQuantiles(rows)
-        channels.update(activations, inside(frame, activations), torch.arange(50))
+        channels = ChannelQuantiles(3, rows)
+        seen = channels.look(activations, inside(frame, activations), torch.arange(50))
+        channels.update(*seen)
         quantiles.append(channels.compute()[0])
     assert torch.equal(*quantiles)

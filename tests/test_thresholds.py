@@ -11,8 +11,8 @@ def test_threshold_has_the_best_jaccard_on_counted_pixels():
     logits = torch.randn(4, 2, 8, 8, generator=g) + 1.5 * truth
     counted = torch.rand(4, 2, 8, 8, generator=g) < 0.8
     histogram = LogitHistograms(2)
-    histogram.update(logits[:2], truth[:2], counted[:2])
-    histogram.update(logits[2:], truth[2:], counted[2:])
+    histogram.update(LogitHistograms.of(logits[:2], truth[:2], counted[:2]))
+    histogram.update(LogitHistograms.of(logits[2:], truth[2:], counted[2:]))
     thresholds = histogram.compute()
     for k in range(2):
         z, t = (x[:, k][counted[:, k]].numpy() for x in (logits, truth))
@@ -25,13 +25,15 @@ def test_absent_concept_has_no_threshold():
     histogram = LogitHistograms(2)
     truth = torch.zeros(1, 2, 2, 2, dtype=torch.bool)
     truth[0, 0, 0, 0] = True
-    histogram.update(torch.randn(1, 2, 2, 2), truth, torch.ones_like(truth))
+    histogram.update(LogitHistograms.of(torch.randn(1, 2, 2, 2), truth, torch.ones_like(truth)))
     assert histogram.compute().isnan().tolist() == [False, True]
 
 
 def test_logits_beyond_the_range_are_counted():
     histogram = LogitHistograms(1)
     logits = torch.tensor([[[[-1e6, 1e6]]]])
-    histogram.update(logits, logits > 0, torch.ones(1, 1, 1, 2, dtype=torch.bool))
+    histogram.update(
+        LogitHistograms.of(logits, logits > 0, torch.ones(1, 1, 1, 2, dtype=torch.bool))
+    )
     assert histogram.counts.sum() == 2
     assert ((logits > histogram.compute()) == (logits > 0)).all()

@@ -159,6 +159,5 @@ def tiny_visit(runs: Path, backbone: FrozenBackbone | None = None, **options) ->
     backbone = backbone or tiny_backbone()
     method = options.pop("method", None) or Probes(optimizer=adam, epochs=2)
     data = options.pop("data", None) or tiny_data(backbone)
-    return visit(
-        backbone, data, method, Trainers(quiet_trainer), runs=runs, config={"seed": 0}, **options
-    )
+    trainers = options.pop("trainers", None) or Trainers(quiet_trainer)
+    return visit(backbone, data, method, trainers, runs=runs, config={"seed": 0}, **options)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -59,6 +60,8 @@ class FrozenBackbone(nn.Module):
         preprocessing: how an image reaches the network.
         random: its weights are random, not trained.
         trace: its watched forward, with every module that could be tapped.
+        images_at_once: the most that go through it together; a device with too little memory
+            halves it.
     """
 
     def __init__(self, network: Network, layers: str | Sequence[str] = "stages") -> None:
@@ -75,6 +78,7 @@ class FrozenBackbone(nn.Module):
         self.label = network.label
         self.preprocessing = network.preprocessing
         self.random = network.random
+        self.images_at_once = sys.maxsize
         self.run = network.run
         # the last is by far the fastest layout of convolutions on CPUs and on tensor cores
         self.model = network.model.requires_grad_(False).to(memory_format=torch.channels_last)

@@ -1,16 +1,19 @@
 """Where each concept fires on the images of a split: masks, strengths, pooled features."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.concept_set import ConceptSet
-from cavalcade.concepts.passes import ConceptPass, joined
+from cavalcade.concepts.passes import ConceptPass, joined, taken
+from cavalcade.concepts.scoring import LabelCounts
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.data.geometry import cells_inside, seen_cells, to_common_grid
 
@@ -74,6 +77,20 @@ class Encoded:
     halves: Sequence[Mapping[str, Tensor]]
 
 
+class Part(NamedTuple):
+    """What the concepts say about some images.
+
+    Attributes:
+        positions: of the images in their split.
+        encoded: masks, strengths and features.
+        counts: for each layer how its masks meet the truth; empty where nobody asks.
+    """
+
+    positions: Int[Tensor, " images"]
+    encoded: Encoded
+    counts: Mapping[str, LabelCounts]
+
+
 class Encoding(ConceptPass):
     """One pass over a split that records where each concept fires.
 
@@ -83,6 +100,7 @@ class Encoding(ConceptPass):
         grid: the common one.
         split: for the user.
         halves: whose masks alone are recorded.
+        scored: hold the masks against the truth.
     """
 
     phase = "encoding"
@@ -93,41 +111,41 @@ class Encoding(ConceptPass):
         concepts: ConceptSet,
         grid: Sequence[int],
         split: str,
+        *,
         halves: Sequence[ConceptSet] = (),
+        scored: bool = False,
     ) -> None:
         super().__init__(backbone, (concepts, *halves), grid)
         self.phase = f"encoding {split} images"
-        self.seen: list[Tensor] = []
-        self.parts: dict[str, list[LayerEncoding]] = {name: [] for name in concepts.layers}
-        self.half_parts: list[dict[str, list[Tensor]]] = [
-            {name: [] for name in half.layers} for half in halves
-        ]
+        self.names, self.num_halves, self.scored = tuple(concepts.layers), len(halves), scored
+        self.parts: list[Part] = []
 
     def test_step(self, batch: ConceptBatch) -> None:
-        """Record one batch; batches come in the order of the split."""
+        """Record one batch."""
+        self.parts += (seen for _, seen in self.in_parts(batch, self._look))
+
+    def _look(self, batch: ConceptBatch) -> Part:
         activations = self.backbone(batch.inputs)
         seen = seen_cells(batch.frames, self.grid)
-        self.seen.append(pack(seen))
         concepts, *halves = self.replicates
+        layers, counts = {}, {}
         for name, masks, excess in self._fired(concepts, activations, batch.frames, seen):
             strengths = (
                 torch.where(masks, excess, 0).sum(dim=(2, 3)) / seen.sum(dim=(1, 2))[:, None]
             )
             features = pooled(activations[name], batch.frames).float().cpu()
-            self.parts[name].append(LayerEncoding(pack(masks), strengths.float().cpu(), features))
-            self.record(name, masks, batch, seen)
-        for half, parts in zip(halves, self.half_parts, strict=True):
-            for name, masks, _ in self._fired(half, activations, batch.frames, seen):
-                parts[name].append(pack(masks))
-
-    def record(
-        self,
-        name: str,
-        masks: Bool[Tensor, "images concepts rows columns"],
-        batch: ConceptBatch,
-        seen: Bool[Tensor, "images rows columns"],
-    ) -> None:
-        """Take note of more about one layer and batch."""
+            layers[name] = LayerEncoding(pack(masks), strengths.float().cpu(), features)
+            if self.scored:
+                known = batch.labelled & seen[:, None]
+                counts[name] = LabelCounts.of(masks, batch.truth, known)
+        again = [
+            {
+                name: pack(masks)
+                for name, masks, _ in self._fired(half, activations, batch.frames, seen)
+            }
+            for half in halves
+        ]
+        return Part(batch.positions.cpu(), Encoded(pack(seen), layers, again), counts)
 
     def _fired(
         self, concepts: ConceptSet, activations: Mapping[str, Tensor], frames: Tensor, seen: Tensor
@@ -138,10 +156,36 @@ class Encoding(ConceptPass):
             layer = concepts.layers[name]
             yield name, layer.fires(on_grid) & seen[:, None], on_grid - layer.limits(on_grid)
 
-    def result(self) -> Encoded:
-        """All batches together."""
-        layers = {name: joined(parts) for name, parts in self.parts.items()}
-        halves = [
-            {name: torch.cat(masks) for name, masks in parts.items()} for parts in self.half_parts
-        ]
-        return Encoded(torch.cat(self.seen), layers, halves)
+    def result(self) -> Encoded | None:
+        """What all processes saw, in the order of the split; None but in the first."""
+
+        def layer(name: str) -> LayerEncoding:
+            return self._all_images(lambda part: part.encoded.layers[name])
+
+        def half(k: int, name: str) -> Tensor:
+            return self._all_images(lambda part: part.encoded.halves[k][name])
+
+        seen = self._all_images(lambda part: part.encoded.seen)
+        layers = {name: layer(name) for name in self.names}
+        halves = [{name: half(k, name) for name in self.names} for k in range(self.num_halves)]
+        return Encoded(seen, layers, halves) if processes.is_first() else None
+
+    def label_counts(self) -> dict[str, LabelCounts] | None:
+        """How the masks of each layer meet the truth, likewise."""
+
+        def layer(name: str) -> LabelCounts:
+            return self._all_images(lambda part: part.counts[name])
+
+        counts = {name: layer(name) for name in self.names}
+        return counts if processes.is_first() else None
+
+    def _all_images(self, what: Callable[[Part], Any]) -> Any:  # noqa: ANN401
+        """Something of all parts of all processes, in the order of the split."""
+        own = [(part.positions, what(part)) for part in self.parts]
+        together = tuple(map(joined, zip(*own, strict=True))) if own else None
+        everything = processes.gathered(together)
+        if everything is None:
+            return None
+        seen = [each for each in everything if each is not None]
+        positions, found = map(joined, zip(*seen, strict=True))
+        return taken(found, positions.argsort(stable=True))

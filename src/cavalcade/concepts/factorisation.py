@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone, Layer
 from cavalcade.concepts.code_thresholds import THRESHOLDS, code_thresholds
 from cavalcade.concepts.concept_set import ConceptSet, LayerConcepts, apply_transform
@@ -115,14 +116,18 @@ class Factorisation:
         trainer = new_trainer()
         trainer.test(sample, data.in_order("train"), verbose=False)
         weights = bootstrap_weights(train.groups, self.restarts, data.seed)
-        rows, device = sample.rows(), trainer.strategy.root_device
-        layers, tables = {}, []
-        for layer in backbone.layers:
-            layers[layer.name], table = self._mine(
-                layer, rows[layer.name], weights, data.seed, device
-            )
-            tables.append(table)
-        return Mined(ConceptSet(layers), pd.concat(tables, ignore_index=True))
+        rows = {
+            name: sample.rows(name, processes.owner(k)) for k, name in enumerate(backbone.names)
+        }
+
+        def mine(layer: Layer) -> tuple[LayerConcepts, pd.DataFrame]:
+            own = rows.pop(layer.name)
+            assert own is not None
+            return self._mine(layer, own, weights, data.seed, trainer.strategy.root_device)
+
+        mined = processes.shared_out(mine, backbone.layers)
+        layers = {name: concepts for name, (concepts, _) in zip(backbone.names, mined, strict=True)}
+        return Mined(ConceptSet(layers), pd.concat([t for _, t in mined], ignore_index=True))
 
     def _mine(
         self,

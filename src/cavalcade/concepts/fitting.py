@@ -1,7 +1,9 @@
 """Fits the probes of all concepts at all layers in one forward of the frozen network."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
+from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.passes import BackbonePass, computed
 from cavalcade.concepts.probes import StackedProbes, probe_loss
@@ -100,6 +103,7 @@ class ProbeFit(BackbonePass):
         self.heads = nn.ModuleList(self.probes)
         self.val_present = MeanOverImages(len(concepts))
         self.registered = nn.ModuleList(self.val_losses)
+        self.history: list[list[float]] = []
         self.register_buffer("alpha", torch.ones(heads))
         self.register_buffer("area", torch.ones(heads))
         self.register_buffer("members", members, persistent=False)
@@ -118,26 +122,55 @@ class ProbeFit(BackbonePass):
         return (self.alpha >= 1) | (self.area <= 0)
 
     def training_step(self, batch: ConceptBatch) -> Tensor:
-        """The summed loss of all probes on one batch; that of the first replicate is logged."""
+        """A loss whose gradients are those of the summed loss of all probes on one batch.
+
+        They are added up part by part, see `in_parts`, and the processes meet once. The summed
+        loss of the first replicate is logged.
+        """
+        parameters = list(self.heads.parameters())
+        gradients = [torch.zeros_like(each) for each in parameters]
+        logged = torch.zeros((), device=self.device)
+        for _, (total, own) in self.in_parts(batch, self._gradients):
+            logged += total
+            for gradient, part in zip(gradients, own, strict=True):
+                gradient += part
+        # processes average what each has of the sum
+        shares = processes.count()
+        self.log(
+            "train/loss",
+            shares * logged,
+            prog_bar=True,
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=1,
+        )
+        with torch.autocast(self.device.type, enabled=False):
+            pulls = [(each * own).sum() for each, own in zip(parameters, gradients, strict=True)]
+            return shares * torch.stack(pulls).sum()
+
+    def _gradients(self, batch: ConceptBatch) -> tuple[Tensor, Sequence[Tensor]]:
+        """The loss of the first replicate, and the gradients of that of all."""
         weights = self._weights(batch)[..., None]
         # by the full batch size, so that no image of a short last batch weighs more
         losses = [
             (loss * weights).sum(dim=(0, 2)) / self.batch_size for loss in self._losses(batch)
         ]
         total = torch.stack(losses).sum(dim=0)
-        self.log("train/loss", total[0], prog_bar=True, on_step=False, on_epoch=True)
-        return total.sum()
+        return total[0].detach(), torch.autograd.grad(total.sum(), list(self.heads.parameters()))
 
     def validation_step(self, batch: ConceptBatch) -> None:
         """Add up each probe's own loss on the validation images."""
-        self.val_present.update(batch.targets[WHOLE_FRAME].present[:, :, 0, 0])
-        for metric, loss in zip(self.val_losses, self._losses(batch), strict=True):
-            metric.update(loss)
+        for part, losses in self.in_parts(batch, self._losses):
+            self.val_present.update(part.targets[WHOLE_FRAME].present[:, :, 0, 0])
+            for metric, loss in zip(self.val_losses, losses, strict=True):
+                metric.update(loss)
 
     def on_validation_epoch_end(self) -> None:
         """Let each probe keep its best parameters."""
         (present,) = computed(self.val_present)
         self.val_present.reset()
+        totals = []
         for name, probes, metric in zip(
             self.backbone.names, self.probes, self.val_losses, strict=True
         ):
@@ -150,7 +183,30 @@ class ProbeFit(BackbonePass):
             loss = loss.view_as(self.alpha)
             # what validation never shows cannot be judged by it: such a concept goes on
             probes.keep_best(torch.where(present > 0, loss, -torch.inf))
-            self.log(f"val/loss/{name}", loss[0].sum())
+            totals.append(float(loss[0].sum()))
+        self.history.append(totals)
+        self.log("val/loss", sum(totals), sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the losses so far, which belong to what an interrupted fit goes on from."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on after the losses of earlier epochs."""
+        self.history = checkpoint["history"]
+
+    def losses(self) -> pd.DataFrame:
+        """A row for each epoch and layer: epoch, from 1, layer, depth, loss.
+
+        The loss is the sum of all probes of the first replicate on the validation images.
+        """
+        rows = [
+            (epoch, layer.name, layer.depth, loss)
+            for epoch, totals in enumerate(self.history, start=1)
+            for layer, loss in zip(self.backbone.layers, totals, strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["epoch", "layer", "depth", "loss"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimizer over all probes; the cosine is a function of the step alone."""
@@ -165,20 +221,23 @@ class ProbeFit(BackbonePass):
     def _weights(self, batch: ConceptBatch) -> Float[Tensor, "images replicates"]:
         """How much each image of a batch counts in each replicate; 1 over all training images.
 
-        Images of the other half weigh nothing, so that every probe gets a gradient, be it zero.
+        Images of the other half, and those that fill up a batch, weigh nothing, so that every
+        probe gets a gradient, be it zero.
         """
         shares = self.members.float().mean(dim=1)
-        return self.members[:, batch.positions].T / shares
+        counts = (batch.positions >= 0)[:, None]
+        return (self.members[:, batch.positions].T & counts) / shares
 
     def _losses(self, batch: ConceptBatch) -> list[Float[Tensor, "images replicates concepts"]]:
         """For each layer the losses, relative to the mean labelled area."""
         activations = self.backbone(batch.inputs)
         contained = batch.targets[WHOLE_FRAME].present[:, :, 0, 0] > 0
         losses = []
-        for layer, probes in zip(self.backbone.layers, self.probes, strict=True):
-            targets = batch.targets[layer.grid]
-            loss = probe_loss(probes(activations[layer.name]), targets, self.alpha, self.loss)
-            if self.containing:
-                loss = loss * contained[:, None]
-            losses.append(loss / self.area.clamp(min=1e-12))
+        with torch.autocast(self.device.type, enabled=False):  # probes have all digits
+            for layer, probes in zip(self.backbone.layers, self.probes, strict=True):
+                logits = probes(activations[layer.name].float())
+                loss = probe_loss(logits, batch.targets[layer.grid], self.alpha, self.loss)
+                if self.containing:
+                    loss = loss * contained[:, None]
+                losses.append(loss / self.area.clamp(min=1e-12))
         return losses

@@ -1,17 +1,24 @@
 """What every pass over a split has in common: a frozen network and a name for the user."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 from torch import Tensor
 from torchmetrics import Metric
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.concept_set import ConceptSet
+from cavalcade.data.batches import ConceptBatch
+from cavalcade.errors import InputError
 
 Tensors = TypeVar("Tensors")
+Seen = TypeVar("Seen")
+
+log = logging.getLogger(__name__)
 
 
 class BackbonePass(LightningModule):
@@ -27,6 +34,46 @@ class BackbonePass(LightningModule):
         super().__init__()
         self.backbone = backbone
         self.strict_loading = False  # the network is not in the checkpoint, see below
+
+    def in_parts(
+        self, batch: ConceptBatch, look: Callable[[ConceptBatch], Seen]
+    ) -> Iterator[tuple[ConceptBatch, Seen]]:
+        """The parts of a batch, and what `look` sees in each.
+
+        There is one part, until the device runs out of memory: from then on parts have half as
+        many images, and that one is looked at again. So `look` must change nothing.
+
+        Raises:
+            InputError: if there is no memory for a single image.
+        """
+        first = 0
+        while first < len(batch.positions):
+            part = batch.part(first, first + self.backbone.images_at_once)
+            try:
+                seen = look(part)
+            except RuntimeError as error:
+                if not (is_oom_error(error) or isinstance(error, torch.cuda.OutOfMemoryError)):
+                    raise
+            else:
+                yield part, seen
+                first += len(part.positions)
+                continue
+            # what was seen so far is let go with the error, so that its memory is free by now
+            self._halve(len(part.positions))
+
+    def _halve(self, images: int) -> None:
+        if images == 1:
+            raise InputError(
+                f"the device has no memory for one image of {self.backbone.label}; set a smaller "
+                "backbone.image_size or fewer backbone.layers, or trainer.accelerator=cpu"
+            )
+        self.backbone.images_at_once = images // 2
+        log.warning(
+            "the device has no memory for %d images of %s at once; %d go through it from now on, "
+            "with the same results",
+            *(images, self.backbone.label, images // 2),
+        )
+        garbage_collection_cuda()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the network's weights out: they belong to the zoo."""
@@ -51,9 +98,21 @@ class ConceptPass(BackbonePass):
 
 
 def joined(parts: Sequence[Tensors]) -> Tensors:
-    """What several batches gave, dataclasses of tensors of which images come first, as one."""
+    """What several batches gave, tensors or dataclasses of them with images first, as one."""
+    return _of_tensors(lambda *each: torch.cat(each), *parts)
+
+
+def taken(whole: Tensors, order: Tensor) -> Tensors:
+    """The images of a tensor, or of a dataclass of them, in another order."""
+    return _of_tensors(lambda tensor: tensor[order], whole)
+
+
+def _of_tensors(work: Callable[..., Tensor], *parts: Tensors) -> Tensors:
     build: Callable[..., Tensors] = type(parts[0])
-    return build(*(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+    if isinstance(parts[0], Tensor):
+        made: Any = work(*parts)
+        return made
+    return build(*(work(*(getattr(part, name) for part in parts)) for name in vars(parts[0])))
 
 
 def computed(metric: Metric) -> tuple[Tensor, ...]:

@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.concepts.fitting import OptimizerFactory, ProbeFit
@@ -122,7 +123,7 @@ class Probes:
             found.to(torch.device("cpu")).with_thresholds(each)
             for found, each in zip(replicates, thresholds, strict=True)
         )
-        return Found(concepts, tuple(halves))
+        return Found(concepts, tuple(halves), fit.losses())
 
     def _fit(
         self,
@@ -144,8 +145,8 @@ class Probes:
             seed=data.seed,
         )
         interrupted = checkpoints / "last.ckpt"
-        _discard_unless_whole(interrupted)
-        if not interrupted.exists():
+        goes_on = processes.from_first(lambda: _goes_on_from(interrupted))
+        if not goes_on:
             fit.start_from(self._survey(backbone, data, members, new_trainer))
         trainer = new_trainer(
             max_epochs=self.epochs,
@@ -159,7 +160,7 @@ class Probes:
             fit,
             data.train_dataloader(),
             data.val_dataloader(),
-            ckpt_path=interrupted if interrupted.exists() else None,
+            ckpt_path=interrupted if goes_on else None,
         )
         return fit
 
@@ -181,15 +182,20 @@ class Probes:
         return survey
 
 
-def _discard_unless_whole(checkpoint: Path) -> None:
-    """Remove a checkpoint that was cut off; it is read as plain data, so it runs no code."""
+def _goes_on_from(checkpoint: Path) -> bool:
+    """Whether a fit left a whole checkpoint; read as plain data, so that it runs no code.
+
+    One that was cut off is removed.
+    """
     if not checkpoint.exists():
-        return
+        return False
     try:
         torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
         log.warning("%s is damaged; the fit starts over", checkpoint)
         checkpoint.unlink()
+        return False
+    return True
 
 
 def _describe(factory: OptimizerFactory) -> dict[str, Any]:

@@ -7,6 +7,7 @@ can be expected to reach: the ceiling of their similarity. No bound: halves have
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -23,10 +24,12 @@ class Found:
     Attributes:
         concepts: those of all training images.
         halves: those of the first and of the second half of them; empty if not asked for.
+        losses: on the validation images, a row for each epoch and layer.
     """
 
     concepts: ConceptSet
-    halves: tuple[ConceptSet, ...] = ()
+    halves: tuple[ConceptSet, ...]
+    losses: pd.DataFrame
 
 
 def replicate_members(

@@ -1,6 +1,6 @@
 """One pass over the training images that keeps some activations of every layer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts.passes import BackbonePass, joined
+from cavalcade.concepts.passes import BackbonePass, joined, taken
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.data.geometry import cells_inside
 
@@ -49,17 +50,25 @@ class RowSample(BackbonePass):
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Keep some pixels of one batch."""
+        for _, seen in self.in_parts(batch, self._look):
+            for name, parts in seen.items():
+                self.parts[name] += parts
+
+    def _look(self, batch: ConceptBatch) -> dict[str, list[LayerRows]]:
+        """The pixels of each layer that are kept, image by image."""
         activations = self.backbone(batch.inputs)
         frames, positions = batch.frames.cpu(), batch.positions.tolist()
         grids = {tuple(maps.shape[2:]) for maps in activations.values()}
         cells = {grid: self._cells(grid, frames, positions) for grid in sorted(grids)}
+        seen: dict[str, list[LayerRows]] = {name: [] for name in activations}
         for name, maps in activations.items():
             pixels = maps.flatten(2).transpose(1, 2)
             for image, chosen, position in zip(
                 pixels, cells[tuple(maps.shape[2:])], positions, strict=True
             ):
                 rows = image[chosen.to(maps.device)].float().cpu()
-                self.parts[name].append(LayerRows(rows, torch.full((len(rows),), position)))
+                seen[name].append(LayerRows(rows, torch.full((len(rows),), position)))
+        return seen
 
     def _cells(
         self, grid: tuple[int, int], frames: Float[Tensor, "images 4"], positions: Sequence[int]
@@ -75,9 +84,16 @@ class RowSample(BackbonePass):
             chosen.append(order[cells[order]][: last - first])
         return chosen
 
-    def rows(self) -> Mapping[str, LayerRows]:
-        """What was kept of each layer, in the order of the images; can be asked for once."""
-        kept = {}
-        for name in list(self.parts):
-            kept[name] = joined(self.parts.pop(name))  # no two copies of all layers are held
-        return kept
+    def rows(self, layer: str, process: int = 0) -> LayerRows | None:
+        """What all processes kept of a layer, in the order of the images; can be asked for once.
+
+        None but in one process.
+        """
+        parts = self.parts.pop(layer)
+        own = joined(parts) if parts else None
+        del parts  # no two copies of all layers are held
+        everything = processes.gathered(own, process)
+        if everything is None:
+            return None
+        rows = joined([part for part in everything if part is not None])
+        return taken(rows, rows.images.argsort(stable=True))

@@ -9,9 +9,6 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from cavalcade.backbones import Layer
-from cavalcade.concepts.encoding import Encoding
-from cavalcade.concepts.passes import joined
-from cavalcade.data.batches import ConceptBatch
 
 NOT_COUNTS = ["jaccard", "jaccard_per_image", "area_ratio", "area_with", "area_without"]
 
@@ -57,30 +54,6 @@ class LabelCounts:
 
 def _share(part: Tensor, whole: Tensor, images: Tensor) -> Tensor:
     return (part * images).sum(dim=0).double() / (whole * images).sum(dim=0)
-
-
-class ScoredEncoding(Encoding):
-    """An encoding whose masks are also held against the truth."""
-
-    def on_test_start(self) -> None:
-        """Start counting."""
-        super().on_test_start()
-        self.counts: dict[str, list[LabelCounts]] = {name: [] for name in self.parts}
-
-    def record(
-        self,
-        name: str,
-        masks: Bool[Tensor, "images concepts rows columns"],
-        batch: ConceptBatch,
-        seen: Bool[Tensor, "images rows columns"],
-    ) -> None:
-        """Count how a layer's masks of a batch meet the truth."""
-        counts = LabelCounts.of(masks, batch.truth, batch.labelled & seen[:, None])
-        self.counts[name].append(counts)
-
-    def label_counts(self) -> dict[str, LabelCounts]:
-        """Of all batches, for each layer."""
-        return {name: joined(parts) for name, parts in self.counts.items()}
 
 
 def score_table(

@@ -1,6 +1,7 @@
 """The first pass over the training images: channel statistics, and how large each concept is."""
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,10 +17,27 @@ QUANTILE = 0.995
 QUANTILE_ROWS = 20_000
 
 
-class ChannelMoments(Metric):
-    """Mean and standard deviation of every channel over all pixels of images, in float64."""
+class Channels(Metric, ABC):
+    """A statistic of every channel over images; `look` sees what `update` takes of a batch."""
 
     full_state_update = False
+
+    @abstractmethod
+    def look(
+        self,
+        activations: Float[Tensor, "images channels rows columns"],
+        inside: Bool[Tensor, "images rows columns"],
+        positions: Int[Tensor, " images"],
+    ) -> tuple[Tensor, ...]:
+        """Of the pixels inside the images; changes nothing."""
+
+    def fill_up(self) -> None:
+        """Let a process that saw no image take part in what all of them compute."""
+
+
+class ChannelMoments(Channels):
+    """Mean and standard deviation of every channel over all pixels of images, in float64."""
+
     count: Tensor
     total: Tensor
     squares: Tensor
@@ -31,20 +49,30 @@ class ChannelMoments(Metric):
         self.add_state("total", zeros, dist_reduce_fx="sum")
         self.add_state("squares", zeros.clone(), dist_reduce_fx="sum")
 
-    def update(
+    def look(
         self,
         activations: Float[Tensor, "images channels rows columns"],
         inside: Bool[Tensor, "images rows columns"],
-    ) -> None:
-        """Add the pixels of a batch that lie inside the images."""
-        count = int(inside.sum())
+        positions: Int[Tensor, " images"],  # noqa: ARG002
+    ) -> tuple[Tensor, ...]:
+        """How many pixels there are, their mean and variance."""
+        count = inside.sum()
         if count == inside.numel():
             variance, mean = torch.var_mean(activations, dim=(0, 2, 3), correction=0)
         else:
             variance, mean = torch.var_mean(activations.movedim(1, -1)[inside], 0, correction=0)
+        return count, mean.double(), variance.double()
+
+    def update(
+        self,
+        count: Int[Tensor, ""],
+        mean: Float[Tensor, " channels"],
+        variance: Float[Tensor, " channels"],
+    ) -> None:
+        """Add what was seen of a batch."""
         self.count += count
-        self.total += count * mean.double()
-        self.squares += count * (variance.double() + mean.double() ** 2)
+        self.total += count * mean
+        self.squares += count * (variance + mean**2)
 
     def compute(self) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
         """Mean and standard deviation."""
@@ -52,24 +80,23 @@ class ChannelMoments(Metric):
         return mean.float(), (self.squares / self.count - mean**2).clamp(min=0).sqrt().float()
 
 
-class ChannelQuantiles(Metric):
+class ChannelQuantiles(Channels):
     """Each channel's quantile, from evenly spaced pixels of every image."""
 
-    full_state_update = False
     rows: list[Tensor]
 
-    def __init__(self, rows_per_image: int) -> None:
+    def __init__(self, num_channels: int, rows_per_image: int) -> None:
         super().__init__()
-        self.rows_per_image = rows_per_image
+        self.num_channels, self.rows_per_image = num_channels, rows_per_image
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
-    def update(
+    def look(
         self,
         activations: Float[Tensor, "images channels rows columns"],
         inside: Bool[Tensor, "images rows columns"],
         positions: Int[Tensor, " images"],
-    ) -> None:
-        """Keep some pixels inside each image; the start of the comb differs between images."""
+    ) -> tuple[Tensor, ...]:
+        """Some pixels of each image; the start of the comb differs between images."""
         pixels = activations.flatten(2)
         size = pixels.shape[2]
         comb = (
@@ -78,8 +105,16 @@ class ChannelQuantiles(Metric):
         start = (positions * 0.6180339887498949 % 1) * size  # golden ratio: never in step
         cells = (comb[None] + start[:, None]).long() % size
         chosen = pixels.gather(2, cells[:, None].expand(-1, pixels.shape[1], -1))
-        kept = inside.flatten(1).gather(1, cells)
-        self.rows.append(chosen.transpose(1, 2)[kept])
+        return (chosen.transpose(1, 2)[inside.flatten(1).gather(1, cells)].float(),)
+
+    def update(self, rows: Float[Tensor, "rows channels"]) -> None:
+        """Keep some pixels."""
+        self.rows.append(rows)
+
+    def fill_up(self) -> None:
+        """Keep no pixel, where there is none: processes can exchange that, but not nothing."""
+        if isinstance(self.rows, list) and not self.rows:
+            self.rows.append(torch.empty(0, self.num_channels, device=self.device))
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
         """The quantiles (channels,), and mean and deviation of what exceeds them."""
@@ -157,8 +192,8 @@ class Survey(BackbonePass):
         rows_per_image = math.ceil(QUANTILE_ROWS / members.shape[1])
         self.register_buffer("members", members, persistent=False)
         self.shares = ConceptShares(len(members), num_concepts, containing=containing)
-        self.channels: list[ChannelMoments | ChannelQuantiles] = [
-            ChannelQuantiles(rows_per_image)
+        self.channels: list[Channels] = [
+            ChannelQuantiles(layer.channels, rows_per_image)
             if transform == "quantile"
             else ChannelMoments(layer.channels)
             for layer in backbone.layers
@@ -167,11 +202,21 @@ class Survey(BackbonePass):
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Look at one batch."""
+        for part, seen in self.in_parts(batch, self._look):
+            self.shares.update(part.targets[WHOLE_FRAME], self.members[:, part.positions])
+            for channels, found in zip(self.channels, seen, strict=True):
+                channels.update(*found)
+
+    def on_test_end(self) -> None:
+        """Be ready to compute, whatever this process saw."""
+        for channels in self.channels:
+            channels.fill_up()
+
+    def _look(self, batch: ConceptBatch) -> list[tuple[Tensor, ...]]:
+        """What the statistics of each layer take of a batch."""
         activations = self.backbone(batch.inputs)
-        self.shares.update(batch.targets[WHOLE_FRAME], self.members[:, batch.positions])
+        seen = []
         for name, channels in zip(self.backbone.names, self.channels, strict=True):
             inside = cells_inside(batch.frames, activations[name].shape[2:])
-            if isinstance(channels, ChannelQuantiles):
-                channels.update(activations[name], inside, batch.positions)
-            else:
-                channels.update(activations[name], inside)
+            seen.append(channels.look(activations[name], inside, batch.positions))
+        return seen

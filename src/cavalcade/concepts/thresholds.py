@@ -32,18 +32,22 @@ class LogitHistograms(Metric):
         empty = torch.zeros(num_concepts, 2, BINS, dtype=torch.int64)
         self.add_state("counts", default=empty, dist_reduce_fx="sum")
 
-    def update(
-        self,
+    @staticmethod
+    def of(
         logits: Float[Tensor, "images concepts rows columns"],
         truth: Bool[Tensor, "images concepts rows columns"],
         counted: Bool[Tensor, "images concepts rows columns"],
-    ) -> None:
-        """Count the pixels of a batch whose truth is known and which the network saw."""
+    ) -> Int[Tensor, "concepts 2 bins"]:
+        """Counts of the pixels whose truth is known and which the network saw."""
         bins = ((logits.float() + RANGE) * (BINS / (2 * RANGE))).long().clamp_(0, BINS - 1)
         concept = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
         cells = (2 * concept + truth.long()) * BINS + bins
-        counts = torch.bincount(cells[counted], minlength=self.counts.numel())
-        self.counts += counts.view_as(self.counts)
+        counts = torch.bincount(cells[counted], minlength=2 * logits.shape[1] * BINS)
+        return counts.view(-1, 2, BINS)
+
+    def update(self, counts: Int[Tensor, "concepts 2 bins"]) -> None:
+        """Add counts of some pixels."""
+        self.counts += counts
 
     def compute(self) -> Float[Tensor, " concepts"]:
         """Thresholds of the highest Jaccard index; see `best_thresholds`."""
@@ -84,27 +88,31 @@ class Calibration(ConceptPass):
         super().__init__(backbone, replicates, grid)
         self.register_buffer("members", members, persistent=False)
         self.histograms = [
-            {name: LogitHistograms(len(layer.names)) for name, layer in concepts.layers.items()}
+            LogitHistograms(len(layer.names))
             for concepts in self.replicates
+            for layer in concepts.layers.values()
         ]
-        # follow the module to its device
-        self.registered = nn.ModuleList(h for layers in self.histograms for h in layers.values())
+        self.registered = nn.ModuleList(self.histograms)  # follow the module to its device
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Count the logits of one batch."""
+        for _, seen in self.in_parts(batch, self._look):
+            for histogram, counts in zip(self.histograms, seen, strict=True):
+                histogram.update(counts)
+
+    def _look(self, batch: ConceptBatch) -> list[Int[Tensor, "concepts 2 bins"]]:
+        """The counts of each replicate and layer."""
         activations = self.backbone(batch.inputs)
         counted = batch.labelled & seen_cells(batch.frames, self.grid)[:, None]
-        own_images = self.members[:, batch.positions]
-        for concepts, own, histograms in zip(
-            self.replicates, own_images, self.histograms, strict=True
-        ):
-            for name, maps in concepts.encode(activations).items():
+        seen = []
+        for concepts, own in zip(self.replicates, self.members[:, batch.positions], strict=True):
+            for maps in concepts.encode(activations).values():
                 logits = to_common_grid(maps, batch.frames, self.grid)
-                histograms[name].update(logits, batch.truth, counted & own[:, None, None, None])
+                counts = counted & own[:, None, None, None]
+                seen.append(LogitHistograms.of(logits, batch.truth, counts))
+        return seen
 
     def thresholds(self) -> list[Mapping[str, Float[Tensor, " concepts"]]]:
         """For each replicate and layer the thresholds of highest Jaccard index."""
-        return [
-            {name: computed(histogram)[0].cpu() for name, histogram in layers.items()}
-            for layers in self.histograms
-        ]
+        found = iter([computed(histogram)[0].cpu() for histogram in self.histograms])
+        return [{name: next(found) for name in concepts.layers} for concepts in self.replicates]

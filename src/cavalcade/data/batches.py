@@ -4,17 +4,17 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from cavalcade.data.contents import concept_table, read_splits
 from cavalcade.data.geometry import Frame, area_averages, at_cell_centres
 from cavalcade.data.sample import SPLITS, ConceptData, ConceptDataset
+from cavalcade.data.shared_batches import SharedBatches
 from cavalcade.errors import check_whole
 
 Preprocess = Callable[[UInt8[Tensor, "3 _ _"]], tuple[Float[Tensor, "3 _ _"], Frame]]
@@ -45,7 +45,19 @@ class ConceptBatch(NamedTuple):
     targets: dict[Grid, Targets]
     """For each grid of the network's layers, and for the `WHOLE_FRAME` as one cell."""
     positions: Int[Tensor, " images"]
-    """Of each image in its split."""
+    """Of each image in its split; -1 for one that fills up a batch, and must not count."""
+
+    def part(self, first: int, last: int) -> "ConceptBatch":
+        """Some of the images."""
+        some = slice(first, last)
+        return ConceptBatch(
+            self.inputs[some],
+            self.frames[some],
+            self.truth[some],
+            self.labelled[some],
+            {grid: Targets(*(part[some] for part in own)) for grid, own in self.targets.items()},
+            self.positions[some],
+        )
 
 
 class NetworkView(Dataset[ConceptBatch]):
@@ -67,7 +79,8 @@ class NetworkView(Dataset[ConceptBatch]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> ConceptBatch:
-        sample = self.dataset[index]
+        """An image; at -1 - index the same one, to fill up a batch."""
+        sample = self.dataset[index if index >= 0 else -1 - index]
         inputs, frame = self.preprocess(sample.image)
         present = sample.masks & sample.labelled
         shares = zip(
@@ -85,7 +98,7 @@ class NetworkView(Dataset[ConceptBatch]):
             at_cell_centres(sample.masks, self.grid)[None],
             at_cell_centres(sample.labelled, self.grid)[None],
             targets,
-            torch.tensor([index]),
+            torch.tensor([max(index, -1)]),
         )
 
 
@@ -179,15 +192,9 @@ class ConceptDataModule(LightningDataModule):
         self, split: str, layer_grids: Sequence[Grid], *, shuffle: bool = False
     ) -> DataLoader[ConceptBatch]:
         view = NetworkView(self.splits[split], self.preprocess, self.data.grid, layer_grids)
-        sampler: DistributedSampler[ConceptBatch] | None = None
-        if shuffle:  # seeded by (seed, epoch), which Lightning sets; one replica is all of it
-            # The sampler adds the epoch to its seed: next to each other, seeds would share orders.
-            seed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
-            sampler = DistributedSampler(view, num_replicas=1, rank=0, seed=seed)
         return DataLoader(
             view,
-            batch_size=self.batch_size,
-            sampler=sampler,
+            batch_sampler=SharedBatches(len(view), self.batch_size, self.seed if shuffle else None),
             num_workers=self.num_workers,
             collate_fn=collate,
             persistent_workers=self.num_workers > 0,

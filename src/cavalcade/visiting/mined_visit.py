@@ -33,12 +33,17 @@ def reduce_mined(
     trainers: Trainers,
     truth: Truth,
     folder: Path,
-) -> tuple[ConceptSet, Encoded]:
-    """Mine concepts and look where they fire; tables and galleries go into the folder."""
+) -> tuple[ConceptSet, Encoded] | None:
+    """Mine concepts and look where they fire; tables and galleries go into the folder.
+
+    None but in the first process, which alone writes.
+    """
     mined = method.fit(backbone, data, trainers)
     encoding = Encoding(backbone, mined.concepts, data.data.grid, "test")
     trainers().test(encoding, data.in_order("test"), verbose=False)
     encoded = encoding.result()
+    if encoded is None:
+        return None
     firing = firing_of(mined.concepts, encoded, truth)
     table = mined.table.assign(area=firing_areas(firing).numpy())
     table.to_csv(folder / "concepts.csv", index=False, float_format="%.6g")

@@ -8,8 +8,8 @@ from lightning.pytorch.loggers import Logger
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import ConceptSet, Found, Probes
-from cavalcade.concepts.encoding import Encoded
-from cavalcade.concepts.scoring import ScoredEncoding, score_matrix, score_table
+from cavalcade.concepts.encoding import Encoded, Encoding
+from cavalcade.concepts.scoring import score_matrix, score_table
 from cavalcade.data import ConceptDataModule
 from cavalcade.report import tracking
 from cavalcade.report.heatmap import draw_matrices, with_depth
@@ -25,12 +25,18 @@ def reduce_probed(
     method: Probes,
     trainers: Trainers,
     folder: Path,
-) -> tuple[ConceptSet, Encoded]:
-    """Fit probes and look where they fire; scores and halves go into the folder."""
+) -> tuple[ConceptSet, Encoded] | None:
+    """Fit probes and look where they fire; scores, losses and halves go into the folder.
+
+    None but in the first process, which alone writes.
+    """
     found = method.fit(backbone, data, trainers, (folder / method.checkpoint).parent)
-    encoded, scores = _encode(backbone, data, found, trainers)
+    scores, encoded = _encode(backbone, data, found, trainers)
+    if encoded is None:
+        return None
     _say_absent(found)
     scores.to_csv(folder / "scores.csv", index=False, float_format="%.6g")
+    found.losses.to_csv(folder / "losses.csv", index=False, float_format="%.6g")
     _draw_scores(scores, backbone, data, folder / "scores.png")
     if found.halves:
         write_halves(folder, found.halves, encoded.halves)
@@ -39,17 +45,23 @@ def reduce_probed(
 
 def _encode(
     backbone: FrozenBackbone, data: ConceptDataModule, found: Found, trainers: Trainers
-) -> tuple[Encoded, pd.DataFrame]:
-    """What the test images show, and the scores of validation and test."""
-    tables = []
+) -> tuple[pd.DataFrame, Encoded | None]:
+    """The scores of validation and test, and what the test images show; none but in the first."""
     thresholds = {name: layer.thresholds for name, layer in found.concepts.layers.items()}
-    for split, halves in (("val", ()), ("test", found.halves)):
-        encoding = ScoredEncoding(backbone, found.concepts, data.data.grid, split, halves)
+    encodings = {
+        "val": Encoding(backbone, found.concepts, data.data.grid, "val", scored=True),
+        "test": Encoding(
+            backbone, found.concepts, data.data.grid, "test", halves=found.halves, scored=True
+        ),
+    }
+    tables = [pd.DataFrame()]
+    for split, encoding in encodings.items():
         trainers().test(encoding, data.in_order(split), verbose=False)
-        encoded, counts = encoding.result(), encoding.label_counts()
-        names = data.splits[split].concepts
-        tables.append(score_table(counts, backbone.layers, names, thresholds, split))
-    return encoded, pd.concat(tables, ignore_index=True)
+        counts = encoding.label_counts()
+        if counts is not None:
+            names = data.splits[split].concepts
+            tables.append(score_table(counts, backbone.layers, names, thresholds, split))
+    return pd.concat(tables[1:] or tables, ignore_index=True), encodings["test"].result()
 
 
 def _say_absent(found: Found) -> None:

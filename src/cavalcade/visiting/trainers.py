@@ -10,7 +10,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
-from cavalcade.errors import InputError, closest
+from cavalcade import processes
+from cavalcade.errors import InputError, check_choice, closest
 from cavalcade.report.progress import PassProgress
 
 HARDWARE = (  # settings of the trainer that change no result
@@ -18,6 +19,7 @@ HARDWARE = (  # settings of the trainer that change no result
     *("enable_progress_bar", "benchmark"),
 )
 SETTINGS = (*HARDWARE, "precision", "deterministic")
+STRATEGIES = ("auto", "ddp")
 PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
 
 
@@ -45,6 +47,7 @@ class Trainers:
             "enable_checkpointing": False,
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,
+            "use_distributed_sampler": False,  # ours has no image twice
         }
         if self.given.get("accelerator") == "auto" and torch.backends.mps.is_available():
             settings["accelerator"] = "cpu"  # the statistics are float64, which MPS lacks
@@ -57,11 +60,6 @@ class Trainers:
             )
         except (ValueError, TypeError) as error:
             raise InputError(f"the trainer cannot be built: {error}") from error
-        if trainer.world_size > 1:
-            raise InputError(
-                f"the trainer would run {trainer.world_size} processes, and a visit runs in one; "
-                "set trainer.devices=1"
-            )
         return trainer
 
     def check(self) -> None:
@@ -81,7 +79,18 @@ class Trainers:
                 f"trainer.precision is {self.given['precision']!r}, which would change the frozen "
                 f"network; give one of {', '.join(PRECISIONS)}"
             )
+        check_choice("trainer.strategy", str(self.given.get("strategy", "auto")), STRATEGIES)
         self()
+
+    def start(self) -> None:
+        """Start the other processes of a visit, where the settings ask for more than one.
+
+        Raises:
+            InputError: see `check`.
+        """
+        self.check()
+        if self().world_size > 1:
+            processes.start(self.given)
 
     def identity(self) -> dict[str, Any]:
         """The user's settings that change results, for the digest of a run."""

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 import yaml
 from lightning.pytorch.loggers import Logger
 
+from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.data import ConceptDataModule
@@ -61,7 +63,9 @@ def visit(
     identity = identify(backbone, data, method, trainers)
     home = data_folder(runs, data)
     place = home / method.name / f"{backbone.label}-{digest_of(identity)}"
-    if _finished(place) and not force:
+    if processes.from_first(lambda: _finished(place)) and not force:
+        if not processes.is_first():
+            return place
         log.info(
             "%s: finished before, skipped (force=true runs it again): %s", backbone.label, place
         )
@@ -71,15 +75,22 @@ def visit(
         os.utime(place)  # compare.py takes the data set that was asked for last
         return place
     trainers.check()
-    _announce(backbone, data, method)
+    if processes.is_first():
+        _announce(backbone, data, method)
     tracking.log_config(trainers.logger, config)
-    truth = _keep_truth(home / "truth", data)
+    truth = processes.from_first(lambda: _keep_truth(home / "truth", data))
     resume = None if force else method.checkpoint
-    with written_whole(place, kind="run", resume=resume) as folder:
+    with ExitStack() as stack:
+        folder = processes.from_first(
+            lambda: stack.enter_context(written_whole(place, kind="run", resume=resume))
+        )
         if isinstance(method, Probes):
-            concepts, encoded = reduce_probed(backbone, data, method, trainers, folder)
+            reduced = reduce_probed(backbone, data, method, trainers, folder)
         else:
-            concepts, encoded = reduce_mined(backbone, data, method, trainers, truth, folder)
+            reduced = reduce_mined(backbone, data, method, trainers, truth, folder)
+        if reduced is None:  # another process writes
+            return place
+        concepts, encoded = reduced
         (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         write_run(
             folder,

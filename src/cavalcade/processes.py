@@ -1,0 +1,120 @@
+"""Several processes that make one visit together: what they share out, and what they tell.
+
+A visit is one program that runs in each of them. Images, and what is mined, are shared out; the
+first process alone writes and prints. Where there is one process, it is the first.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+from lightning.fabric import Fabric
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+PATIENCE = timedelta(days=2)  # the others wait while one reads, mines or writes
+
+_told: list[dist.ProcessGroup] = []
+
+
+def start(settings: Mapping[str, Any]) -> None:
+    """Start the other processes, and meet them; each runs this program from its beginning.
+
+    Args:
+        settings: of the trainer: accelerator, devices, num_nodes.
+    """
+    Fabric(
+        accelerator=settings.get("accelerator", "auto"),
+        devices=settings.get("devices", "auto"),
+        num_nodes=settings.get("num_nodes", 1),
+        strategy="ddp",
+    ).launch()
+    if not is_first():
+        logging.getLogger().setLevel(logging.ERROR)
+
+
+def count() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if _meet() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if _meet() else 0
+
+
+def is_first() -> bool:
+    """Whether this process writes and prints."""
+    return rank() == 0
+
+
+def from_first(make: Callable[[], Result]) -> Result:
+    """What the first process makes, in all of them; or its error."""
+    if not _meet():
+        return make()
+    outcome = [_attempt(make) if is_first() else None]
+    dist.broadcast_object_list(outcome, src=0, group=_group())
+    return _unwrapped(outcome[0])
+
+
+def gathered(own: Item, to: int = 0) -> list[Item] | None:
+    """What all processes have, in their order; None but in one of them."""
+    if not _meet():
+        return [own]
+    everything: list[Any] | None = [None] * count() if rank() == to else None
+    dist.gather_object(own, everything, dst=to, group=_group())
+    return everything
+
+
+def owner(place: int) -> int:
+    """Which process works on an item of those shared out."""
+    return place % count()
+
+
+def shared_out(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """What some work makes of each item, in their order, in all processes; or the first error.
+
+    Each process works on those that it owns.
+    """
+    if not _meet():
+        return [work(item) for item in items]
+    own = {
+        k: _attempt(functools.partial(work, item))
+        for k, item in enumerate(items)
+        if owner(k) == rank()
+    }
+    everything: list[Any] = [None] * count()
+    dist.all_gather_object(everything, own, group=_group())
+    outcomes = {k: outcome for part in everything for k, outcome in part.items()}
+    return [_unwrapped(outcomes[k]) for k in range(len(items))]
+
+
+def _attempt(make: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
+    try:
+        return make(), None
+    except Exception as error:
+        return None, error
+
+
+def _unwrapped(outcome: Any) -> Any:  # noqa: ANN401
+    result, error = outcome
+    if error is not None:
+        raise error
+    return result
+
+
+def _meet() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _group() -> dist.ProcessGroup:
+    """A group for objects in main memory, whatever the device."""
+    if not _told:
+        group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        assert isinstance(group, dist.ProcessGroup)
+        _told.append(group)
+    return _told[0]

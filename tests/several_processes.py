@@ -1,0 +1,98 @@
+"""What the tests run in two processes: python several_processes.py FOLDER."""
+
+import functools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cavalcade import processes
+from cavalcade.concepts import Factorisation, Probes
+from cavalcade.data import Labels
+from cavalcade.errors import InputError
+from cavalcade.visiting.trainers import Trainers
+from tiny import (
+    PlantedSquares,
+    Squares,
+    adam,
+    quiet_trainer,
+    tiny_backbone,
+    tiny_data,
+    tiny_faces,
+    tiny_visit,
+)
+
+
+@dataclass(kw_only=True)
+class RareSquares(PlantedSquares):
+    """Only the first two images of a split have a green square: one process sees none."""
+
+    def open(self, split):
+        return Rare(self.size, self.counts[split], ["train", "val", "test"].index(split))
+
+
+class Rare(Squares):
+    def labels(self, index):
+        masks = super().labels(index).masks
+        masks[1] &= index < 2
+        return Labels(masks, torch.ones_like(masks))
+
+
+METHODS = {
+    "probes": Probes(optimizer=adam, epochs=2),
+    "quantile": Probes(optimizer=adam, epochs=1, input="quantile", images="containing"),
+    "nmf": Factorisation(num_concepts=3, rows=500, restarts=2),
+    "pca": Factorisation(method="pca", num_concepts=3, rows=500, restarts=2),
+}
+
+
+def visits(folder: Path, trainers: Trainers) -> dict[str, Path]:
+    """Visits with batches that processes cannot share evenly, one for each method."""
+    found = {}
+    for name, method in METHODS.items():
+        backbone = tiny_backbone()
+        data = tiny_faces(train=13, val=3, test=9)  # one validation batch for two processes
+        loader = tiny_data(backbone, data, splits=method.splits)
+        found[name] = tiny_visit(
+            folder / name, backbone, data=loader, method=method, trainers=trainers
+        )
+    backbone = tiny_backbone()
+    loader = tiny_data(backbone, RareSquares(counts={"train": 9, "val": 5, "test": 24}))
+    found["rare"] = tiny_visit(folder / "rare", backbone, data=loader, trainers=trainers)
+    return found
+
+
+def fail(item: int) -> int:
+    if item == 3:  # an item of the second process
+        raise InputError(f"item {item} cannot be had")
+    return item * item
+
+
+def exchanges() -> None:
+    """What one process finds, all of them have; its errors too."""
+    assert processes.count() == 2
+    assert processes.from_first(lambda: f"made by {processes.rank()}") == "made by 0"
+    assert processes.shared_out(lambda item: item * item, range(5)) == [0, 1, 4, 9, 16]
+    found = processes.gathered(processes.rank(), to=1)
+    assert found == ([0, 1] if processes.rank() == 1 else None)
+    for attempt in (
+        lambda: processes.shared_out(fail, range(5)),
+        lambda: processes.from_first(lambda: fail(3)),
+    ):
+        try:
+            attempt()
+        except InputError as error:
+            assert str(error) == "item 3 cannot be had"
+        else:
+            raise AssertionError("no error")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    processes.start({"accelerator": "cpu", "devices": 2})
+    exchanges()
+    visits(
+        Path(sys.argv[1]),
+        Trainers(functools.partial(quiet_trainer, devices=2, strategy="ddp")),
+    )

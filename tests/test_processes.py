@@ -1,0 +1,71 @@
+"""Two processes find what one finds."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cavalcade.visiting.trainers import Trainers
+from run_folders import assert_same_up_to_rounding
+from several_processes import METHODS, visits
+from test_cli import SMALL, python
+from tiny import quiet_trainer
+
+TESTS = Path(__file__).parent
+
+
+def in_two_processes(folder: Path) -> None:
+    """Run `several_processes.py` as a cluster would start it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    env = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, TESTS / "several_processes.py", str(folder)],
+            env=env | {"LOCAL_RANK": str(rank), "NODE_RANK": "0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in started:
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said[-3000:]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The runs of one process, and where those of two lie."""
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    in_two_processes(two)
+    return one, visits(one, Trainers(quiet_trainer)), two
+
+
+@pytest.mark.parametrize("visit", [*METHODS, "rare"])
+def test_two_processes_write_the_run_of_one(both, visit):
+    one, runs, two = both
+    assert_same_up_to_rounding(runs[visit], two / runs[visit].relative_to(one))
+
+
+def test_two_processes_leave_nothing_else(both):
+    _, _, two = both
+    assert not list(two.rglob("*.partial*"))
+
+
+def test_trainer_ddp_is_one_override(tmp_path):
+    """The program starts its other process itself; sizes that two do not divide."""
+    settings = [*SMALL, "data.num_images={train: 15, val: 3, test: 25}", "logger=none"]
+    for name, extra in (("one", []), ("two", ["trainer=ddp", "trainer.devices=2"])):
+        (tmp_path / name).mkdir()
+        result = python(tmp_path / name, "train.py", *settings, "batch_size=4", *extra)
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert (result.stdout + result.stderr).count("finished: runs/") == 1
+    one, two = (next((tmp_path / name).glob("runs/*/probes/*")) for name in ("one", "two"))
+    assert_same_up_to_rounding(one, two)
+    again = python(tmp_path / "two", "train.py", *settings, "batch_size=4", *extra)
+    assert (again.stdout + again.stderr).count("finished before, skipped") == 1
