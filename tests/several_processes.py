@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 
 from cavalcade import processes
@@ -80,12 +81,8 @@ def exchanges() -> None:
         lambda: processes.shared_out(fail, range(5)),
         lambda: processes.from_first(lambda: fail(3)),
     ):
-        try:
+        with pytest.raises(InputError, match="item 3 cannot be had"):
             attempt()
-        except InputError as error:
-            assert str(error) == "item 3 cannot be had"
-        else:
-            raise AssertionError("no error")
 
 
 if __name__ == "__main__":

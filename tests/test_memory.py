@@ -25,8 +25,8 @@ def small_device(most: int):
     """A real network on a device that takes so many images at once."""
     model = tiny_model()
 
-    def check(module, inputs):
-        if len(inputs[0]) > most and torch.is_tensor(inputs[0]) and armed:
+    def check(_, inputs):
+        if armed and len(inputs[0]) > most and inputs[0].any():  # zeros only take the time
             raise out_of_memory()
 
     armed: list[bool] = []

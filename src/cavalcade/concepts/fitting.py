@@ -221,12 +221,10 @@ class ProbeFit(BackbonePass):
     def _weights(self, batch: ConceptBatch) -> Float[Tensor, "images replicates"]:
         """How much each image of a batch counts in each replicate; 1 over all training images.
 
-        Images of the other half, and those that fill up a batch, weigh nothing, so that every
-        probe gets a gradient, be it zero.
+        Images of the other half weigh nothing, so that every probe gets a gradient, be it zero.
         """
         shares = self.members.float().mean(dim=1)
-        counts = (batch.positions >= 0)[:, None]
-        return (self.members[:, batch.positions].T & counts) / shares
+        return self.members[:, batch.positions].T / shares
 
     def _losses(self, batch: ConceptBatch) -> list[Float[Tensor, "images replicates concepts"]]:
         """For each layer the losses, relative to the mean labelled area."""

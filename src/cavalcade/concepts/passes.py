@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_e
 from torch import Tensor
 from torchmetrics import Metric
 
+from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.data.batches import ConceptBatch
@@ -41,11 +42,14 @@ class BackbonePass(LightningModule):
         """The parts of a batch, and what `look` sees in each.
 
         There is one part, until the device runs out of memory: from then on parts have half as
-        many images, and that one is looked at again. So `look` must change nothing.
+        many images, and that one is looked at again. So `look` must change nothing. There is none
+        of a batch that only keeps a process busy.
 
         Raises:
             InputError: if there is no memory for a single image.
         """
+        if processes.count() > 1 and batch.positions[0] < 0:
+            return
         first = 0
         while first < len(batch.positions):
             part = batch.part(first, first + self.backbone.images_at_once)

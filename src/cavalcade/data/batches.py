@@ -45,7 +45,7 @@ class ConceptBatch(NamedTuple):
     targets: dict[Grid, Targets]
     """For each grid of the network's layers, and for the `WHOLE_FRAME` as one cell."""
     positions: Int[Tensor, " images"]
-    """Of each image in its split; -1 for one that fills up a batch, and must not count."""
+    """Of each image in its split; -1 in a batch that only keeps a process busy."""
 
     def part(self, first: int, last: int) -> "ConceptBatch":
         """Some of the images."""
@@ -79,7 +79,7 @@ class NetworkView(Dataset[ConceptBatch]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> ConceptBatch:
-        """An image; at -1 - index the same one, to fill up a batch."""
+        """An image; at -1 - index the same one, with a position of -1."""
         sample = self.dataset[index if index >= 0 else -1 - index]
         inputs, frame = self.preprocess(sample.image)
         present = sample.masks & sample.labelled

@@ -13,9 +13,9 @@ class SharedBatches(Sampler[list[int]]):
 
     Whatever the number of processes, the batches are those of one. In order, each process has
     some of the batches as they are, and no image is seen twice. Shuffled, it has a share of
-    every batch, so that the gradients of all add up to that of the batch; where a batch has
-    fewer images than there are processes, a share is filled up with the first image, given as
-    -1 - index, which must not count.
+    every batch, so that the gradients of all add up to that of the batch. All processes must
+    take part in what they add up: one that would have no image has an idle batch, of the first
+    image, given as -1 - index, which must not count.
 
     Attributes:
         sampler: of the images; Lightning tells it the epoch.
@@ -43,7 +43,8 @@ class SharedBatches(Sampler[list[int]]):
 
     def __len__(self) -> int:
         batches = -(-self.num_images // self.batch_size)
-        return batches if self.shuffled else len(range(self.rank, batches, self.processes))
+        own = batches if self.shuffled else len(range(self.rank, batches, self.processes))
+        return max(own, 1)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = list(self.sampler)
@@ -51,8 +52,8 @@ class SharedBatches(Sampler[list[int]]):
             order[first : first + self.batch_size]
             for first in range(0, self.num_images, self.batch_size)
         ]
-        if not self.shuffled:
-            yield from batches[self.rank :: self.processes]
-            return
-        for batch in batches:
-            yield batch[self.rank :: self.processes] or [-1 - batch[0]]
+        if self.shuffled:
+            shares = [batch[self.rank :: self.processes] or [-1 - batch[0]] for batch in batches]
+        else:
+            shares = batches[self.rank :: self.processes]
+        yield from shares or [[-1 - order[0]]]
