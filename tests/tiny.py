@@ -161,4 +161,4 @@ def tiny_visit(runs: Path, backbone: FrozenBackbone | None = None, **options) ->
     data = options.pop("data", None) or tiny_data(backbone)
     return visit(
         backbone, data, method, Trainers(quiet_trainer), runs=runs, config={"seed": 0}, **options
-    )
+    ).path
