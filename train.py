@@ -11,33 +11,38 @@ from cavalcade import cli
 from cavalcade.data import ConceptDataModule
 from cavalcade.report.layers import print_layers
 from cavalcade.report.tracking import finish
+from cavalcade.sweeping.apart import runs_apart
+from cavalcade.sweeping.outcome import leaves_outcome
 from cavalcade.visiting.trainers import Trainers
 from cavalcade.visiting.visit import visit
+from cavalcade.visiting.visited import Visited
 
 KEYS = (
     *("backbone", "data", "concepts", "trainer", "logger"),
-    *("seed", "batch_size", "num_workers", "runs", "force", "list_layers"),
+    *("seed", "batch_size", "num_workers", "runs", "force", "list_layers", "estimate"),
 )
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-@cli.reports_errors
-def main(config: DictConfig) -> None:
+@runs_apart
+@leaves_outcome
+def main(config: DictConfig) -> Visited | None:
     """Visit one network; under -m one of many."""
     cli.check_config(config, KEYS)
     if config.list_layers:
         print_layers(instantiate(config.backbone, _convert_="all"), config.list_layers)
-        return
+        return None
     logger = instantiate(config.logger, _convert_="all") or None  # logger=none is empty
     status = "failed"
     try:
-        train(config, logger)
+        visited = train(config, logger)
         status = "success"
     finally:
         finish(logger, status)
+    return visited
 
 
-def train(config: DictConfig, logger: Logger | None) -> Path:
+def train(config: DictConfig, logger: Logger | None) -> Visited:
     """Build what the config names, and visit the network."""
     trainers = Trainers(instantiate(config.trainer, _convert_="all"), logger)
     trainers.start()

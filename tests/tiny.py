@@ -160,4 +160,4 @@ def tiny_visit(runs: Path, backbone: FrozenBackbone | None = None, **options) ->
     method = options.pop("method", None) or Probes(optimizer=adam, epochs=2)
     data = options.pop("data", None) or tiny_data(backbone)
     trainers = options.pop("trainers", None) or Trainers(quiet_trainer)
-    return visit(backbone, data, method, trainers, runs=runs, config={"seed": 0}, **options)
+    return visit(backbone, data, method, trainers, runs=runs, config={"seed": 0}, **options).path

@@ -22,6 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cavalcade.errors import InputError, closest
+from cavalcade.sweeping.processes import end_with_parent
+from cavalcade.sweeping.value_files import with_values
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,11 @@ def fail(sentence: str) -> None:
         log.error(sentence)
     else:  # before the first job, nobody has set up logging
         print(sentence, file=sys.stderr)
+    _failures.append(sentence)
+
+
+def note_failure(sentence: str) -> None:
+    """Exit with 1 at the end, for a failure that was said already."""
     _failures.append(sentence)
 
 
@@ -78,15 +85,20 @@ def run(main: Callable[[], None]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions reach us, not Hydra's printer
     prepare_process()
     try:
+        if {"-m", "--multirun"} & set(sys.argv):
+            sys.argv[1:] = with_values(sys.argv[1:])
         main()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, InputError) as error:
         sys.exit(sentence(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
     if _failures:
         sys.exit(1)
 
 
 def prepare_process() -> None:
     """What every program of ours does to its process first."""
+    end_with_parent()
     _silence_known_noise()
     _reuse_freed_memory()
     _compute_exactly()
@@ -161,6 +173,9 @@ def sentence(error: Exception) -> str:
             f"unknown config key {unknown[1]}; the keys are listed by "
             f"python {os.path.basename(sys.argv[0])} --cfg job"  # noqa: PTH119
         )
+    listed = re.search(r"Could not find '[^']*/(@[^']+)'", text)
+    if listed:
+        return f"{listed[1]} names values to sweep over; add -m to the command"
     return re.sub(r"\s*\n\s*", " ", text.partition("Config search path")[0].strip())
 
 

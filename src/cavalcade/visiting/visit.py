@@ -2,14 +2,12 @@
 
 import logging
 import os
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from lightning.pytorch.loggers import Logger
 
@@ -19,13 +17,14 @@ from cavalcade.concepts import Factorisation, Probes
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import listed
 from cavalcade.folders import check_name, digest_of, written_whole
-from cavalcade.galleries import ROW_BYTES
 from cavalcade.report import tables, tracking
 from cavalcade.runs import MinedRun, ProbedRun, load_run, write_run
 from cavalcade.truth import Truth, data_folder
+from cavalcade.visiting.cost import cost_of, seconds_per_image
 from cavalcade.visiting.mined_visit import redraw_galleries, reduce_mined, track_mined
 from cavalcade.visiting.probed_visit import reduce_probed, track_probed
 from cavalcade.visiting.trainers import Trainers
+from cavalcade.visiting.visited import Visited
 
 MAX_ROWS = 40  # of the table of concepts
 
@@ -41,7 +40,7 @@ def visit(
     runs: Path,
     config: Mapping[str, Any],
     force: bool = False,
-) -> Path:
+) -> Visited:
     """Find the concepts of one network and record where they fire on the test images.
 
     A finished run of the same digest is left as it is. An interrupted one goes on.
@@ -56,7 +55,7 @@ def visit(
         force: run again even if finished.
 
     Returns:
-        The run folder.
+        The run folder, and whether it was finished before.
     """
     check_name("the label of the network", backbone.label)
     check_name("data.name", data.data.name)
@@ -65,7 +64,7 @@ def visit(
     place = home / method.name / f"{backbone.label}-{digest_of(identity)}"
     if processes.from_first(lambda: _finished(place)) and not force:
         if not processes.is_first():
-            return place
+            return Visited(place, skipped=True)
         log.info(
             "%s: finished before, skipped (force=true runs it again): %s", backbone.label, place
         )
@@ -73,7 +72,7 @@ def visit(
         if isinstance(method, Factorisation):
             redraw_galleries(place, truth)
         os.utime(place)  # compare.py takes the data set that was asked for last
-        return place
+        return Visited(place, skipped=True)
     trainers.check()
     if processes.is_first():
         _announce(backbone, data, method)
@@ -89,7 +88,7 @@ def visit(
         else:
             reduced = reduce_mined(backbone, data, method, trainers, truth, folder)
         if reduced is None:  # another process writes
-            return place
+            return Visited(place, skipped=False)
         concepts, encoded = reduced
         (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         write_run(
@@ -100,7 +99,7 @@ def visit(
             encoded=encoded,
         )
     track_run(load_run(place), trainers.logger)
-    return place
+    return Visited(place, skipped=False)
 
 
 def track_run(run: ProbedRun | MinedRun, logger: Logger | None) -> None:
@@ -178,22 +177,18 @@ def _announce(
     )
     _show_concepts(data)
     _say_shared_groups(data)
-    sizes = {split: len(dataset) for split, dataset in data.splits.items()}
-    images = method.images_seen(sizes)
-    seconds = images * _seconds_per_image(backbone, data.batch_size)
-    rows, columns = data.data.grid
-    masks = method.masks_of_layer(data.splits["test"].concepts) * len(backbone.layers)
-    bits = sizes["test"] * masks * rows * columns
-    features = 32 * sizes["test"] * sum(layer.channels for layer in backbone.layers)
-    drawn = isinstance(method, Factorisation) and data.data.thumbnails is not None
-    pages = ROW_BYTES * masks if drawn else 0
+    cost = cost_of(
+        backbone,
+        data.data,
+        method,
+        sizes={split: len(dataset) for split, dataset in data.splits.items()},
+        labels=data.splits["test"].concepts,
+        seconds_per_image=seconds_per_image(backbone, data.batch_size),
+    )
     log.info(
         "%s: %d images through the network, whose forwards alone take about %.0f s on a CPU; "
         "%.1f MB on disk",
-        backbone.label,
-        images,
-        seconds,
-        (bits + features) / 8e6 + pages / 1e6,
+        *(backbone.label, cost.images, cost.seconds, cost.megabytes),
     )
 
 
@@ -228,11 +223,3 @@ def _say_shared_groups(data: ConceptDataModule) -> None:
             data.data.name,
             ", ".join(sorted(shared)[:5]),
         )
-
-
-def _seconds_per_image(backbone: FrozenBackbone, batch_size: int) -> float:
-    inputs = torch.zeros(batch_size, 3, *backbone.preprocessing.size)
-    backbone(inputs)
-    start = time.perf_counter()
-    backbone(inputs)
-    return (time.perf_counter() - start) / batch_size

@@ -1,0 +1,1 @@
+"""Many visits: a process for each job, what became of it, and what all will cost."""

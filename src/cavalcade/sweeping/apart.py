@@ -1,0 +1,142 @@
+"""Each job of a sweep in a process of its own, whatever launches it.
+
+Its memory is free afterwards, what a distributed job leaves in the environment (LOCAL_RANK) is
+gone, and if it is killed the sweep goes on. Lightning starts the other ranks of a distributed
+job by the command line of the first: that of a child is a single run's.
+"""
+
+import functools
+import inspect
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from cavalcade.sweeping.gpus import VISIBLE, gpus_of_job
+from cavalcade.sweeping.outcome import FILE, Outcome
+from cavalcade.sweeping.processes import is_alive, run_child, sentence_of_exit
+from cavalcade.visiting.visited import Visited
+
+SWEEP_PID, SWEEP_GPUS = "CAVALCADE_SWEEP_PID", "CAVALCADE_SWEEP_GPUS"
+OUTPUT = "output.log"  # of a job that has no terminal
+BASIC, JOBLIB, LOCAL, SLURM = (
+    "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
+)
+SEEDS = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
+ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+SWEEPING = (  # settings of a sweep, not of its jobs
+    *("hydra.mode=", "hydra.run.", "hydra.sweep.", "hydra.sweeper", "hydra/sweeper"),
+    *("hydra.launcher", "hydra/launcher", "hydra.output_subdir"),
+)
+
+# Our launchers bear the names of the plugins' own, whose types check them. Here, since this is
+# what the processes of launchers import first.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/.*is validated against ConfigStore")
+
+Job = Callable[[DictConfig], Visited | None]
+
+
+def runs_apart(job: Job) -> Job:
+    """Run a job here if it is alone, and in a child if it is one of a sweep."""
+    script = Path(inspect.getfile(inspect.unwrap(job))).resolve()
+
+    @functools.wraps(job)
+    def started(config: DictConfig) -> Visited | None:
+        hydra = cast(DictConfig, HydraConfig.get())
+        if hydra.mode != RunMode.MULTIRUN:
+            return job(config)
+        run_apart(script, hydra, config)
+        return None
+
+    return started
+
+
+def run_apart(script: Path, hydra: DictConfig, config: DictConfig) -> None:
+    """Run one job of a sweep in a child, and see to it that its folder says what became of it."""
+    folder, first = Path(hydra.runtime.output_dir), _rank() == 0
+    if first:
+        (folder / FILE).unlink(missing_ok=True)
+    log = folder / (OUTPUT if first else f"output-{_rank()}.log")
+    terminal = hydra.launcher._target_ == BASIC
+    code = run_child(
+        child_command(script, hydra),
+        cwd=hydra.runtime.cwd,
+        env=child_environment(os.environ) | _gpus(hydra, config),
+        log=None if terminal else log,
+        needed=_sweep_goes_on if hydra.launcher._target_ in (JOBLIB, LOCAL) else lambda: True,
+    )
+    if first and Outcome.load(folder) is None:
+        seen = folder / f"{hydra.job.name}.log" if terminal else log
+        Outcome.failed(sentence_of_exit(code, Path(os.path.relpath(seen)))).save(folder)
+
+
+def child_command(script: Path, hydra: DictConfig) -> list[str]:
+    """The command line of one job as a single run."""
+    folder = QuotedString(str(hydra.runtime.output_dir), Quote.single).with_quotes()
+    return [
+        sys.executable,
+        str(script),
+        *_config_options(hydra),
+        *(each for each in hydra.overrides.hydra if not each.lstrip("+~").startswith(SWEEPING)),
+        *hydra.overrides.task,
+        "hydra.mode=RUN",
+        f"hydra.run.dir={folder}",
+        "hydra.output_subdir=null",  # the launcher has written that
+    ]
+
+
+def _config_options(hydra: DictConfig) -> list[str]:
+    flags = {"main": "--config-path", "command-line": "--config-dir"}
+    sources = [s for s in hydra.runtime.config_sources if s.schema == "file"]
+    places = [(flags[s.provider], s.path) for s in sources if s.provider in flags]
+    options = [*places, ("--config-name", hydra.job.config_name)]
+    return [str(part) for option in options for part in option]
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what an earlier distributed job may have left in it.
+
+    What torchrun gave stays, and under Slurm the address that a script chose.
+
+    >>> child_environment({"LOCAL_RANK": "1", "HOME": "/root"})
+    {'HOME': '/root'}
+    """
+    left = {*SEEDS}
+    if "TORCHELASTIC_RUN_ID" not in environ:
+        left |= {*RANKS}
+        left |= set() if "SLURM_JOB_ID" in environ else {*ADDRESS}
+    return {name: value for name, value in environ.items() if name not in left}
+
+
+def _gpus(hydra: DictConfig, config: DictConfig) -> dict[str, str]:
+    """`CUDA_VISIBLE_DEVICES` of a job beside which others run on this machine."""
+    gpus = [name for name in os.environ.get(SWEEP_GPUS, "").split(",") if name]
+    if not gpus or hydra.launcher._target_ not in (JOBLIB, LOCAL):
+        return {}
+    single = str(_setting(config, "trainer.devices")) == "1"
+    return {VISIBLE: ",".join(gpus_of_job(int(hydra.job.num), gpus, single=single))}
+
+
+def _setting(config: DictConfig, key: str) -> Any:  # noqa: ANN401
+    return OmegaConf.select(config, key)
+
+
+def _rank() -> int:
+    """Of this process among those that Slurm or torchrun started for one job."""
+    name = "RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_PROCID"
+    return int(os.environ.get(name, 0))
+
+
+def _sweep_goes_on() -> bool:
+    return SWEEP_PID not in os.environ or is_alive(int(os.environ[SWEEP_PID]))

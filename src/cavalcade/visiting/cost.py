@@ -1,0 +1,109 @@
+"""What a visit will cost: images through the network, seconds of forwards, bytes on disk."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts import Factorisation, Probes
+from cavalcade.data import ConceptData
+from cavalcade.galleries import ROW_BYTES
+
+FLOAT = 4  # bytes
+STRENGTH = 2
+PROBE_COPIES = 5  # of each probe: found, and in the checkpoint as it is, at its best, two moments
+PICTURE_BYTES = 60_000  # scores.png and what else does not grow
+LINE_BYTES = 60  # of a table
+LONG = 0.2  # seconds for one image, above which a batch is not worth its time
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a visit.
+
+    Attributes:
+        images: that go through the network, each as often as it does.
+        seconds: that the forwards alone take.
+        num_bytes: of the run folder.
+    """
+
+    images: int
+    seconds: float
+    num_bytes: float
+
+    @property
+    def megabytes(self) -> float:
+        """Of the run folder."""
+        return self.num_bytes / 1e6
+
+
+def cost_of(
+    backbone: FrozenBackbone,
+    data: ConceptData,
+    method: Probes | Factorisation,
+    *,
+    sizes: Mapping[str, int],
+    labels: Sequence[str],
+    seconds_per_image: float,
+) -> Cost:
+    """What a visit will cost, as far as it is known before.
+
+    Args:
+        backbone: the network.
+        data: the images.
+        method: how concepts are found.
+        sizes: images of each split.
+        labels: names of the labelled concepts.
+        seconds_per_image: of a forward.
+    """
+    images = method.images_seen(sizes)
+    return Cost(images, images * seconds_per_image, _bytes(backbone, data, method, sizes, labels))
+
+
+def _bytes(
+    backbone: FrozenBackbone,
+    data: ConceptData,
+    method: Probes | Factorisation,
+    sizes: Mapping[str, int],
+    labels: Sequence[str],
+) -> float:
+    masks, layers = method.masks_of_layer(labels), len(backbone.layers)
+    rows, columns = data.grid
+    channels = sum(layer.channels for layer in backbone.layers)
+    bits = sizes["test"] * (masks * layers + 1) * rows * columns  # and where the network saw
+    pooled = sizes["test"] * (channels * FLOAT + masks * layers * STRENGTH)
+    mined = isinstance(method, Factorisation)
+    vectors = masks * channels * FLOAT * (1 if mined else PROBE_COPIES)
+    pages = ROW_BYTES * masks * layers if mined and data.thumbnails is not None else 0
+    return bits / 8 + pooled + vectors + pages + PICTURE_BYTES + LINE_BYTES * masks * layers
+
+
+def seconds_per_image(
+    backbone: FrozenBackbone, batch_size: int, device: torch.device | None = None
+) -> float:
+    """Of a forward after a first one; in a batch, unless one image takes long by itself.
+
+    Args:
+        backbone: stays where it is.
+        batch_size: images of a batch.
+        device: on which `backbone` is; the CPU if None.
+    """
+    device = device or torch.device("cpu")
+    inputs = torch.zeros(batch_size, 3, *backbone.preprocessing.size, device=device)
+    _timed(backbone, inputs[:1])  # allocates, and chooses its algorithms
+    single = _timed(backbone, inputs[:1])
+    if single > LONG or batch_size == 1:
+        return single
+    _timed(backbone, inputs)
+    return _timed(backbone, inputs) / batch_size
+
+
+def _timed(backbone: FrozenBackbone, inputs: torch.Tensor) -> float:
+    start = time.perf_counter()
+    maps = backbone(inputs)
+    if inputs.is_cuda:
+        torch.cuda.synchronize(inputs.device)
+    del maps
+    return time.perf_counter() - start
