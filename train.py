@@ -3,20 +3,22 @@
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from cavalcade import cli
 from cavalcade.data import ConceptDataModule
 from cavalcade.report.layers import print_layers
-from cavalcade.report.tracking import finish
+from cavalcade.report.public_config import without_secrets
+from cavalcade.report.tracking import Tracker, tracker_of
 from cavalcade.visiting.trainers import Trainers
 from cavalcade.visiting.visit import visit
 
 KEYS = (
     *("backbone", "data", "concepts", "trainer", "logger"),
-    *("seed", "batch_size", "num_workers", "runs", "force", "list_layers"),
+    *("seed", "batch_size", "num_workers", "runs", "force", "list_layers", "artifacts"),
 )
 
 
@@ -28,16 +30,24 @@ def main(config: DictConfig) -> None:
     if config.list_layers:
         print_layers(instantiate(config.backbone, _convert_="all"), config.list_layers)
         return
-    logger = instantiate(config.logger, _convert_="all") or None  # logger=none is empty
+    # the run of W&B starts once the visit knows what it is called, hence a factory
+    make = instantiate(config.logger, _convert_="all", _partial_=True)
+    tracker = tracker_of(make, group=sweep_name(), artifacts=config.artifacts)
     status = "failed"
     try:
-        train(config, logger)
+        train(config, tracker)
         status = "success"
     finally:
-        finish(logger, status)
+        tracker.finish(status)
 
 
-def train(config: DictConfig, logger: Logger | None) -> Path:
+def sweep_name() -> str | None:
+    """What the jobs of a sweep have in common: its folder's name."""
+    hydra = HydraConfig.get()
+    return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
+
+
+def train(config: DictConfig, tracker: Tracker) -> Path:
     """Build what the config names, and visit the network."""
     data = instantiate(config.data, _convert_="all")
     backbone = instantiate(config.backbone, _convert_="all")
@@ -55,10 +65,11 @@ def train(config: DictConfig, logger: Logger | None) -> Path:
         backbone,
         loader,
         method,
-        Trainers(instantiate(config.trainer, _convert_="all"), logger),
+        Trainers(instantiate(config.trainer, _convert_="all")),
         runs=Path(str(config.runs)).expanduser(),
-        config=cli.as_plain(config),
+        config=without_secrets(cli.as_plain(config)),  # a run folder may be passed on
         force=config.force,
+        tracker=tracker,
     )
 
 

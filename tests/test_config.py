@@ -16,7 +16,7 @@ from cavalcade.errors import InputError
 CONF = Path(__file__).parents[1] / "conf"
 TRAIN_KEYS = (
     *("backbone", "data", "concepts", "trainer", "logger"),
-    *("seed", "batch_size", "num_workers", "runs", "force", "list_layers"),
+    *("seed", "batch_size", "num_workers", "runs", "force", "list_layers", "artifacts"),
 )
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}"

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch.loggers import Logger
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import Factorisation, Probes
@@ -18,7 +17,9 @@ from cavalcade.data import ConceptDataModule
 from cavalcade.errors import listed
 from cavalcade.folders import check_name, digest_of, written_whole
 from cavalcade.galleries import ROW_BYTES
-from cavalcade.report import tables, tracking
+from cavalcade.report import tables
+from cavalcade.report.artifacts import log_run_artifacts
+from cavalcade.report.tracking import Tracker, train_job
 from cavalcade.runs import MinedRun, ProbedRun, load_run, write_run
 from cavalcade.truth import Truth, data_folder
 from cavalcade.visiting.mined_visit import redraw_galleries, reduce_mined, track_mined
@@ -39,6 +40,7 @@ def visit(
     runs: Path,
     config: Mapping[str, Any],
     force: bool = False,
+    tracker: Tracker | None = None,
 ) -> Path:
     """Find the concepts of one network and record where they fire on the test images.
 
@@ -52,6 +54,7 @@ def visit(
         runs: where run folders lie.
         config: what was asked, kept beside the results.
         force: run again even if finished.
+        tracker: makes the logger of the fit, unless the visit is skipped; None tracks nothing.
 
     Returns:
         The run folder.
@@ -72,7 +75,10 @@ def visit(
         return place
     trainers.check()
     _announce(backbone, data, method)
-    tracking.log_config(trainers.logger, config)
+    meta = _describe(backbone, data, method, identity)
+    tracker = tracker or Tracker()
+    job = train_job(place, meta, len(backbone.layers), force=force)
+    trainers.logger = tracker.begin(job, config)
     truth = _keep_truth(home / "truth", data)
     resume = None if force else method.checkpoint
     with written_whole(place, kind="run", resume=resume) as folder:
@@ -83,21 +89,23 @@ def visit(
         (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         write_run(
             folder,
-            meta=_describe(backbone, data, method, identity),
+            meta=meta,
             layers=backbone.layers,
             concepts=concepts,
             encoded=encoded,
         )
-    track_run(load_run(place), trainers.logger)
+    track_run(load_run(place), tracker)
     return place
 
 
-def track_run(run: ProbedRun | MinedRun, logger: Logger | None) -> None:
-    """Say where a run lies and what it found; log its tables and pictures."""
+def track_run(run: ProbedRun | MinedRun, tracker: Tracker) -> None:
+    """Say where a run lies and what it found; log its tables, pictures and files."""
     if isinstance(run, MinedRun):
-        track_mined(run, logger)
+        track_mined(run, tracker.logger)
     else:
-        track_probed(run, logger)
+        track_probed(run, tracker.logger)
+    if tracker.artifacts:
+        log_run_artifacts(tracker.logger, run.path, run.meta)
 
 
 def identify(
