@@ -21,11 +21,10 @@ from cavalcade.errors import InputError
 from cavalcade.folders import check_name
 from cavalcade.names import names_of_runs
 from cavalcade.report.artifacts import (
-    PREFIX,
     artifact_names,
-    fetch_run,
     log_comparison_artifact,
     use_runs,
+    with_fetched,
 )
 from cavalcade.report.tracking import Job, Tracker, tracker_of
 from cavalcade.runs import MinedRun, ProbedRun, Run
@@ -78,8 +77,7 @@ def track(
         logger = tracker.begin(compare_job(place, runs, facts), cli.as_plain(config))
         track_comparison(analysis, place, tables, logger)
         if tracker.artifacts:
-            references = [r.removeprefix(PREFIX) for r in listed(config.runs) if is_artifact(r)]
-            use_runs(logger, artifact_names([run.path for run in runs], references))
+            use_runs(logger, artifact_names([run.path for run in runs], listed(config.runs)))
             log_comparison_artifact(logger, place)
         status = "success"
     finally:
@@ -105,25 +103,12 @@ def runs_of(config: DictConfig) -> list[Run]:
         raise InputError("series=true needs its checkpoints one by one, in order: runs=[a,b,c]")
     if config.runs is None:
         return latest_runs(Path(str(config.root)).expanduser())
-    runs = find_runs(fetched(patterns, Path(str(config.root)).expanduser()))
+    runs = find_runs(with_fetched(patterns, Path(str(config.root)).expanduser()))
     if not runs:
         raise InputError("runs= names no run; give folders of runs")
     if config.series:
         check_series(runs)
     return runs
-
-
-def fetched(patterns: Sequence[str], root: Path) -> list[str]:
-    """The same with a folder in the place of each artifact `wandb:entity/project/name:v0`."""
-    return [
-        str(fetch_run(each.removeprefix(PREFIX), root)) if is_artifact(each) else each
-        for each in patterns
-    ]
-
-
-def is_artifact(pattern: str) -> bool:
-    """Whether `runs=` names an artifact of W&B, not a folder."""
-    return pattern.startswith(PREFIX)
 
 
 def naming_run(path: str | None, runs: list[Run]) -> ProbedRun | None:

@@ -1,7 +1,7 @@
 """Draws and tracks what a comparison says."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,14 +71,19 @@ def track_comparison(
         tracking.log_table(logger, name, tables[name])
     cells = pd.concat([matrix.tidy() for matrix in matrices], ignore_index=True)
     tracking.log_table(logger, "layer_similarity", cells[[*KEYS, "value", "stderr"]])
-    later = {Path(picture_of(matrix.pair)).stem for matrix in matrices[MOST_PAIRS:]}
-    for path in sorted([*place.rglob("*.png"), *place.rglob("*.jpg")]):
-        key = path.relative_to(place).with_suffix("")
-        if path.parent == place or key.name not in later:
-            tracking.log_picture(logger, key.as_posix(), path)
+    for path in pictures_to_track(place, [matrix.pair for matrix in matrices]):
+        key = path.relative_to(place).with_suffix("").as_posix()
+        tracking.log_picture(logger, key, path)
     found = summarise(analysis)
     numbers = {f"findings/{name}": entry["value"] for name, entry in found["findings"].items()}
     tracking.log_summary(logger, numbers | {"sentence": found["sentence"]})
+
+
+def pictures_to_track(place: Path, pairs: Sequence[Pair]) -> list[Path]:
+    """Pictures of a comparison folder, without those of later pairs than `MOST_PAIRS`."""
+    later = {Path(picture_of(pair)).stem for pair in pairs[MOST_PAIRS:]}
+    found = sorted([*place.rglob("*.png"), *place.rglob("*.jpg")])
+    return [path for path in found if path.parent == place or path.stem not in later]
 
 
 def print_comparison(analysis: Analysis, place: Path) -> None:

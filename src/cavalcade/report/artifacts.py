@@ -101,16 +101,30 @@ def use_runs(logger: Logger | None, names: Sequence[str]) -> None:
             log.info("W&B draws no line from %s, which is no artifact there (%s)", name, error)
 
 
-def artifact_names(runs: Iterable[Path], references: Iterable[str]) -> list[str]:
+def artifact_names(runs: Iterable[Path], patterns: Iterable[str]) -> list[str]:
     """The artifacts of some run folders: those fetched, else the newest version.
 
     Args:
         runs: the folders.
-        references: what some of them were fetched from.
+        patterns: what they were asked for by; see `with_fetched`.
     """
+    references = [each.removeprefix(PREFIX) for each in patterns if each.startswith(PREFIX)]
     fetched = {ref.rpartition("/")[2].partition(":")[0]: ref for ref in references}
     names = [safe_name(run.name, LONGEST - len("-concepts")) for run in runs]
     return [fetched.get(name, f"{name}:latest") for name in names]
+
+
+def with_fetched(patterns: Iterable[str], root: Path) -> list[str]:
+    """The same, with the folder of each artifact `wandb:entity/project/name:version`.
+
+    Args:
+        patterns: folders and globs, which stay, and artifacts.
+        root: see `fetch_run`.
+    """
+    return [
+        str(fetch_run(each.removeprefix(PREFIX), root)) if each.startswith(PREFIX) else each
+        for each in patterns
+    ]
 
 
 def fetch_run(reference: str, root: Path) -> Path:

@@ -1,7 +1,7 @@
 """The part of a configuration that may leave the machine: no passwords, no absolute paths."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -21,6 +21,16 @@ def without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
     return _mapped(config, lambda text: _QUERY.sub(rf"\1{REMOVED}", _USER.sub(r"\1@", text)))
 
 
+def hold_secrets(arguments: Iterable[str]) -> bool:
+    """Whether one of some arguments `key=value` shows a password.
+
+    >>> hold_secrets(["data.root=https://me:pass@host/data"])
+    True
+    """
+    pairs = [argument.partition("=")[::2] for argument in arguments]
+    return any(without_secrets({key: value})[key] != value for key, value in pairs)
+
+
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     """The same with only the last part of each absolute path.
 
@@ -32,7 +42,7 @@ def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shortened(text: str) -> str:
     plain = text.removeprefix("file://")
-    if PureWindowsPath(plain).drive:
+    if PureWindowsPath(plain).is_absolute():
         return f"…/{PureWindowsPath(plain).name}"
     return f"…/{PurePosixPath(plain).name}" if plain.startswith(("/", "~")) else text
 

@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,10 @@ import wandb
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from cavalcade.errors import InputError, closest
-from cavalcade.report.public_config import without_paths, without_secrets
+from cavalcade.report.public_config import hold_secrets, without_paths, without_secrets
 
 LONGEST = 64  # characters of the id and of a tag of a W&B run
+MERGED = ("tags", "settings")  # hold what the user set and more
 
 log = logging.getLogger(__name__)
 
@@ -141,15 +143,18 @@ class Tracker:
             chosen |= {"id": job.id, "resume": "allow"}
         if given.get("version"):
             chosen.pop("id", None)  # another word of Lightning's for the id
+        if hold_secrets(sys.argv):  # W&B would record the command
+            settings = given.get("settings") or wandb.Settings()
+            chosen["settings"] = settings.model_copy(update={"x_disable_meta": True})
         own = {name: value for name, value in given.items() if value is not None}
-        return {name: value for name, value in chosen.items() if name not in own or name == "tags"}
+        return {name: value for name, value in chosen.items() if name not in own or name in MERGED}
 
 
 def tracker_of(
     make: Callable[..., Logger] | Mapping[str, Any] | None,
     *,
     group: str | None = None,
-    artifacts: bool = True,
+    artifacts: object = True,
 ) -> Tracker:
     """The tracker of a program; `logger=none` is an empty mapping.
 
