@@ -228,6 +228,7 @@ def test_a_killed_job_that_is_run_again_goes_on_with_its_run(tmp_path, monkeypat
         tracks.finish("failed" if fails else "success")
     tiny_visit(tmp_path / "runs", tracker=tracks)
     assert tracks.logger is None
+    wandb.teardown()  # its process writes the records
     first, second = offline_runs(tmp_path)
     assert first.id == second.id == path.name
     assert (first.exit_code, second.exit_code) == (1, 0)
@@ -262,6 +263,7 @@ def test_a_command_with_a_password_is_not_recorded(tmp_path, monkeypatch):
     tracks = tracker(tmp_path)
     tracks.begin(JOB, {"data": {"root": SECRET}})
     tracks.finish()
+    wandb.teardown()  # its process writes the record
     (run,) = offline_runs(tmp_path)
     assert run.config["data"]["root"] == "https://me@host/notes"
     assert run.command is None
