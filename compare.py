@@ -1,9 +1,12 @@
 """Compares finished runs, layer by layer: python compare.py --help."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
+import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
@@ -17,14 +20,20 @@ from cavalcade.comparing.series import check_series
 from cavalcade.errors import InputError
 from cavalcade.folders import check_name
 from cavalcade.names import names_of_runs
-from cavalcade.report.tracking import finish, log_config
+from cavalcade.report.artifacts import (
+    artifact_names,
+    log_comparison_artifact,
+    use_runs,
+    with_fetched,
+)
+from cavalcade.report.tracking import Job, Tracker, tracker_of
 from cavalcade.runs import MinedRun, ProbedRun, Run
 
 log = logging.getLogger(__name__)
 
 KEYS = (
     *("runs", "root", "name", "comparisons", "similarity", "agreement", "repairings", "series"),
-    *("names", "logger"),
+    *("names", "logger", "artifacts"),
 )
 
 
@@ -33,6 +42,7 @@ KEYS = (
 def main(config: DictConfig) -> None:
     """Compare runs, write tables and pictures, print the pairs."""
     cli.check_config(config, KEYS)
+    new_tracker(config)  # says what is misspelt before the work
     measure = str(config.similarity)
     against = listed(config.agreement)
     check_measures(measure, against)
@@ -47,11 +57,43 @@ def main(config: DictConfig) -> None:
     place = Path(str(config.comparisons)).expanduser() / str(name)
     tables = tables_of(analysis, names, series=config.series)
     write_comparison(analysis, runs, place, tables, named_by)
-    logger = instantiate(config.logger, _convert_="all") or None  # logger=none is empty
-    log_config(logger, cli.as_plain(config) | {"runs": [run.path.name for run in runs]})
-    track_comparison(analysis, place, tables, logger)
-    finish(logger)
+    track(config, runs, analysis, place, tables)
     print_comparison(analysis, place)
+
+
+def track(
+    config: DictConfig,
+    runs: Sequence[Run],
+    analysis: Analysis,
+    place: Path,
+    tables: Mapping[str, pd.DataFrame],
+) -> None:
+    """Track a comparison that is written."""
+    tracker = new_tracker(config)
+    inputs = [{"name": run.path.name, "digest": str(run.meta["digest"])} for run in runs]
+    facts = {"runs": [run.path.name for run in runs], "inputs": inputs}
+    status = "failed"
+    try:
+        logger = tracker.begin(compare_job(place, runs, facts), cli.as_plain(config))
+        track_comparison(analysis, place, tables, logger)
+        if tracker.artifacts:
+            use_runs(logger, artifact_names([run.path for run in runs], listed(config.runs)))
+            log_comparison_artifact(logger, place)
+        status = "success"
+    finally:
+        tracker.finish(status)
+
+
+def compare_job(place: Path, runs: Sequence[Run], facts: Mapping[str, Any]) -> Job:
+    """What is tracked of a comparison."""
+    tags = (runs[0].meta["data"]["name"], runs[0].method, *(run.label for run in runs))
+    return Job(name=place.name, kind="compare", tags=tags, facts=facts)
+
+
+def new_tracker(config: DictConfig) -> Tracker:
+    """The tracker that the config asks for."""
+    make = instantiate(config.logger, _convert_="all", _partial_=True)
+    return tracker_of(make, artifacts=config.artifacts)
 
 
 def runs_of(config: DictConfig) -> list[Run]:
@@ -61,7 +103,7 @@ def runs_of(config: DictConfig) -> list[Run]:
         raise InputError("series=true needs its checkpoints one by one, in order: runs=[a,b,c]")
     if config.runs is None:
         return latest_runs(Path(str(config.root)).expanduser())
-    runs = find_runs(patterns)
+    runs = find_runs(with_fetched(patterns, Path(str(config.root)).expanduser()))
     if not runs:
         raise InputError("runs= names no run; give folders of runs")
     if config.series:

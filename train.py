@@ -4,14 +4,14 @@ from pathlib import Path
 
 import hydra
 from hydra.utils import instantiate
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from cavalcade import cli
 from cavalcade.data import ConceptDataModule
 from cavalcade.report.layers import print_layers
-from cavalcade.report.tracking import finish
-from cavalcade.sweeping.apart import runs_apart
+from cavalcade.report.public_config import without_secrets
+from cavalcade.report.tracking import Tracker, tracker_of
+from cavalcade.sweeping.apart import runs_apart, sweep_name
 from cavalcade.sweeping.outcome import leaves_outcome
 from cavalcade.visiting.trainers import Trainers
 from cavalcade.visiting.visit import visit
@@ -20,6 +20,7 @@ from cavalcade.visiting.visited import Visited
 KEYS = (
     *("backbone", "data", "concepts", "trainer", "logger"),
     *("seed", "batch_size", "num_workers", "runs", "force", "list_layers", "estimate"),
+    "artifacts",
 )
 
 
@@ -32,19 +33,21 @@ def main(config: DictConfig) -> Visited | None:
     if config.list_layers:
         print_layers(instantiate(config.backbone, _convert_="all"), config.list_layers)
         return None
-    logger = instantiate(config.logger, _convert_="all") or None  # logger=none is empty
+    # the run of W&B starts once the visit knows what it is called, hence a factory
+    make = instantiate(config.logger, _convert_="all", _partial_=True)
+    tracker = tracker_of(make, group=sweep_name(), artifacts=config.artifacts)
     status = "failed"
     try:
-        visited = train(config, logger)
+        visited = train(config, tracker)
         status = "success"
     finally:
-        finish(logger, status)
+        tracker.finish(status)
     return visited
 
 
-def train(config: DictConfig, logger: Logger | None) -> Visited:
+def train(config: DictConfig, tracker: Tracker) -> Visited:
     """Build what the config names, and visit the network."""
-    trainers = Trainers(instantiate(config.trainer, _convert_="all"), logger)
+    trainers = Trainers(instantiate(config.trainer, _convert_="all"))
     trainers.start()
     data = instantiate(config.data, _convert_="all")
     backbone = instantiate(config.backbone, _convert_="all")
@@ -64,8 +67,9 @@ def train(config: DictConfig, logger: Logger | None) -> Visited:
         method,
         trainers,
         runs=Path(str(config.runs)).expanduser(),
-        config=cli.as_plain(config),
+        config=without_secrets(cli.as_plain(config)),  # a run folder may be passed on
         force=config.force,
+        tracker=tracker,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from wandb.proto import wandb_internal_pb2
@@ -31,17 +32,31 @@ def records(path: Path):
             parts = b""
 
 
+@dataclass
+class LoggedArtifact:
+    """What `wandb sync` would upload: from where each file is, and under which name."""
+
+    type: str
+    aliases: set
+    metadata: dict
+    files: dict
+
+
 class OfflineRun:
-    """What an offline run holds: config, history, summary, files, exit code."""
+    """What an offline run holds: its names, config, history, summary, artifacts, exit code."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.config, self.summary, self.history = {}, {}, []
+        self.artifacts, self.command = {}, None
         self.exit_code = None
         for record in records(next(folder.glob("*.wandb"))):
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 self.project = record.run.project
+                self.id, self.name = record.run.run_id, record.run.display_name
+                self.group, self.job_type = record.run.run_group, record.run.job_type
+                self.tags = set(record.run.tags)
                 self._update(self.config, record.run.config.update)
             elif kind == "config":
                 self._update(self.config, record.config.update)
@@ -51,8 +66,20 @@ class OfflineRun:
                 row = {}
                 self._update(row, record.history.item)
                 self.history.append(row)
+            elif kind == "artifact":
+                self._add_artifact(record.artifact)
+            elif kind == "environment" and record.environment.args:
+                self.command = list(record.environment.args)
             elif kind == "exit":
                 self.exit_code = record.exit.exit_code
+
+    def _add_artifact(self, artifact):
+        self.artifacts[artifact.name] = LoggedArtifact(
+            artifact.type,
+            set(artifact.aliases),
+            json.loads(artifact.metadata or "{}"),
+            {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents},
+        )
 
     @staticmethod
     def _update(target, items):

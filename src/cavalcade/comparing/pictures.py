@@ -1,7 +1,7 @@
 """Draws and tracks what a comparison says."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from cavalcade.report.curves import draw_best_matches, draw_flow, draw_series
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.report.networks import draw_agreement, draw_networks
 from cavalcade.report.tables import print_places, print_sentence, print_table
-from cavalcade.similarity import MEASURE_TITLES, LayerMatrix, Pair
+from cavalcade.similarity import KEYS, MEASURE_TITLES, LayerMatrix, Pair
 from cavalcade.similarity.derived import null_difference
 
 log = logging.getLogger(__name__)
@@ -61,21 +61,29 @@ def picture_of(pair: Pair) -> str:
 def track_comparison(
     analysis: Analysis, place: Path, tables: Mapping[str, pd.DataFrame], logger: Logger | None
 ) -> None:
-    """Log the findings, tables, pictures, and the matrix of each pair as a labelled table.
+    """Log the findings, short tables and pictures, and the cells of all pairs as one table.
 
-    Tables of a row for each cell stay in the folder.
+    Other tables of a row for each cell stay in the folder, as do pictures of later pairs than
+    the first `MOST_PAIRS`.
     """
+    matrices = analysis.comparison.matrices[analysis.similarity]
     for name in (name for name in tables if name not in CELL_TABLES):
         tracking.log_table(logger, name, tables[name])
-    for path in sorted([*place.rglob("*.png"), *place.rglob("*.jpg")]):
+    cells = pd.concat([matrix.tidy() for matrix in matrices], ignore_index=True)
+    tracking.log_table(logger, "layer_similarity", cells[[*KEYS, "value", "stderr"]])
+    for path in pictures_to_track(place, [matrix.pair for matrix in matrices]):
         key = path.relative_to(place).with_suffix("").as_posix()
         tracking.log_picture(logger, key, path)
-    for matrix in analysis.comparison.matrices[analysis.similarity]:
-        key = f"matrices/{Path(picture_of(matrix.pair)).stem}"
-        tracking.log_table(logger, key, matrix.frame().reset_index(names="layer"))
     found = summarise(analysis)
     numbers = {f"findings/{name}": entry["value"] for name, entry in found["findings"].items()}
     tracking.log_summary(logger, numbers | {"sentence": found["sentence"]})
+
+
+def pictures_to_track(place: Path, pairs: Sequence[Pair]) -> list[Path]:
+    """Pictures of a comparison folder, without those of later pairs than `MOST_PAIRS`."""
+    later = {Path(picture_of(pair)).stem for pair in pairs[MOST_PAIRS:]}
+    found = sorted([*place.rglob("*.png"), *place.rglob("*.jpg")])
+    return [path for path in found if path.parent == place or path.stem not in later]
 
 
 def print_comparison(analysis: Analysis, place: Path) -> None:

@@ -25,6 +25,7 @@ from cavalcade.sweeping.processes import is_alive, run_child, sentence_of_exit
 from cavalcade.visiting.visited import Visited
 
 SWEEP_PID, SWEEP_GPUS = "CAVALCADE_SWEEP_PID", "CAVALCADE_SWEEP_GPUS"
+SWEEP = "CAVALCADE_SWEEP"
 OUTPUT = "output.log"  # of a job that has no terminal
 BASIC, JOBLIB, LOCAL, SLURM = (
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
@@ -72,13 +73,20 @@ def run_apart(script: Path, hydra: DictConfig, config: DictConfig) -> None:
     code = run_child(
         child_command(script, hydra),
         cwd=hydra.runtime.cwd,
-        env=child_environment(os.environ) | _gpus(hydra, config),
+        env=child_environment(os.environ)
+        | _gpus(hydra, config)
+        | {SWEEP: Path(hydra.sweep.dir).name},
         log=None if terminal else log,
         needed=_sweep_goes_on if hydra.launcher._target_ in (JOBLIB, LOCAL) else lambda: True,
     )
     if first and Outcome.load(folder) is None:
         seen = folder / f"{hydra.job.name}.log" if terminal else log
         Outcome.failed(sentence_of_exit(code, Path(os.path.relpath(seen)))).save(folder)
+
+
+def sweep_name() -> str | None:
+    """What the jobs of a sweep have in common: the name of its folder; None for a single run."""
+    return os.environ.get(SWEEP)
 
 
 def child_command(script: Path, hydra: DictConfig) -> list[str]:
@@ -112,7 +120,7 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     >>> child_environment({"LOCAL_RANK": "1", "HOME": "/root"})
     {'HOME': '/root'}
     """
-    left = {*SEEDS}
+    left = {*SEEDS, SWEEP}
     if "TORCHELASTIC_RUN_ID" not in environ:
         left |= {*RANKS}
         left |= set() if "SLURM_JOB_ID" in environ else {*ADDRESS}

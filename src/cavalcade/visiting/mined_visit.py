@@ -109,7 +109,13 @@ def track_mined(run: MinedRun, logger: Logger | None) -> None:
         errors.min(),
         errors.max(),
     )
-    summary: dict[str, float | str] = {"run": str(run.path)}
+    summary: dict[str, float | str] = {
+        "run": run.path.name,
+        "num_layers": len(run.layers),
+        "num_concepts": len(run.table),
+        "mean/relative_error": float(errors.mean()),
+        "mean/reproducibility": float(run.table["reproducibility"].mean()),
+    }
     if len(run.names):
         tracking.log_table(logger, "names", run.names)
         summary |= _best_names(run)

@@ -11,10 +11,13 @@ from cavalcade.concepts import ConceptSet, Found, Probes
 from cavalcade.concepts.encoding import Encoded, Encoding
 from cavalcade.concepts.scoring import score_matrix, score_table
 from cavalcade.data import ConceptDataModule
+from cavalcade.folders import read_table
 from cavalcade.report import tracking
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.runs import ProbedRun, write_halves
 from cavalcade.visiting.trainers import Trainers
+
+LOSSES = "losses.csv"  # of each layer after each epoch
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +106,19 @@ def _draw_scores(
 
 
 def track_probed(run: ProbedRun, logger: Logger | None) -> None:
-    """Say where a run lies; log its scores as one table and one picture, and its best layer."""
+    """Say where a run lies; log scores and losses as tables, a picture, and its best layer."""
     tracking.log_table(logger, "scores", run.scores)
+    if (run.path / LOSSES).exists():
+        tracking.log_table(logger, "losses", read_table(run.path / LOSSES))
     tracking.log_picture(logger, "scores_by_layer", run.path / "scores.png")
-    per_layer = run.score_matrix("jaccard", "test").dropna(axis=1).mean(axis=1)
+    scores = run.score_matrix("jaccard", "test")
+    per_layer = scores.dropna(axis=1).mean(axis=1)
+    summary: dict[str, float | str] = {
+        "run": run.path.name,
+        "num_layers": len(run.layers),
+        "num_concepts": len(run.concepts),
+        "best/jaccard_per_concept": float(scores.max().mean()),
+    }
     log.info("%s: finished: %s", run.label, run.path)
     if per_layer.notna().any():
         log.info(
@@ -115,8 +127,6 @@ def track_probed(run: ProbedRun, logger: Logger | None) -> None:
             per_layer.idxmax(),
             per_layer.max(),
         )
-        best: dict[str, float | str] = {
-            "best/layer": str(per_layer.idxmax()),
-            "best/test_jaccard": float(per_layer.max()),
-        }
-        tracking.log_summary(logger, best | {"run": str(run.path)})
+        summary["best/layer"] = str(per_layer.idxmax())
+        summary["best/test_jaccard"] = float(per_layer.max())
+    tracking.log_summary(logger, summary)

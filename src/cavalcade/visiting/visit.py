@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch.loggers import Logger
 
 from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
@@ -17,7 +16,9 @@ from cavalcade.concepts import Factorisation, Probes
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import listed
 from cavalcade.folders import check_name, digest_of, written_whole
-from cavalcade.report import tables, tracking
+from cavalcade.report import tables
+from cavalcade.report.artifacts import log_run_artifacts
+from cavalcade.report.tracking import Tracker, train_job
 from cavalcade.runs import MinedRun, ProbedRun, load_run, write_run
 from cavalcade.truth import Truth, data_folder
 from cavalcade.visiting.cost import cost_of, seconds_per_image
@@ -40,6 +41,7 @@ def visit(
     runs: Path,
     config: Mapping[str, Any],
     force: bool = False,
+    tracker: Tracker | None = None,
 ) -> Visited:
     """Find the concepts of one network and record where they fire on the test images.
 
@@ -53,6 +55,7 @@ def visit(
         runs: where run folders lie.
         config: what was asked, kept beside the results.
         force: run again even if finished.
+        tracker: makes the logger of the fit, unless the visit is skipped; None tracks nothing.
 
     Returns:
         The run folder, and whether it was finished before.
@@ -76,7 +79,10 @@ def visit(
     trainers.check()
     if processes.is_first():
         _announce(backbone, data, method)
-    tracking.log_config(trainers.logger, config)
+    meta = _describe(backbone, data, method, identity)
+    tracker = tracker or Tracker()
+    job = train_job(place, meta, len(backbone.layers), force=force)
+    trainers.logger = tracker.begin(job, config)
     truth = processes.from_first(lambda: _keep_truth(home / "truth", data))
     resume = None if force else method.checkpoint
     with ExitStack() as stack:
@@ -93,21 +99,23 @@ def visit(
         (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         write_run(
             folder,
-            meta=_describe(backbone, data, method, identity),
+            meta=meta,
             layers=backbone.layers,
             concepts=concepts,
             encoded=encoded,
         )
-    track_run(load_run(place), trainers.logger)
+    track_run(load_run(place), tracker)
     return Visited(place, skipped=False)
 
 
-def track_run(run: ProbedRun | MinedRun, logger: Logger | None) -> None:
-    """Say where a run lies and what it found; log its tables and pictures."""
+def track_run(run: ProbedRun | MinedRun, tracker: Tracker) -> None:
+    """Say where a run lies and what it found; log its tables, pictures and files."""
     if isinstance(run, MinedRun):
-        track_mined(run, logger)
+        track_mined(run, tracker.logger)
     else:
-        track_probed(run, logger)
+        track_probed(run, tracker.logger)
+    if tracker.artifacts:
+        log_run_artifacts(tracker.logger, run.path, run.meta)
 
 
 def identify(
