@@ -1,8 +1,6 @@
 """The supervised method: probes for labelled concepts, from survey to thresholds."""
 
 import functools
-import logging
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts.checkpoints import WholeCheckpointIO, discard_unless_whole
 from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.concepts.fitting import OptimizerFactory, ProbeFit
 from cavalcade.concepts.probes import LOSSES
@@ -23,8 +22,6 @@ from cavalcade.concepts.survey import Survey
 from cavalcade.concepts.thresholds import Calibration
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import InputError, check_choice, check_whole
-
-log = logging.getLogger(__name__)
 
 TrainerFactory = Callable[..., Trainer]
 
@@ -144,7 +141,7 @@ class Probes:
             seed=data.seed,
         )
         interrupted = checkpoints / "last.ckpt"
-        _discard_unless_whole(interrupted)
+        discard_unless_whole(interrupted)
         if not interrupted.exists():
             fit.start_from(self._survey(backbone, data, members, new_trainer))
         trainer = new_trainer(
@@ -153,6 +150,7 @@ class Probes:
             extra_callbacks=[
                 ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False)
             ],
+            plugins=[WholeCheckpointIO()],
             tracked=True,
         )
         trainer.fit(
@@ -179,17 +177,6 @@ class Probes:
         )
         new_trainer().test(survey, data.in_order("train", targets=True), verbose=False)
         return survey
-
-
-def _discard_unless_whole(checkpoint: Path) -> None:
-    """Remove a checkpoint that was cut off; it is read as plain data, so it runs no code."""
-    if not checkpoint.exists():
-        return
-    try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-        log.warning("%s is damaged; the fit starts over", checkpoint)
-        checkpoint.unlink()
 
 
 def _describe(factory: OptimizerFactory) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import listed
-from cavalcade.folders import check_name, digest_of, written_whole
+from cavalcade.folders import check_name, digest_of, recover, written_whole
 from cavalcade.galleries import ROW_BYTES
+from cavalcade.locks import locked
 from cavalcade.report import tables, tracking
 from cavalcade.runs import MinedRun, ProbedRun, load_run, write_run
 from cavalcade.truth import Truth, data_folder
 from cavalcade.visiting.mined_visit import redraw_galleries, reduce_mined, track_mined
 from cavalcade.visiting.probed_visit import reduce_probed, track_probed
+from cavalcade.visiting.signals import told_to_stop
 from cavalcade.visiting.trainers import Trainers
 
 MAX_ROWS = 40  # of the table of concepts
@@ -42,7 +45,8 @@ def visit(
 ) -> Path:
     """Find the concepts of one network and record where they fire on the test images.
 
-    A finished run of the same digest is left as it is. An interrupted one goes on.
+    A finished run of the same digest is left as it is. An interrupted one goes on, however it
+    was interrupted. While another process is at work on the run, this one waits for it.
 
     Args:
         backbone: the network.
@@ -51,7 +55,7 @@ def visit(
         trainers: makes the trainer of each pass.
         runs: where run folders lie.
         config: what was asked, kept beside the results.
-        force: run again even if finished.
+        force: run again even if finished, from the start unless that was interrupted too.
 
     Returns:
         The run folder.
@@ -61,25 +65,50 @@ def visit(
     identity = identify(backbone, data, method, trainers)
     home = data_folder(runs, data)
     place = home / method.name / f"{backbone.label}-{digest_of(identity)}"
-    if _finished(place) and not force:
-        log.info(
-            "%s: finished before, skipped (force=true runs it again): %s", backbone.label, place
+    with told_to_stop(), locked(place):
+        if _finished(place, "run", force=force):
+            _keep(place, backbone, data, method)
+            return place
+        trainers.check()
+        _announce(backbone, data, method)
+        tracking.log_config(trainers.logger, config)
+        _make(
+            place, backbone, data, method, trainers, identity=identity, config=config, force=force
         )
-        truth = _keep_truth(home / "truth", data)
-        if isinstance(method, Factorisation):
-            redraw_galleries(place, truth)
-        os.utime(place)  # compare.py takes the data set that was asked for last
-        return place
-    trainers.check()
-    _announce(backbone, data, method)
-    tracking.log_config(trainers.logger, config)
-    truth = _keep_truth(home / "truth", data)
-    resume = None if force else method.checkpoint
-    with written_whole(place, kind="run", resume=resume) as folder:
+        track_run(load_run(place), trainers.logger)
+    return place
+
+
+def _keep(
+    place: Path, backbone: FrozenBackbone, data: ConceptDataModule, method: Probes | Factorisation
+) -> None:
+    """Leave a finished run as it is, but for its galleries."""
+    log.info("%s: finished before, skipped (force=true runs it again): %s", backbone.label, place)
+    truth = _keep_truth(place.parents[1] / "truth", data)
+    if isinstance(method, Factorisation):
+        redraw_galleries(place, truth)
+    os.utime(place)  # compare.py takes the data set that was asked for last
+
+
+def _make(
+    place: Path,
+    backbone: FrozenBackbone,
+    data: ConceptDataModule,
+    method: Probes | Factorisation,
+    trainers: Trainers,
+    *,
+    identity: Mapping[str, Any],
+    config: Mapping[str, Any],
+    force: bool,
+) -> None:
+    """Reduce a network to its run folder; goes on where a process was killed."""
+    truth = _keep_truth(place.parents[1] / "truth", data)
+    with written_whole(place, kind="run", resume=method.checkpoint, again=force) as folder:
+        within = replace(trainers, root=folder)
         if isinstance(method, Probes):
-            concepts, encoded = reduce_probed(backbone, data, method, trainers, folder)
+            concepts, encoded = reduce_probed(backbone, data, method, within, folder)
         else:
-            concepts, encoded = reduce_mined(backbone, data, method, trainers, truth, folder)
+            concepts, encoded = reduce_mined(backbone, data, method, within, truth, folder)
         (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         write_run(
             folder,
@@ -88,8 +117,6 @@ def visit(
             concepts=concepts,
             encoded=encoded,
         )
-    track_run(load_run(place), trainers.logger)
-    return place
 
 
 def track_run(run: ProbedRun | MinedRun, logger: Logger | None) -> None:
@@ -144,17 +171,20 @@ def _describe(
 
 def _keep_truth(place: Path, data: ConceptDataModule) -> Truth:
     """The truth folder of a data set, made again only where other thumbnails are asked for."""
-    if _finished(place):
-        truth = Truth.load(place)
-        if truth.thumbnail_size == data.data.thumbnails:
-            return truth
-    truth = Truth.of(data)
-    truth.save(place)
-    return truth
+    with locked(place):  # jobs of one sweep ask for it at the same time
+        if _finished(place, "truth"):
+            truth = Truth.load(place)
+            if truth.thumbnail_size == data.data.thumbnails:
+                return truth
+        truth = Truth.of(data)
+        truth.save(place)
+        return truth
 
 
-def _finished(place: Path) -> bool:
-    return (place / "meta.json").is_file()
+def _finished(place: Path, kind: str, *, force: bool = False) -> bool:
+    """Whether there is nothing to do at a place; what was nearly finished is finished."""
+    recovered = recover(place, kind, again=force)
+    return recovered or (place.exists() and not force)
 
 
 def _announce(
