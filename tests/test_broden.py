@@ -397,10 +397,6 @@ def test_bad_categories_are_named(written, categories, message):
     refused(message, written, categories=categories)
 
 
-def test_an_unknown_split_is_named(written):
-    refused("is 'trian', which is none of train, val, test", written, "trian")
-
-
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_an_empty_split_is_named(tmp_path, split):
     root = one_image(tmp_path, {"scene": "400"})

@@ -263,10 +263,6 @@ def test_an_empty_split_is_named(tmp_path):
     refused(f"list_eval_partition.txt puts no image of {MAPPING} into test", tmp_path, "test")
 
 
-def test_an_unknown_split_is_named(written):
-    refused("is 'trian', which is none of train, val, test", written, "trian")
-
-
 def test_a_missing_image_is_named(root):
     (root / f"CelebA-HQ-img/{FIRST + 3}.jpg").unlink()
     refused(f"{MAPPING} names the image .*{FIRST + 3}.jpg, which is not there; unpack", root)

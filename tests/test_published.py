@@ -99,11 +99,6 @@ def test_one_group_cannot_be_held_out(published):
         data.open("val")
 
 
-def test_an_unknown_split_is_named(published):
-    with pytest.raises(InputError, match="the split is 'training', which is none of train, val"):
-        published().open("training")
-
-
 def test_an_index_that_the_data_set_does_not_have_is_named(published):
     dataset = published().open("test")
     put(dataset.index_maps[0], np.full((64, 96), 200))

@@ -192,3 +192,8 @@ def test_every_split_is_of_the_chosen_concepts():
     assert train.concepts == test.concepts == ("two",)
     assert len(train) == 5
     assert train[1].masks.all()
+
+
+def test_an_unknown_split_is_named():
+    with pytest.raises(InputError, match="the split is 'trian', which is none of train, val, test"):
+        NumberedData().split("trian")

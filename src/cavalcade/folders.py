@@ -30,42 +30,114 @@ def digest_of(identity: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def written_whole(place: Path, *, kind: str, resume: str | None = None) -> Iterator[Path]:
+def written_whole(
+    place: Path, *, kind: str, resume: str | None = None, again: bool = False
+) -> Iterator[Path]:
     """A folder beside `place` to write into, renamed to `place` if the block succeeds.
 
-    After an error it is removed, unless it holds `resume`, from which a later try goes on.
+    After an error it is removed, unless it holds `resume`, from which a later try goes on; all
+    else that an earlier try left there is removed. Others are kept out by `locks.locked`.
 
     Args:
         place: replaced only if it is a finished folder of the same kind.
         kind: `run`, `truth` or `comparison`.
         resume: a file within the folder.
+        again: go on only where another try with `again` was interrupted.
 
     Raises:
         InputError: if the folder cannot be written, or would replace something else.
     """
-    if place.exists() and kind_of(place) != kind:
-        raise InputError(f"{place} exists and is no {kind} of cavalcade; give another place")
-    # what can be resumed is found again by its name; anything else belongs to its process
-    partial = place.with_name(f".{place.name}.partial{'' if resume else f'-{os.getpid()}'}")
-    if partial.exists() and not (resume and (partial / resume).exists()):
-        shutil.rmtree(partial)
+    recover(place, kind, again=again)
+    partial = _partial(place, again=again)
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write to {place.parent} ({error}); give another place") from error
+    _empty(partial, resume)
     try:
         yield partial
     except BaseException:
         if not (resume and (partial / resume).exists()):
             shutil.rmtree(partial, ignore_errors=True)
         raise
+    _put(partial, place)
+
+
+def recover(place: Path, kind: str, *, again: bool = False) -> bool:
+    """Finish or undo what a process that was killed has left half done at a place.
+
+    A folder beside the place that is whole was about to be renamed, and is. A folder that was
+    to be replaced by one that is not whole comes back.
+
+    Args:
+        place: of the folder.
+        kind: what it holds.
+        again: look at what was written with `again`; what was written without it is removed,
+            and the other way round.
+
+    Returns:
+        Whether a whole folder was put into its place.
+
+    Raises:
+        InputError: if the place holds something else.
+    """
+    if place.exists() and kind_of(place) != kind:
+        raise InputError(f"{place} exists and is no {kind} of cavalcade; give another place")
+    shutil.rmtree(_partial(place, again=not again), ignore_errors=True)
+    partial, old = _partial(place, again=again), _old(place)
+    if _is_whole(partial, kind):
+        _put(partial, place)
+        return True
+    if old.exists() and not place.exists():
+        old.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+    return False
+
+
+def _put(partial: Path, place: Path) -> None:
+    """Rename a whole folder to its place. A kill between any two of these lines is mended."""
+    old = _old(place)
     if place.exists():
-        old = place.with_name(f".{place.name}.old-{os.getpid()}")
-        place.rename(old)
-        partial.rename(place)
         shutil.rmtree(old, ignore_errors=True)
-    else:
-        partial.rename(place)
+        place.rename(old)
+    partial.rename(place)
+    sync(place.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _empty(partial: Path, resume: str | None) -> None:
+    """Remove all but the file from which to go on."""
+    for path in sorted(partial.rglob("*"), reverse=True):  # what a folder holds, before itself
+        if not path.is_dir():
+            if resume is None or path != partial / resume:
+                path.unlink()
+        elif not any(path.iterdir()):
+            path.rmdir()
+
+
+def _is_whole(folder: Path, kind: str) -> bool:
+    try:
+        read_meta(folder, kind)
+    except InputError:
+        return False
+    return True
+
+
+def _partial(place: Path, *, again: bool) -> Path:
+    return place.with_name(f".{place.name}.{'again' if again else 'partial'}")
+
+
+def _old(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old")
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk before going on: power may fail."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def kind_of(folder: Path) -> str | None:
@@ -87,13 +159,21 @@ def check_name(what: str, name: str) -> None:
 
 
 def write_meta(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
-    """Write `meta.json`: kind, format, content, and a checksum of every file beside it."""
+    """Write `meta.json`: kind, format, content, and a checksum of every file beside it.
+
+    It is written last, and when all is on the disk: a folder with it is whole.
+    """
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "meta.json")
     for path in files:
         path.chmod(0o644)  # safetensors keeps its files to their owner
+        sync(path)
     checksums = {p.relative_to(folder).as_posix(): _checksum(p) for p in files}
     meta = {"kind": kind, "format": FORMAT, **content, "files": checksums}
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    written = folder / "meta.json.part"
+    written.write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    sync(written)
+    written.replace(folder / "meta.json")
+    sync(folder)
 
 
 def read_meta(folder: Path, kind: str) -> dict[str, Any]:

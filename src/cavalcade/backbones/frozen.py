@@ -94,8 +94,8 @@ class FrozenBackbone(nn.Module):
                 else "give a network that takes (images, 3, height, width) and nothing else"
             )
             raise InputError(
-                f"{network.label} cannot take images of {size[0]} x {size[1]} pixels ({reason}); "
-                f"{way_out}"
+                f"{network.label} cannot take images of {size[0]} x {size[1]} pixels "
+                f"({reason}); {way_out}"
             ) from error
         self._network = network
         self.layers = self.choose(layers)

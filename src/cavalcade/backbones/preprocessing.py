@@ -31,6 +31,24 @@ def input_size(image_size: int | Sequence[int]) -> tuple[int, int]:
     return size[0], size[1]
 
 
+def check_multiples(size: tuple[int, int], of: tuple[int, int], name: str, what: str) -> None:
+    """Raise unless a network can cut its input into whole pieces.
+
+    Args:
+        size: height and width of the input.
+        of: height and width of a piece.
+        name: of the network.
+        what: it takes multiples of, for the message.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    if any(side % piece for side, piece in zip(size, of, strict=True)):
+        raise InputError(
+            f"backbone.image_size is {list(size)}; {name} takes multiples of {what} pixels"
+        )
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Resize, crop or pad, scale to mean and standard deviation; the terms are timm's.

@@ -15,7 +15,7 @@ from timm.models import get_arch_pretrained_cfgs
 from torch import nn
 
 from cavalcade.backbones.frozen import FrozenBackbone, Network
-from cavalcade.backbones.preprocessing import Preprocessing, input_size
+from cavalcade.backbones.preprocessing import Preprocessing, check_multiples, input_size
 from cavalcade.backbones.weights import downloading, load_weights, seeded, variant
 from cavalcade.errors import InputError, closest
 
@@ -133,11 +133,7 @@ def _fit_input(model: nn.Module, size: tuple[int, int], name: str) -> None:
     patches = getattr(model, "patch_embed", None)
     if isinstance(patches, PatchEmbed):  # which cuts off what makes no whole patch
         rows, columns = patches.patch_size
-        if size[0] % rows or size[1] % columns:
-            raise InputError(
-                f"backbone.image_size is {list(size)}; {name} takes multiples of its patches, "
-                f"{rows} x {columns} pixels"
-            )
+        check_multiples(size, (rows, columns), name, f"its patches, {rows} x {columns}")
     own = resolve_model_data_config(model)["input_size"][1:]
     resize = getattr(model, "set_input_size", None)
     if tuple(own) == size or resize is None:

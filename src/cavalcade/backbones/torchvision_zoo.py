@@ -7,7 +7,7 @@ from typing import Any
 
 import torchvision
 from torch import nn
-from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from cavalcade.backbones.frozen import FrozenBackbone, Network
@@ -62,7 +62,9 @@ def torchvision_backbone(
     names = [known for module in MODULES for known in list_models(module)]
     if name not in names:
         raise InputError(f"torchvision has no network {name!r}; {closest(name, names)}")
-    model = _build(name, weights, seed)
+    published = get_model_weights(name)
+    _check_weights(name, weights, [each.name for each in published])
+    model = _build(name, weights, published, seed)
     parts: dict[str, Any]
     if name in list_models(torchvision.models.detection):
         parts = detector_parts(model)
@@ -70,7 +72,7 @@ def torchvision_backbone(
         preprocessing = detector_preprocessing(model.transform, image_size)
     else:
         parts = {"head": [part for part, _ in model.named_children() if part in HEADS]}
-        preprocessing = _preprocessing(name, weights, image_size, crop_mode)
+        preprocessing = _preprocessing(weights, published, image_size, crop_mode)
     crop = {"crop_mode": crop_mode, "crop_pct": crop_pct}
     asked: dict[str, Any] = {key: value for key, value in crop.items() if value is not None}
     network = Network(
@@ -83,16 +85,14 @@ def torchvision_backbone(
     return FrozenBackbone(network, layers)
 
 
-def _build(name: str, weights: str, seed: int) -> nn.Module:
-    named = get_model_weights(name).__members__
-    _check_weights(name, weights, [own.name for own in get_model_weights(name)])
+def _build(name: str, weights: str, published: type[WeightsEnum], seed: int) -> nn.Module:
     in_parts = name not in list_models(torchvision.models)
     settings: dict[str, Any] = {"weights_backbone": None} if in_parts else {}
     if name in ("googlenet", "inception_v3"):
         settings["init_weights"] = False  # theirs takes a minute
         settings["transform_input"] = weights != "random"  # as those of torchvision expect
     with seeded(seed, name):
-        if weights == "pretrained" or weights in named:
+        if weights == "pretrained" or weights in published.__members__:
             with downloading(name):
                 chosen = "DEFAULT" if weights == "pretrained" else weights
                 return get_model(name, weights=chosen, **settings).eval()
@@ -117,11 +117,13 @@ def _check_weights(name: str, weights: str, named: Sequence[str]) -> None:
 
 
 def _preprocessing(
-    name: str, weights: str, image_size: int | Sequence[int] | None, crop_mode: str | None
+    weights: str,
+    published: type[WeightsEnum],
+    image_size: int | Sequence[int] | None,
+    crop_mode: str | None,
 ) -> Preprocessing:
     """Of a classifier or segmenter, from what torchvision says of its weights, or of its best."""
-    named = get_model_weights(name)
-    own = named.__members__.get(weights, named.DEFAULT).transforms()
+    own = published.__members__.get(weights, published.DEFAULT).transforms()
     side = getattr(own, "crop_size", own.resize_size)[0]
     return Preprocessing(
         size=input_size(side if image_size is None else image_size),

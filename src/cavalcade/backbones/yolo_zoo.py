@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cavalcade.backbones.frozen import FrozenBackbone, Network
-from cavalcade.backbones.preprocessing import Preprocessing, input_size
+from cavalcade.backbones.preprocessing import Preprocessing, check_multiples, input_size
 from cavalcade.backbones.weights import downloading, load_matching, read_state_dict, seeded, variant
 from cavalcade.errors import InputError, closest
 
@@ -76,7 +76,8 @@ def yolo_backbone(
         _load_checkpoint(model, weights, head)
     own_side = SIDE if neck else SIDE_OF_CLASSIFIERS
     size = input_size(own_side if image_size is None else image_size)
-    _check_size(size, int(torch.as_tensor(model.stride).max()), name)
+    stride = int(torch.as_tensor(model.stride).max())
+    check_multiples(size, (stride, stride), name, str(stride))  # else the neck's maps do not fit
     network = Network(
         label=(label or name) + variant(weights),
         model=model,
@@ -95,14 +96,6 @@ def yolo_backbone(
         random=weights == "random",
     )
     return FrozenBackbone(network, layers)
-
-
-def _check_size(size: tuple[int, int], stride: int, name: str) -> None:
-    """Raise unless the maps of the neck fit each other."""
-    if any(side % stride for side in size):
-        raise InputError(
-            f"backbone.image_size is {list(size)}; {name} takes multiples of {stride} pixels"
-        )
 
 
 def import_ultralytics() -> ModuleType:

@@ -40,6 +40,7 @@ from cavalcade.comparing.match_galleries import draw_match_galleries
 from cavalcade.comparing.pictures import draw_all
 from cavalcade.comparing.series import series_table
 from cavalcade.folders import digest_of, read_meta, read_table, write_meta, written_whole
+from cavalcade.locks import locked
 from cavalcade.runs import Run
 
 TABLES = (
@@ -99,7 +100,7 @@ def write_comparison(
 ) -> None:
     """Write a comparison to a folder, replacing what was there."""
     comparison = analysis.comparison
-    with written_whole(place, kind="comparison") as folder:
+    with locked(place), written_whole(place, kind="comparison") as folder:
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
         arrays: dict[str, Any] = _labelled_arrays(comparison)

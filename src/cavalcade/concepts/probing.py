@@ -1,8 +1,6 @@
 """The supervised method: probes for labelled concepts, from survey to thresholds."""
 
 import functools
-import logging
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts.checkpoints import WholeCheckpointIO, goes_on_from
 from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.concepts.fitting import OptimizerFactory, ProbeFit
 from cavalcade.concepts.probes import LOSSES
@@ -24,8 +23,6 @@ from cavalcade.concepts.survey import Survey
 from cavalcade.concepts.thresholds import Calibration
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import InputError, check_choice, check_whole
-
-log = logging.getLogger(__name__)
 
 TrainerFactory = Callable[..., Trainer]
 
@@ -145,7 +142,7 @@ class Probes:
             seed=data.seed,
         )
         interrupted = checkpoints / "last.ckpt"
-        goes_on = processes.from_first(lambda: _goes_on_from(interrupted))
+        goes_on = processes.from_first(lambda: goes_on_from(interrupted))
         if not goes_on:
             fit.start_from(self._survey(backbone, data, members, new_trainer))
         trainer = new_trainer(
@@ -154,6 +151,7 @@ class Probes:
             extra_callbacks=[
                 ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False)
             ],
+            plugins=[WholeCheckpointIO()],
             tracked=True,
         )
         trainer.fit(
@@ -180,22 +178,6 @@ class Probes:
         )
         new_trainer().test(survey, data.in_order("train", targets=True), verbose=False)
         return survey
-
-
-def _goes_on_from(checkpoint: Path) -> bool:
-    """Whether a fit left a whole checkpoint; read as plain data, so that it runs no code.
-
-    One that was cut off is removed.
-    """
-    if not checkpoint.exists():
-        return False
-    try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-        log.warning("%s is damaged; the fit starts over", checkpoint)
-        checkpoint.unlink()
-        return False
-    return True
 
 
 def _describe(factory: OptimizerFactory) -> dict[str, Any]:

@@ -84,7 +84,6 @@ class Broden(FileData):
         Raises:
             InputError: if a table is missing or wrong, or the split is empty.
         """
-        check_choice("the split", split, PUBLISHED)
         names = self.wanted([label.name for label in self._labels])
         home = self.path / "images"
         rows = {home / row.image: row for row in self._index if row.split == PUBLISHED[split]}

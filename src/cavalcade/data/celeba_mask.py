@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from cavalcade.data.files import FileData, FileSplit, ImageFile, read_lines, read_values
 from cavalcade.data.sample import SPLITS, Labels
-from cavalcade.errors import InputError, check_choice
+from cavalcade.errors import InputError
 
 BACKGROUND = "background"
 PARTS = (
@@ -64,7 +64,6 @@ class CelebAMaskHQ(FileData):
         Raises:
             InputError: if a list is missing or wrong, or the split is empty.
         """
-        check_choice("the split of a data set", split, SPLITS)
         home = self.path / "CelebA-HQ-img"
         paths = [home / f"{i}.jpg" for i, own in self._splits.items() if own == split]
         if not paths:

@@ -11,7 +11,7 @@ import torch
 from cavalcade.data.coco_concepts import MEANINGS, Meaning
 from cavalcade.data.coco_json import CocoImage, CocoJson
 from cavalcade.data.files import FileData, FileSplit, ImageFile, image_shape
-from cavalcade.data.sample import SPLITS, Labels
+from cavalcade.data.sample import Labels
 from cavalcade.errors import InputError, check_choice, check_whole
 
 
@@ -59,7 +59,6 @@ class Coco(FileData):
             InputError: if the JSON file cannot be used, an image that it lists is missing, or
                 the split is empty.
         """
-        check_choice("the split", split, SPLITS)
         part = f"{'val' if split == 'test' else 'train'}{self.year}"
         indexed = self._index(part)
         folder = self.path / part

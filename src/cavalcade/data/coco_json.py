@@ -1,6 +1,5 @@
 """The JSON files of COCO: read, checked and indexed, and what their segmentations mean."""
 
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from jaxtyping import Bool, Float
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from cavalcade.data.files import read_json
 from cavalcade.errors import InputError
 
 Entry = Mapping[str, Any]
@@ -143,15 +143,12 @@ def _annotation(entry: Entry) -> Annotation:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path} is missing; unpack annotations_trainval<year>.zip of "
-            "https://cocodataset.org/#download in data.root, or set data.year"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); get it anew") from error
+    content = read_json(
+        path,
+        missing="unpack annotations_trainval<year>.zip of https://cocodataset.org/#download in "
+        "data.root, or set data.year",
+        damaged="get it anew",
+    )
     for name in FIELDS:
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise InputError(f'{path} has no list "{name}"; give annotations in the format of COCO')

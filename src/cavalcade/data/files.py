@@ -1,12 +1,13 @@
 """Images in the files of a folder, in groups that the user names, with labels or without."""
 
 import csv
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from cavalcade.data.groups import held_out
-from cavalcade.data.sample import SPLITS, ConceptData, ConceptDataset
-from cavalcade.errors import InputError, check_choice
+from cavalcade.data.sample import ConceptData, ConceptDataset
+from cavalcade.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # What Pillow raises at a file that is damaged, in its pixels or in what it says about them.
@@ -92,7 +93,6 @@ class FileData(ConceptData):
             files: those of the published split, all of them if `split` is `test`.
             split: `train`, `val` or `test`.
         """
-        check_choice("the split", split, SPLITS)
         if split == "test":
             return list(files)
         held = held_out([file.group for file in files])
@@ -195,6 +195,20 @@ def read_lines(path: Path, way_out: str) -> list[str]:
         raise InputError(f"{path} is missing; {way_out}") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); {way_out}") from error
+
+
+def read_json(path: Path, *, missing: str, damaged: str) -> Any:  # noqa: ANN401
+    """The contents of a JSON file.
+
+    Raises:
+        InputError: if it is `missing` or `damaged`, which say what to do then.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; {missing}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}); {damaged}") from error
 
 
 @contextmanager

@@ -1,15 +1,13 @@
 """A user's own labelled images: `images/<split>/`, `masks/<split>/` and `classes.json`."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from cavalcade.data.files import FileData, ImageFile, image_shape, images_among
+from cavalcade.data.files import FileData, ImageFile, image_shape, images_among, read_json
 from cavalcade.data.index_maps import IndexMapSplit, Legend, check_size, read_index_map
 from cavalcade.data.sample import SPLITS, Labels
 from cavalcade.errors import InputError, closest
@@ -30,7 +28,12 @@ class Classes:
         Raises:
             InputError: if the file is missing, is not JSON, or a field has another type.
         """
-        content = _read_json(path)
+        content = read_json(
+            path,
+            missing="data.root must be the folder of it, images/ and masks/; write "
+            '{"names": ["sky", …], "void": 255}',
+            damaged="mend it",
+        )
         names = content.get("names") if isinstance(content, dict) else None
         if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
             raise InputError(f'{path}: "names" must be a list of concept names')
@@ -135,15 +138,3 @@ class FolderSplit(IndexMapSplit):
         for row, name in zip(masks, self.concepts, strict=True):
             row[:] = read.get(name, False)
         return Labels(torch.from_numpy(masks), torch.tensor(True).expand(masks.shape))
-
-
-def _read_json(path: Path) -> Any:  # noqa: ANN401
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path} is missing; data.root must be the folder of it, images/ and masks/; write "
-            '{"names": ["sky", …], "void": 255}'
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); mend it") from error

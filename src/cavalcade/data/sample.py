@@ -10,7 +10,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cavalcade.errors import InputError, check_whole, closest
+from cavalcade.errors import InputError, check_choice, check_whole, closest
 
 SPLITS = ("train", "val", "test")
 
@@ -170,7 +170,12 @@ class ConceptData(ABC):
         """The whole of one split. No sample is read."""
 
     def split(self, split: str) -> ConceptDataset:
-        """One split, thinned, with the concepts that are named. No sample is read."""
+        """One split, thinned, with the concepts that are named. No sample is read.
+
+        Raises:
+            InputError: if it is none of `SPLITS`.
+        """
+        check_choice("the split", split, SPLITS)
         dataset = self.open(split)
         limit = self.limit.get(split) or len(dataset)
         if split == "test":

@@ -14,7 +14,7 @@ from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import ConceptSet, Factorisation
 from cavalcade.concepts.encoding import Encoded, Encoding, LayerEncoding, unpack
 from cavalcade.data import ConceptDataModule
-from cavalcade.folders import write_meta
+from cavalcade.folders import write_meta, written_whole
 from cavalcade.galleries import captions_of, draw_galleries
 from cavalcade.names import labels_of_truth, name_table
 from cavalcade.report import tracking
@@ -61,13 +61,10 @@ def reduce_mined(
 
 def redraw_galleries(place: Path, truth: Truth) -> None:
     """Draw or remove the galleries of a finished run, as thumbnails are kept by now or not."""
-    folder = place / "galleries"
-    if folder.exists() == bool(len(truth.thumbnails)):
+    if (place / "galleries").exists() == bool(len(truth.thumbnails)):
         return
     run = load_run(place)
     assert isinstance(run, MinedRun)
-    if folder.exists():
-        shutil.rmtree(folder)
     encodings = {
         layer.name: LayerEncoding(
             run.bits(layer.name), run.strengths(layer.name), run.features(layer.name)
@@ -75,8 +72,11 @@ def redraw_galleries(place: Path, truth: Truth) -> None:
         for layer in run.layers
     }
     captions = captions_of(run.table, run.names)
-    draw_galleries(run.label, run.layers, encodings, captions, truth, folder)
-    write_meta(place, "run", run.meta)
+    others = shutil.ignore_patterns("galleries", "meta.json")
+    with written_whole(place, kind="run") as again:
+        shutil.copytree(place, again, ignore=others, dirs_exist_ok=True)
+        draw_galleries(run.label, run.layers, encodings, captions, truth, again / "galleries")
+        write_meta(again, "run", run.meta)
 
 
 def firing_of(concepts: ConceptSet, encoded: Encoded, truth: Truth) -> Firing:

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,10 +31,12 @@ class Trainers:
     Attributes:
         base: `lightning.Trainer` with the user's settings (accelerator, devices, precision).
         logger: tracks the fit; other passes are silent.
+        root: where Lightning puts files, and looks for checkpoints that Slurm had it make.
     """
 
     base: Callable[..., Trainer]
     logger: Logger | None = None
+    root: Path | None = None
 
     def __call__(
         self,
@@ -48,6 +51,7 @@ class Trainers:
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,
             "use_distributed_sampler": False,  # ours has no image twice
+            "default_root_dir": self.root,
         }
         if self.given.get("accelerator") == "auto" and torch.backends.mps.is_available():
             settings["accelerator"] = "cpu"  # the statistics are float64, which MPS lacks

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import listed
-from cavalcade.folders import check_name, digest_of, written_whole
+from cavalcade.folders import check_name, digest_of, recover, written_whole
+from cavalcade.locks import locked
 from cavalcade.report import tables
 from cavalcade.report.artifacts import log_run_artifacts
 from cavalcade.report.tracking import Tracker, train_job
@@ -24,6 +26,7 @@ from cavalcade.truth import Truth, data_folder
 from cavalcade.visiting.cost import cost_of, seconds_per_image
 from cavalcade.visiting.mined_visit import redraw_galleries, reduce_mined, track_mined
 from cavalcade.visiting.probed_visit import reduce_probed, track_probed
+from cavalcade.visiting.signals import told_to_stop
 from cavalcade.visiting.trainers import Trainers
 from cavalcade.visiting.visited import Visited
 
@@ -45,7 +48,8 @@ def visit(
 ) -> Visited:
     """Find the concepts of one network and record where they fire on the test images.
 
-    A finished run of the same digest is left as it is. An interrupted one goes on.
+    A finished run of the same digest is left as it is. An interrupted one goes on, however it
+    was interrupted. While another process is at work on the run, this one waits for it.
 
     Args:
         backbone: the network.
@@ -54,7 +58,7 @@ def visit(
         trainers: makes the trainer of each pass.
         runs: where run folders lie.
         config: what was asked, kept beside the results.
-        force: run again even if finished.
+        force: run again even if finished, from the start unless that was interrupted too.
         tracker: makes the logger of the fit, unless the visit is skipped; None tracks nothing.
 
     Returns:
@@ -65,36 +69,62 @@ def visit(
     identity = identify(backbone, data, method, trainers)
     home = data_folder(runs, data)
     place = home / method.name / f"{backbone.label}-{digest_of(identity)}"
-    if processes.from_first(lambda: _finished(place)) and not force:
-        if not processes.is_first():
-            return Visited(place, skipped=True)
-        log.info(
-            "%s: finished before, skipped (force=true runs it again): %s", backbone.label, place
-        )
-        truth = _keep_truth(home / "truth", data)
-        if isinstance(method, Factorisation):
-            redraw_galleries(place, truth)
-        os.utime(place)  # compare.py takes the data set that was asked for last
-        return Visited(place, skipped=True)
-    trainers.check()
-    if processes.is_first():
-        _announce(backbone, data, method)
-    meta = _describe(backbone, data, method, identity)
     tracker = tracker or Tracker()
-    job = train_job(place, meta, len(backbone.layers), force=force)
-    trainers.logger = tracker.begin(job, config)
-    truth = processes.from_first(lambda: _keep_truth(home / "truth", data))
-    resume = None if force else method.checkpoint
-    with ExitStack() as stack:
+    with told_to_stop(), ExitStack() as held:
+        processes.from_first(lambda: held.enter_context(locked(place)))
+        if processes.from_first(lambda: _finished(place, "run", force=force)):
+            if processes.is_first():
+                _keep(place, backbone, data, method)
+            return Visited(place, skipped=True)
+        trainers.check()
+        if processes.is_first():
+            _announce(backbone, data, method)
+        meta = _describe(backbone, data, method, identity)
+        job = train_job(place, meta, len(backbone.layers), force=force)
+        trainers.logger = tracker.begin(job, config)
+        _make(place, backbone, data, method, trainers, meta=meta, config=config, force=force)
+        if processes.is_first():
+            track_run(load_run(place), tracker)
+    return Visited(place, skipped=False)
+
+
+def _keep(
+    place: Path, backbone: FrozenBackbone, data: ConceptDataModule, method: Probes | Factorisation
+) -> None:
+    """Leave a finished run as it is, but for its galleries."""
+    log.info("%s: finished before, skipped (force=true runs it again): %s", backbone.label, place)
+    truth = _keep_truth(place.parents[1] / "truth", data)
+    if isinstance(method, Factorisation):
+        redraw_galleries(place, truth)
+    os.utime(place)  # compare.py takes the data set that was asked for last
+
+
+def _make(
+    place: Path,
+    backbone: FrozenBackbone,
+    data: ConceptDataModule,
+    method: Probes | Factorisation,
+    trainers: Trainers,
+    *,
+    meta: Mapping[str, Any],
+    config: Mapping[str, Any],
+    force: bool,
+) -> None:
+    """Reduce a network to its run folder; goes on where a process was killed."""
+    truth = processes.from_first(lambda: _keep_truth(place.parents[1] / "truth", data))
+    with ExitStack() as writing:
         folder = processes.from_first(
-            lambda: stack.enter_context(written_whole(place, kind="run", resume=resume))
+            lambda: writing.enter_context(
+                written_whole(place, kind="run", resume=method.checkpoint, again=force)
+            )
         )
+        within = replace(trainers, root=folder)
         if isinstance(method, Probes):
-            reduced = reduce_probed(backbone, data, method, trainers, folder)
+            reduced = reduce_probed(backbone, data, method, within, folder)
         else:
-            reduced = reduce_mined(backbone, data, method, trainers, truth, folder)
-        if reduced is None:  # another process writes
-            return Visited(place, skipped=False)
+            reduced = reduce_mined(backbone, data, method, within, truth, folder)
+        if reduced is None:  # the first process writes
+            return
         concepts, encoded = reduced
         (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         write_run(
@@ -104,8 +134,6 @@ def visit(
             concepts=concepts,
             encoded=encoded,
         )
-    track_run(load_run(place), tracker)
-    return Visited(place, skipped=False)
 
 
 def track_run(run: ProbedRun | MinedRun, tracker: Tracker) -> None:
@@ -162,17 +190,20 @@ def _describe(
 
 def _keep_truth(place: Path, data: ConceptDataModule) -> Truth:
     """The truth folder of a data set, made again only where other thumbnails are asked for."""
-    if _finished(place):
-        truth = Truth.load(place)
-        if truth.thumbnail_size == data.data.thumbnails:
-            return truth
-    truth = Truth.of(data)
-    truth.save(place)
-    return truth
+    with locked(place):  # jobs of one sweep ask for it at the same time
+        if _finished(place, "truth"):
+            truth = Truth.load(place)
+            if truth.thumbnail_size == data.data.thumbnails:
+                return truth
+        truth = Truth.of(data)
+        truth.save(place)
+        return truth
 
 
-def _finished(place: Path) -> bool:
-    return (place / "meta.json").is_file()
+def _finished(place: Path, kind: str, *, force: bool = False) -> bool:
+    """Whether there is nothing to do at a place; what was nearly finished is finished."""
+    recovered = recover(place, kind, again=force)
+    return recovered or (place.exists() and not force)
 
 
 def _announce(

@@ -1,0 +1,64 @@
+"""What a visit does when it is told to stop: by SIGTERM, or by Slurm, which runs it again."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def told_to_stop() -> Iterator[None]:
+    """End at SIGTERM as after an error, and at Slurm's SIGUSR1 have it run the job again.
+
+    Lightning alone would do so in its passes only, and write a checkpoint within an epoch: a
+    fit that went on from there would not see the batches that it had not seen. It leaves
+    signals alone that somebody handles, and so does this: submitit has its own way.
+    """
+    home = os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        if os.getpid() == home:  # processes that load images inherit this
+            sys.exit(128 + number)
+
+    def requeue(_: int, __: FrameType | None) -> None:
+        if os.getpid() == home:
+            _requeue()
+
+    handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]]
+    handlers = {signal.SIGTERM: end}
+    if SLURMEnvironment.detect():
+        handlers[signal.SIGUSR1] = requeue
+    free = [number for number in handlers if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # where none can be set
+        free = []
+    for number in free:
+        signal.signal(number, handlers[number])
+    try:
+        yield
+    finally:
+        for number in free:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _requeue() -> None:
+    """Ask Slurm to queue this job again; it then ends the processes of the job."""
+    if os.environ.get("SLURM_PROCID", "0") != "0":
+        return
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        log.warning("Slurm job %s cannot be queued again (%s); submit it again", job, error)
+    else:
+        log.info("Slurm job %s is queued again, and will go on from its last whole epoch", job)

@@ -1,0 +1,223 @@
+"""A visit that is killed at any moment goes on when it is called again, and ends the same."""
+
+import random
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from cavalcade import folders, runs, truth
+from cavalcade.concepts import Factorisation, Probes
+from cavalcade.concepts.encoding import Encoding
+from cavalcade.concepts.fitting import ProbeFit
+from cavalcade.concepts.row_sample import RowSample
+from cavalcade.concepts.scoring import ScoredEncoding
+from cavalcade.concepts.survey import Survey
+from cavalcade.concepts.thresholds import Calibration
+from cavalcade.truth import Truth
+from cavalcade.visiting import mined_visit, probed_visit
+from cavalcade.visiting.visit import _keep_truth
+from faults import Child, Kill, contents
+from tiny import adam, tiny_backbone, tiny_data, tiny_visit
+
+KILLED = -9
+THUMBNAILS = 192
+STEPS = 3  # of an epoch of the twelve training images
+
+METHODS = {
+    "probes": Probes(optimizer=adam, epochs=3),
+    "nmf": Factorisation(num_concepts=3, rows=200, restarts=2),
+}
+ANY = [
+    Kill(truth, "save_file", when="torn"),
+    Kill(truth, "write_meta"),
+    Kill(Truth, "save", when="after"),
+    Kill(runs, "save_file", 1, "torn"),
+    Kill(runs, "save_file", 3, "torn"),
+    Kill(runs, "write_meta"),
+    Kill(folders, "_checksum", 9),
+    Kill(folders, "_put", 2),
+    Kill(folders, "_put", 2, "after"),
+]
+POINTS = {
+    "probes": [
+        *ANY,
+        Kill(Survey, "test_step", 2),
+        *(Kill(ProbeFit, "training_step", nth) for nth in (1, 2, STEPS + 1, 2 * STEPS + 2)),
+        Kill(ProbeFit, "validation_step", 2),
+        Kill(ProbeFit, "on_validation_epoch_end", 2, "after"),
+        *(Kill(torch, "save", nth, when) for nth in (1, 2) for when in ("torn", "after")),
+        Kill(torch, "save", 3, "torn"),
+        Kill(Calibration, "test_step", 2),
+        Kill(ScoredEncoding, "test_step", 2),
+        Kill(probed_visit, "_draw_scores", when="after"),
+        Kill(probed_visit, "write_halves", when="after"),
+    ],
+    "nmf": [
+        *ANY,
+        Kill(RowSample, "test_step", 2),
+        Kill(Factorisation, "_mine", 2),
+        Kill(Encoding, "test_step", 2),
+        Kill(mined_visit, "draw_galleries", when="after"),
+    ],
+}
+RENAMES = [Kill(Path, "rename", nth, when) for nth in (1, 2) for when in ("before", "after")]
+
+
+class World:
+    """The network and the data, made once; each child visits with a copy of them."""
+
+    def __init__(self):
+        self.backbone = tiny_backbone()
+        self.data = tiny_data(self.backbone)
+
+    def visit(self, folder, method="probes", **options):
+        method = METHODS[method] if isinstance(method, str) else method
+        return tiny_visit(folder / "runs", self.backbone, data=self.data, method=method, **options)
+
+    def child(self, folder, *kills, **options):
+        folder.mkdir(exist_ok=True)
+        number = len(list(folder.glob("*.log")))
+        return Child(partial(self.visit, folder, **options), folder / f"{number}.log", *kills)
+
+    def finish(self, folder, **options):
+        child = self.child(folder, **options)
+        assert child.wait() == 0, child.said
+        return contents(folder / "runs")
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return {method: world.finish(folder / method, method=method) for method in METHODS}
+
+
+def both():
+    return [
+        pytest.param(method, kill, id=f"{method}-{kill}")
+        for method, kills in POINTS.items()
+        for kill in kills
+    ]
+
+
+@pytest.mark.parametrize(("method", "kill"), both())
+def test_a_killed_visit_goes_on_and_ends_the_same(world, undisturbed, tmp_path, method, kill):
+    assert world.child(tmp_path, kill, method=method).wait() == KILLED
+    assert world.finish(tmp_path, method=method) == undisturbed[method]
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    world.finish(folder)
+    return folder
+
+
+FORCED = [
+    Kill(ProbeFit, "training_step", STEPS + 2),
+    Kill(runs, "write_meta"),
+    Kill(folders, "_put"),
+    *RENAMES,
+]
+
+
+@pytest.mark.parametrize(
+    ("kill", "force"),
+    [*((kill, True) for kill in FORCED), *((kill, False) for kill in FORCED[::2])],
+    ids=str,
+)
+def test_a_forced_visit_that_is_killed_ends_the_same(
+    world, undisturbed, finished, tmp_path, kill, force
+):
+    (tmp_path / "runs").symlink_to(finished / "runs")  # every test leaves it as it was
+    assert world.child(tmp_path, kill, force=True).wait() == KILLED
+    assert world.finish(tmp_path, force=force) == undisturbed["probes"]
+
+
+def test_a_forced_visit_goes_on_where_it_was_killed(world, finished, tmp_path):
+    (tmp_path / "runs").symlink_to(finished / "runs")
+    kill = Kill(ProbeFit, "training_step", STEPS + 2)
+    assert world.child(tmp_path, kill, force=True).wait() == KILLED
+    again = Kill(Survey, "test_step")
+    assert world.child(tmp_path, again, force=True).wait() == 0
+    assert world.child(tmp_path, again, force=True).wait() == KILLED  # from the start
+    world.finish(tmp_path)
+
+
+@pytest.mark.parametrize("kill", RENAMES, ids=str)
+def test_truth_that_is_replaced_ends_the_same(world, tmp_path, kill):
+    def keep(place, thumbnails, *kills):
+        world.data.data.thumbnails = thumbnails
+        code = Child(lambda: _keep_truth(place, world.data), tmp_path / "log", *kills).wait()
+        world.data.data.thumbnails = THUMBNAILS
+        return code
+
+    assert keep(tmp_path / "a/truth", 16) == 0
+    assert keep(tmp_path / "b/truth", THUMBNAILS) == 0
+    assert keep(tmp_path / "b/truth", 16, kill) == KILLED
+    assert keep(tmp_path / "b/truth", 16) == 0
+    assert contents(tmp_path / "b") == contents(tmp_path / "a")
+
+
+@pytest.fixture(scope="module")
+def without_galleries(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("private")
+    world.data.data.thumbnails = None
+    world.finish(folder, method="nmf")
+    world.data.data.thumbnails = THUMBNAILS
+    return folder
+
+
+REDRAWN = [  # the first two renames are those of the truth
+    Kill(mined_visit, "write_meta"),
+    *(Kill(Path, "rename", nth, "after") for nth in (3, 4)),
+]
+
+
+@pytest.mark.parametrize("kill", REDRAWN, ids=str)
+def test_galleries_that_are_drawn_again_end_the_same(
+    world, undisturbed, without_galleries, tmp_path, kill
+):
+    shutil.copytree(without_galleries / "runs", tmp_path / "runs")
+    assert world.child(tmp_path, kill, method="nmf").wait() == KILLED
+    assert world.finish(tmp_path, method="nmf") == undisturbed["nmf"]
+
+
+def test_several_kills_of_one_visit(world, undisturbed, tmp_path):
+    for kill in (
+        Kill(Survey, "test_step", 3),
+        Kill(ProbeFit, "training_step", STEPS + 1),
+        Kill(ProbeFit, "training_step", STEPS + 1),
+        Kill(torch, "save", when="torn"),
+        Kill(Calibration, "test_step"),
+        Kill(folders, "_put"),
+    ):
+        assert world.child(tmp_path, kill).wait() == KILLED
+    assert world.finish(tmp_path) == undisturbed["probes"]
+
+
+def killed_after(world, folder, seconds, **options):
+    child = world.child(folder, **options)
+    time.sleep(seconds)
+    return child.signal().wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_a_kill_after_a_random_time(world, undisturbed, tmp_path, seed):
+    drawn = random.Random(seed)
+    method = drawn.choice(list(METHODS))
+    start = time.monotonic()
+    world.finish(tmp_path / "whole", method=method)
+    longest = time.monotonic() - start
+    for _ in range(2):
+        killed_after(world, tmp_path / "killed", drawn.uniform(0, longest), method=method)
+    assert world.finish(tmp_path / "killed", method=method) == undisturbed[method]
