@@ -13,7 +13,7 @@ from sklearn.metrics import jaccard_score
 from cavalcade import Analysis, InputError, compare, load_comparison, load_run
 from cavalcade.comparing.comparable import latest_runs
 from cavalcade.comparing.comparison_folder import default_name, tables_of, write_comparison
-from cavalcade.comparing.matrices import feature_matrices
+from cavalcade.comparing.feature_matrices import feature_matrices
 from cavalcade.comparing.pictures import print_comparison
 from cavalcade.concepts import Probes
 from cavalcade.data import ConceptDataset, Labels
