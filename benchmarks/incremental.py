@@ -4,8 +4,9 @@
 
 Of synthetic runs, probed with halves, by where concepts fire and by one measure of features.
 Each comparison is a process of its own, on one core, all in turn. Prints medians over repeats:
-seconds from scratch, of one network more, and of the same again; the ratio of the first two in
-each repeat; the pairs computed, bytes on disk for each pair, and the most memory of a process.
+processor seconds from scratch, of one network more, and of the same again; the ratio of the
+first two in each repeat; the pairs computed, bytes on disk for each pair, and the most memory
+that a comparison added to its process.
 """
 
 import argparse
@@ -103,9 +104,9 @@ def compared(runs: list[Path], cache: Path | None) -> tuple[float, float]:
     logging.disable(logging.WARNING)
     prepare_process()
     torch.set_num_threads(1)
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     compare([load_run(run) for run in runs], against=AGAINST, cache=cache)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 
 

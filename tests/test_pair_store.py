@@ -10,7 +10,13 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from cavalcade import Analysis, InputError, compare, load_run
-from cavalcade.comparing import chunks, concept_counts, feature_matrices, mined_matrices
+from cavalcade.comparing import (
+    chunks,
+    concept_counts,
+    feature_matrices,
+    mined_matrices,
+    stored_numbers,
+)
 from cavalcade.comparing.comparison_folder import tables_of, write_comparison
 from cavalcade.comparing.pair_store import PairsOnDisk
 from cavalcade.comparing.stored_pairs import StoredPairs
@@ -166,6 +172,30 @@ def test_folders_are_equal_to_the_last_bit(probed, tmp_path):
     assert files == json.loads((tmp_path / "more/meta.json").read_text())["files"]
     assert "matrices.npz" in files
     assert not any(name.startswith(("heatmaps/", "depth/")) for name in files)
+
+
+@pytest.mark.parametrize("method", ["probed", "mined"])
+def test_numbers_of_pairs_are_kept_in_any_order(method, request, tmp_path, monkeypatch):
+    """Their bootstrap is drawn once, and says the same of the networks the other way round."""
+    places = request.getfixturevalue(method)
+    calls, original = [], stored_numbers.pair_numbers
+    monkeypatch.setattr(
+        stored_numbers, "pair_numbers", lambda *args: calls.append(1) or original(*args)
+    )
+    options = {"against": ["cka"], "repairings": 3}
+    keys = ["measure", "statistic"]
+    first = Analysis(compared(places, NAMES[:2], tmp_path, **options)).pairs.set_index(keys)
+    assert len(calls) == 4
+    other = Analysis(compared(places, NAMES[1::-1], tmp_path, **options)).pairs.set_index(keys)
+    assert len(calls) == 4
+    anew = Analysis(compared(places, NAMES[1::-1], None, **options)).pairs.set_index(keys)
+    pd.testing.assert_frame_equal(other, anew, check_exact=True)
+    names = ["network_a", "network_b"]
+    for table in (first, other):
+        assert set(table[names].to_numpy().ravel()) == set(NAMES[:2])
+    without = [table.drop(columns=names) for table in (first, other)]
+    pd.testing.assert_frame_equal(*without, check_exact=True)
+    assert first["value"].notna().any()
 
 
 def test_a_measure_of_features_has_nulls_of_its_own(probed, tmp_path, counted):

@@ -63,6 +63,7 @@ class Comparison:
         weights: a digest for each network.
         left_out: the concepts that no matrix averages over, since one of them has no value.
         concept_cells: for each pair of mined runs their concepts with each other.
+        store: where numbers of pairs are kept.
     """
 
     similarity: str
@@ -77,6 +78,7 @@ class Comparison:
     left_out: tuple[str, ...]
     weights: Mapping[str, str] = field(default_factory=dict)
     concept_cells: Mapping[tuple[str, str], ConceptCells] = field(default_factory=dict)
+    store: PairStore = field(default_factory=PairsInMemory)
 
     @property
     def layer_similarity(self) -> pd.DataFrame:
@@ -233,6 +235,7 @@ def compare(
         left_out=counted.left_out,
         weights={name: run.weights for name, run in zip(names, runs, strict=True)},
         concept_cells=counted.concept_cells(),
+        store=store,
     )
 
 
