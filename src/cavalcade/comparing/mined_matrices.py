@@ -56,7 +56,8 @@ class MinedMatrices:
         contents = [masks_of(run) for run in runs]
         self.counted = StoredPairs(store, "mined", setting, contents, pairs)
         missing = self.counted.missing
-        for key in progress(missing, "comparing where concepts fire", len(missing)):
+        counting = progress(missing, "comparing where concepts fire", len(missing))
+        for key in counting if missing else ():
             self.counted.write(key, self._count(*key))
         self._matrices = {key: self._read(key) for key in pairs}
 
