@@ -17,7 +17,7 @@ from cavalcade.comparing.comparison import check_measures, compare
 from cavalcade.comparing.comparison_folder import default_name, tables_of, write_comparison
 from cavalcade.comparing.pictures import print_comparison, track_comparison
 from cavalcade.comparing.series import check_series
-from cavalcade.errors import InputError
+from cavalcade.errors import InputError, check_whole
 from cavalcade.folders import check_name
 from cavalcade.names import names_of_runs
 from cavalcade.report.artifacts import (
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 KEYS = (
     *("runs", "root", "name", "comparisons", "similarity", "agreement", "repairings", "series"),
-    *("names", "logger", "artifacts"),
+    *("cache", "pictures", "names", "logger", "artifacts"),
 )
 
 
@@ -46,6 +46,8 @@ def main(config: DictConfig) -> None:
     measure = str(config.similarity)
     against = listed(config.agreement)
     check_measures(measure, against)
+    if config.pictures is not None:
+        check_whole("pictures", config.pictures, 0)
     runs = runs_of(config)
     named_by = naming_run(config.names, runs)
     name = config.name or default_name(runs, measure, series=config.series, named_by=named_by)
@@ -53,10 +55,11 @@ def main(config: DictConfig) -> None:
     log.info("%s: comparing %s", runs[0].path.parents[1].name, ", ".join(r.label for r in runs))
     say_differences(runs)
     names = names_of_runs(runs, distinct_names(runs), named_by)
-    analysis = Analysis(compare(runs, measure, against, config.repairings))
+    compared = compare(runs, measure, against, config.repairings, config.cache)
+    analysis = Analysis(compared)
     place = Path(str(config.comparisons)).expanduser() / str(name)
     tables = tables_of(analysis, names, series=config.series)
-    write_comparison(analysis, runs, place, tables, named_by)
+    write_comparison(analysis, runs, place, tables, named_by, pictures=config.pictures)
     track(config, runs, analysis, place, tables)
     print_comparison(analysis, place)
 

@@ -1,6 +1,7 @@
 """Comparing finished runs, end to end, with a planted answer."""
 
 import json
+import logging
 import shutil
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ from sklearn.metrics import jaccard_score
 from cavalcade import Analysis, InputError, compare, load_comparison, load_run
 from cavalcade.comparing.comparable import latest_runs
 from cavalcade.comparing.comparison_folder import default_name, tables_of, write_comparison
-from cavalcade.comparing.matrices import feature_matrices
-from cavalcade.comparing.pictures import print_comparison
+from cavalcade.comparing.feature_matrices import feature_matrices
+from cavalcade.comparing.pictures import drawn_pairs, print_comparison
+from cavalcade.comparing.stored_pairs import features_of
 from cavalcade.concepts import Probes
 from cavalcade.data import ConceptDataset, Labels
 from cavalcade.data.groups import two_halves
@@ -236,6 +238,22 @@ def test_every_pair_and_statement_has_its_picture(folder):
             assert len(image.convert("L").histogram()) - image.convert("L").histogram().count(0) > 9
 
 
+def test_only_the_first_pairs_are_drawn(analysis, caplog):
+    """Trained ones first; a network with itself while there are no more networks than that."""
+    caplog.set_level(logging.INFO)
+    first = [pair.title for pair in drawn_pairs(analysis, 4)]
+    assert first[:3] == ["original and shuffled", "original and stranger", "shuffled and stranger"]
+    assert len(first) == 4
+    assert "11 of 15 pairs have no pictures" in caplog.text
+    caplog.clear()
+    some = drawn_pairs(analysis, 5)
+    assert sum(pair.of_one for pair in some) == 5
+    assert len(some) == 10
+    caplog.clear()
+    assert len(drawn_pairs(analysis, None)) == len(drawn_pairs(analysis, 10)) == 15
+    assert not caplog.text
+
+
 def test_names_of_layers_are_read_as_text(folder):
     """Layers are called 2, 4, 6 here: they are names in every table."""
     tables = load_comparison(folder).tables
@@ -283,10 +301,12 @@ def test_unequal_blocks_have_a_null_for_features_too(runs):
     assert any(len(set(order)) < 40 for order in orders)
     for measure in ("knn", "cka", "rsa_spearman"):
         (matrix,) = feature_matrices(runs, pairs, measure, blocks, orders)
+        first, second = sorted(runs[:2], key=features_of)  # re-paired are those of the second
+        one, other = ([run.features(x.name).numpy() for x in run.layers] for run in (first, second))
         for order, found in zip(orders, matrix.repaired, strict=True):
-            one, other = ([run.features(x.name).numpy() for x in run.layers] for run in runs[:2])
             again = prepare(measure, [layer[order] for layer in other])
-            np.testing.assert_allclose(found, prepare(measure, one).similarity(again))
+            expected = prepare(measure, one).similarity(again)
+            np.testing.assert_allclose(found, expected if first is runs[0] else expected.T)
 
 
 @dataclass(kw_only=True)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from cavalcade.backbones import Layer
+from cavalcade.comparing.concept_counts import defined_concepts
 from cavalcade.similarity import KEYS, Estimate, LayerMatrix, Pair, fixed_concepts, mean_over
 
 VALUES = [[0.9, 0.1], [0.4, 0.5], [0.2, 0.8]]
@@ -92,25 +93,30 @@ NAMES = ("sky", "road", "pole")
 def test_one_set_of_concepts_for_all_cells():
     cells = [estimate(cell) for cell in CELLS]
     cells[2].value[0, 1] = np.nan  # undefined at one layer: out everywhere
-    kept, names = fixed_concepts([[cell] for cell in cells], NAMES)
+    kept, names = fixed_concepts([defined(cells)], NAMES)
     assert (kept, names) == ([0, 1], ("sky", "road"))
     mean = mean_over(cells, kept)
     np.testing.assert_allclose(mean.value, [[0.4, 0.6]])
     np.testing.assert_allclose(mean.without, [[[0.4, 0.6]]] * 2)
 
 
+def defined(cells):
+    """The concepts of which all cells are finite, with their errors, as they are stored."""
+    value, without = (np.stack([getattr(x, part) for x in cells]) for part in ("value", "without"))
+    return defined_concepts({"value": value[None], "without": without[None]})
+
+
 def test_a_concept_undefined_in_any_matrix_is_left_out_of_all():
     here, there = [estimate(cell) for cell in CELLS], [estimate(cell) for cell in CELLS]
     there[0].value[0, 0] = np.nan
-    cells = list(zip(here, there, strict=True))
-    assert fixed_concepts(cells, NAMES) == ([1, 2], ("road", "pole"))
+    assert fixed_concepts([defined(here), defined(there)], NAMES) == ([1, 2], ("road", "pole"))
 
 
 def test_a_concept_without_errors_is_left_out():
     """Undefined without one of the blocks, it has no error, and nor would the mean."""
     cells = [estimate(cell) for cell in CELLS]
     cells[1].without[1, 0, 0] = np.nan
-    assert fixed_concepts([[cell] for cell in cells], NAMES) == ([0, 2], ("sky", "pole"))
+    assert fixed_concepts([defined(cells)], NAMES) == ([0, 2], ("sky", "pole"))
 
 
 def test_errors_of_a_mean_know_that_concepts_err_together():
@@ -122,7 +128,7 @@ def test_errors_of_a_mean_know_that_concepts_err_together():
 
 def test_no_concept_left_is_nan_not_zero():
     cells = [estimate(np.full((1, 3), np.nan))] * 2
-    kept, names = fixed_concepts([[cell] for cell in cells], ("sky", "road"))
+    kept, names = fixed_concepts([defined(cells)], ("sky", "road"))
     assert (kept, names) == ([], ())
     mean = mean_over(cells, kept)
     assert mean.value.shape == (1, 3)

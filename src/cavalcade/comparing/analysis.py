@@ -8,6 +8,7 @@ import pandas as pd
 
 from cavalcade.comparing.comparison import Comparison
 from cavalcade.comparing.concept_matches import concept_matches
+from cavalcade.comparing.stored_numbers import stored_numbers
 from cavalcade.errors import InputError, check_choice
 from cavalcade.similarity import LayerMatrix, block_weights
 from cavalcade.similarity.agreement import agreement, disagreements
@@ -16,7 +17,6 @@ from cavalcade.similarity.derived import (
     Number,
     cell_number,
     null_difference,
-    pair_numbers,
     share_numbers,
 )
 from cavalcade.similarity.flow import Flow, ceilings, trunk_ceilings
@@ -221,7 +221,7 @@ class Analysis:
         return self.comparison.between(self.similarity), others
 
     def _numbers(self, matrix: LayerMatrix) -> dict[str, Number]:
-        numbers = pair_numbers(matrix, self.weights)
+        numbers = stored_numbers(matrix, self.weights, self.comparison.store)
         halves = self.comparison.halves.get(matrix.measure, {})
         found = [halves.get(name) for name in (matrix.pair.network_a, matrix.pair.network_b)]
         if None in found or not matrix.without_chance:

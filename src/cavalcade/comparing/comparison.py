@@ -1,8 +1,11 @@
 """Compares finished runs: from their masks and features to layer matrices. Loads no network."""
 
 import itertools
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,8 +17,11 @@ from cavalcade.comparing.comparable import (
     distinct_names,
     random_twins,
 )
-from cavalcade.comparing.matrices import ConceptMatrices, Key, feature_matrices
+from cavalcade.comparing.feature_matrices import feature_matrices
+from cavalcade.comparing.matrices import ConceptMatrices
 from cavalcade.comparing.mined_matrices import MinedMatrices
+from cavalcade.comparing.pair_store import PairsInMemory, PairsOnDisk, PairStore
+from cavalcade.comparing.stored_pairs import Key
 from cavalcade.errors import InputError, check_choice, check_whole
 from cavalcade.runs import MinedRun, ProbedRun, Run
 from cavalcade.similarity import (
@@ -31,6 +37,8 @@ from cavalcade.similarity import (
     ceilings,
     repaired_orders,
 )
+
+log = logging.getLogger(__name__)
 
 MEASURES = (*dict.fromkeys(CONCEPT_MEASURES + MINED_MEASURES), *FEATURE_MEASURES)
 REPAIRINGS = 16
@@ -55,6 +63,7 @@ class Comparison:
         weights: a digest for each network.
         left_out: the concepts that no matrix averages over, since one of them has no value.
         concept_cells: for each pair of mined runs their concepts with each other.
+        store: where numbers of pairs are kept.
     """
 
     similarity: str
@@ -69,6 +78,7 @@ class Comparison:
     left_out: tuple[str, ...]
     weights: Mapping[str, str] = field(default_factory=dict)
     concept_cells: Mapping[tuple[str, str], ConceptCells] = field(default_factory=dict)
+    store: PairStore = field(default_factory=PairsInMemory)
 
     @property
     def layer_similarity(self) -> pd.DataFrame:
@@ -169,17 +179,22 @@ def compare(
     similarity: str = "adjusted",
     against: Sequence[str] = (),
     repairings: int = REPAIRINGS,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Comparison:
     """Compare every run with every other and with itself.
+
+    A pair is computed once: the numbers are the same, to the last bit, whether it is computed or
+    read from the cache, and whichever runs it is compared beside.
 
     Args:
         runs: of one data set.
         similarity: one of `MEASURES`; those of concepts are always made.
         against: other measures that it is held against.
         repairings: how often whole blocks of images are re-paired, for the nulls.
+        cache: folder in which pairs are kept for other comparisons; None keeps nothing.
 
     Raises:
-        InputError: if the runs cannot be compared.
+        InputError: if the runs cannot be compared, or the cache cannot be written.
     """
     if not runs:
         raise InputError("there is no run to compare; name some with runs=")
@@ -195,14 +210,18 @@ def compare(
         (i, j): Pair(names[i], runs[i].layers, names[j], runs[j].layers)
         for i, j in itertools.combinations_with_replacement(range(len(runs)), 2)
     }
-    counted = _counted(runs, pairs, orders)
+    store = PairsInMemory() if cache is None else PairsOnDisk(Path(cache).expanduser())
+    counted = _counted(runs, pairs, orders, store)
     matrices: dict[str, tuple[LayerMatrix, ...]] = counted.matrices()
     if similarity in FEATURE_MEASURES:
-        matrices[similarity] = feature_matrices(runs, pairs, similarity, blocks, orders)
+        matrices[similarity] = feature_matrices(runs, pairs, similarity, blocks, orders, store)
     different = {key: pair for key, pair in pairs.items() if not pair.of_one}
     for measure in against:
         if measure not in matrices:
-            matrices[measure] = feature_matrices(runs, different, measure, blocks, orders[:0])
+            again = orders[:0]
+            matrices[measure] = feature_matrices(runs, different, measure, blocks, again, store)
+    if cache is not None:
+        _say_computed(len(store.computed), len(pairs), cache)
     return Comparison(
         similarity=similarity,
         networks=names,
@@ -216,17 +235,29 @@ def compare(
         left_out=counted.left_out,
         weights={name: run.weights for name, run in zip(names, runs, strict=True)},
         concept_cells=counted.concept_cells(),
+        store=store,
+    )
+
+
+def _say_computed(computed: int, pairs: int, cache: str | os.PathLike[str]) -> None:
+    log.info(
+        "%d of %d pairs computed, %d read from %s",
+        *(computed, pairs, pairs - computed, os.fspath(cache)),
     )
 
 
 def _counted(
-    runs: Sequence[Run], pairs: Mapping[Key, Pair], orders: Int[np.ndarray, "repairings images"]
+    runs: Sequence[Run],
+    pairs: Mapping[Key, Pair],
+    orders: Int[np.ndarray, "repairings images"],
+    store: PairStore,
 ) -> ConceptMatrices | MinedMatrices:
     """All concepts of runs of one method."""
     mined = [run for run in runs if isinstance(run, MinedRun)]
     if mined:
-        return MinedMatrices(mined, pairs, orders)
-    return ConceptMatrices([run for run in runs if isinstance(run, ProbedRun)], pairs, orders)
+        return MinedMatrices(mined, pairs, orders, store)
+    probed = [run for run in runs if isinstance(run, ProbedRun)]
+    return ConceptMatrices(probed, pairs, orders, store)
 
 
 def check_measures(similarity: str, against: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ comparisons/<name>/series.csv                how alike a series is to its last m
 comparisons/<name>/matrices.npz              the matrices with the names of their layers
 comparisons/<name>/concept_matrices.npz      mined concepts by mined concepts, with their names
 comparisons/<name>/galleries/                matched concepts of two networks side by side
-comparisons/<name>/*.png, heatmaps/, depth/  pictures of all that, and one for each pair
+comparisons/<name>/*.png, heatmaps/, depth/  pictures of all that, and of the first pairs
 comparisons/<name>/meta.json                 the runs, and the concepts left out
 """
 
@@ -37,7 +37,7 @@ from cavalcade.comparing.analysis import Analysis
 from cavalcade.comparing.comparison import Comparison, matrix_of
 from cavalcade.comparing.findings import summarise
 from cavalcade.comparing.match_galleries import draw_match_galleries
-from cavalcade.comparing.pictures import draw_all
+from cavalcade.comparing.pictures import MOST_PAIRS, draw_all, drawn_pairs
 from cavalcade.comparing.series import series_table
 from cavalcade.folders import digest_of, read_meta, read_table, write_meta, written_whole
 from cavalcade.locks import locked
@@ -97,9 +97,19 @@ def write_comparison(
     place: Path,
     tables: Mapping[str, pd.DataFrame],
     named_by: Run | None = None,
+    pictures: int | None = MOST_PAIRS,
 ) -> None:
-    """Write a comparison to a folder, replacing what was there."""
-    comparison = analysis.comparison
+    """Write a comparison to a folder, replacing what was there.
+
+    Args:
+        analysis: what it says.
+        runs: that were compared.
+        place: the folder.
+        tables: see `tables_of`.
+        named_by: the run that names mined concepts.
+        pictures: of so many pairs; None for all. See `drawn_pairs`.
+    """
+    comparison, drawn = analysis.comparison, drawn_pairs(analysis, pictures)
     with locked(place), written_whole(place, kind="comparison") as folder:
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
@@ -107,8 +117,8 @@ def write_comparison(
         np.savez_compressed(folder / "matrices.npz", **arrays)
         if comparison.concept_cells:
             np.savez_compressed(folder / "concept_matrices.npz", **_concept_arrays(comparison))
-        draw_all(analysis, folder, tables.get("series"))
-        draw_match_galleries(analysis, runs, tables.get("names"), folder / "galleries")
+        draw_all(analysis, folder, tables.get("series"), drawn)
+        draw_match_galleries(analysis, runs, tables.get("names"), folder / "galleries", drawn)
         summary = json.dumps(summarise(analysis), indent=1)
         (folder / "summary.json").write_text(summary, encoding="utf-8")
         meta = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,7 @@ class Finding:
         return f"{self.number.value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
+@lru_cache(maxsize=1)  # the folder, tracking and the last line of the program say the same
 def summarise(analysis: Analysis) -> dict[str, Any]:
     """What `summary.json` says: the findings, the sentence, and a number for each pair."""
     comparison = analysis.comparison

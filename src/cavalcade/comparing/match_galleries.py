@@ -1,6 +1,6 @@
 """Concepts of two networks that match, side by side on the test images where both are strong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,20 @@ from cavalcade.comparing.analysis import Analysis
 from cavalcade.galleries import NO_LABEL, strongest, tiles
 from cavalcade.report.gallery import GalleryRow, draw_gallery
 from cavalcade.runs import MinedRun, Run
+from cavalcade.similarity import Pair
 
 LAYERS, PARTNERS, TILES = 6, 2, 4  # on a page: pairs of layers, rows of each, images in a row
 SMALLEST = 1e-12
 
 
 def draw_match_galleries(
-    analysis: Analysis, runs: Sequence[Run], names: pd.DataFrame | None, folder: Path
+    analysis: Analysis,
+    runs: Sequence[Run],
+    names: pd.DataFrame | None,
+    folder: Path,
+    drawn: Collection[Pair],
 ) -> None:
-    """A page for each pair of mined networks, concepts that match side by side on the same images.
+    """A page for each pair that is drawn, concepts that match side by side on the same images.
 
     From up to six pairs of layers spread over depth the two best partners each. Nothing without
     thumbnails.
@@ -34,7 +39,10 @@ def draw_match_galleries(
         return
     folder.mkdir()
     labels = {} if names is None else _labels(names)
+    chosen = {(pair.network_a, pair.network_b) for pair in drawn}
     for (a, b), table in matches.groupby(["network_a", "network_b"], sort=False):
+        if (a, b) not in chosen:
+            continue
         rows = [
             _match_row(mined[str(a)], mined[str(b)], match, labels)
             for _, match in _spread(table).iterrows()

@@ -1,19 +1,21 @@
 """All pairs of layers of all pairs of mined runs: by how well their concepts match."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
-from cavalcade.comparing.matrices import Key
+from cavalcade.comparing.pair_store import Arrays, PairStore, bytes_digest
+from cavalcade.comparing.stored_pairs import Key, StoredPairs, estimates_of, masks_of
 from cavalcade.report.progress import progress
 from cavalcade.runs import MinedRun
 from cavalcade.similarity import (
     MINED_MEASURES,
     WITHOUT_CHANCE,
     ConceptCells,
+    Estimate,
     LayerMatrix,
     Pair,
     PairCells,
@@ -30,7 +32,6 @@ class MinedMatrices:
     """All concepts of all layers in all pairs of runs, counted one pair after the other.
 
     Attributes:
-        cells: for each pair its concepts with each other.
         left_out: none, since every concept can be matched.
     """
 
@@ -41,25 +42,54 @@ class MinedMatrices:
         runs: Sequence[MinedRun],
         pairs: Mapping[Key, Pair],
         orders: Int[np.ndarray, "repairings images"],
+        store: PairStore,
     ) -> None:
         self.runs, self.pairs = runs, pairs
-        self.blocks = torch.tensor(runs[0].truth.blocks)
-        self.orders = torch.from_numpy(orders)
-        self.cells: dict[Key, ConceptCells] = {}
-        self._matrices: dict[Key, dict[str, LayerMatrix]] = {}
-        for key in progress(pairs, "comparing where concepts fire", len(pairs)):
-            self._count(*key)
+        truth = runs[0].truth
+        self.blocks, self.orders = torch.tensor(truth.blocks), torch.from_numpy(orders)
+        setting = {
+            "measures": MINED_MEASURES,
+            "grid": truth.grid,
+            "blocks": truth.blocks,
+            "orders": bytes_digest(orders),
+        }
+        contents = [masks_of(run) for run in runs]
+        self.counted = StoredPairs(store, "mined", setting, contents, pairs)
+        missing = self.counted.missing
+        counting = progress(missing, "comparing where concepts fire", len(missing))
+        for key in counting if missing else ():
+            self.counted.write(key, self._count(*key))
+        self._matrices = {key: self._read(key) for key in pairs}
 
-    def _count(self, i: int, j: int) -> None:
+    def _count(self, i: int, j: int) -> Arrays:
         """Compare two runs; what is large is reduced at once."""
-        firing = [self.runs[k].firing() for k in dict.fromkeys((i, j))]
+        runs = [self.runs[self.counted.representatives[place]] for place in (i, j)]
+        firing = [run.firing() for run in (runs[:1] if i == j else runs)]
         pair = (0, len(firing) - 1)
         (found,) = similarity_of_pairs(firing, [pair], None, self.blocks, self.orders)
-        names = (self.runs[i].concepts, self.runs[j].concepts)
-        self.cells[i, j] = ConceptCells.of(*names, found)
+        names = (runs[0].concepts, runs[1].concepts)
+        concepts = ConceptCells.of(*names, found)
         layers = (layer_slices(names[0]), layer_slices(names[1]))
-        self._matrices[i, j] = {
-            measure: _matrix(self.pairs[i, j], measure, found, layers) for measure in MINED_MEASURES
+        numbers = [_layers(measure, found, layers) for measure in MINED_MEASURES]
+        return {
+            "jaccard": concepts.jaccard,
+            "adjusted": concepts.adjusted,
+            "stderr": concepts.stderr,
+            "value": np.array([estimate.value for estimate, _ in numbers]),
+            "without": np.array([estimate.without for estimate, _ in numbers]),
+            "repaired": np.array([repaired for _, repaired in numbers]),
+        }
+
+    def _read(self, key: Key) -> dict[str, LayerMatrix]:
+        arrays = self.counted.read(*key)
+        return {
+            measure: LayerMatrix(
+                self.pairs[key],
+                measure,
+                *estimates_of(arrays, place),
+                without_chance=measure in WITHOUT_CHANCE,
+            )
+            for place, measure in enumerate(MINED_MEASURES)
         }
 
     def matrices(self) -> dict[str, tuple[LayerMatrix, ...]]:
@@ -77,18 +107,41 @@ class MinedMatrices:
         """Nothing: concepts of different layers are different concepts."""
         return pd.DataFrame()
 
-    def concept_cells(self) -> dict[tuple[str, str], ConceptCells]:
-        """The same as `cells`, by the names of the networks."""
-        return {(p.network_a, p.network_b): self.cells[key] for key, p in self.pairs.items()}
+    def concept_cells(self) -> "StoredCells":
+        """For each pair of networks its concepts with each other, read when they are asked for."""
+        return StoredCells(self.counted, self.runs, self.pairs)
 
 
-def _matrix(
-    pair: Pair, measure: str, cells: PairCells, layers: tuple[list[slice], list[slice]]
-) -> LayerMatrix:
+class StoredCells(Mapping[tuple[str, str], ConceptCells]):
+    """The concepts of mined runs with each other, by the names of the networks."""
+
+    def __init__(
+        self, counted: StoredPairs, runs: Sequence[MinedRun], pairs: Mapping[Key, Pair]
+    ) -> None:
+        self._counted, self._runs = counted, runs
+        self._keys = {(pair.network_a, pair.network_b): key for key, pair in pairs.items()}
+
+    def __getitem__(self, networks: tuple[str, str]) -> ConceptCells:
+        i, j = self._keys[networks]
+        arrays = self._counted.read(i, j)
+        cells = (arrays[name] for name in ("jaccard", "adjusted", "stderr"))
+        return ConceptCells(self._runs[i].concepts, self._runs[j].concepts, *cells)
+
+    def __contains__(self, networks: object) -> bool:
+        return networks in self._keys
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def _layers(
+    measure: str, cells: PairCells, layers: tuple[list[slice], list[slice]]
+) -> tuple[Estimate, Float[np.ndarray, "repairings layers_a layers_b"]]:
     """The layers of two networks by one measure."""
     if measure == "jaccard":
-        found = layer_cells(cells, "jaccard", best_match_mean, layers)
-    else:
-        statistic = assigned_mean if measure == "assignment" else best_match_mean
-        found = less_chance(*layer_cells(cells, "adjusted", statistic, layers))
-    return LayerMatrix(pair, measure, *found, without_chance=measure in WITHOUT_CHANCE)
+        return layer_cells(cells, "jaccard", best_match_mean, layers)
+    statistic = assigned_mean if measure == "assignment" else best_match_mean
+    return less_chance(*layer_cells(cells, "adjusted", statistic, layers))

@@ -1,7 +1,7 @@
 """Draws and tracks what a comparison says."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +24,37 @@ MOST_PAIRS = 40
 CELL_TABLES = ("layer_similarity", "concept_similarity", "undefined_cells", "nearer_layers")
 
 
-def draw_all(analysis: Analysis, folder: Path, series: pd.DataFrame | None) -> None:
-    """Draw every picture of a comparison into its folder."""
+def drawn_pairs(analysis: Analysis, pictures: int | None) -> list[Pair]:
+    """The pairs that have pictures: the first ones in the order in which they are printed.
+
+    A network with itself is drawn too while there are no more networks than that.
+
+    Args:
+        analysis: of the comparison.
+        pictures: of so many pairs of different networks; None for all.
+    """
+    pairs = [matrix.pair for matrix in _by_kind(analysis)]
+    own = [m.pair for m in analysis.comparison.matrices[analysis.similarity] if m.pair.of_one]
+    few = pictures is None or len(own) <= pictures
+    drawn = [*(own if few else []), *pairs[:pictures]]
+    left_out = len(pairs) + len(own) - len(drawn)
+    if left_out:
+        log.info("%d of %d pairs have no pictures; see pictures=", left_out, left_out + len(drawn))
+    return drawn
+
+
+def draw_all(
+    analysis: Analysis, folder: Path, series: pd.DataFrame | None, drawn: Collection[Pair]
+) -> None:
+    """Draw every picture of a comparison into its folder, and of each pair that is drawn."""
     comparison, measure = analysis.comparison, title_of(analysis.similarity)
     for name in ("heatmaps", "depth"):
         (folder / name).mkdir()
-    for matrix in comparison.matrices[analysis.similarity]:
-        _draw_matrices(analysis, matrix.pair, folder / "heatmaps" / picture_of(matrix.pair))
-    for matrix in comparison.between(analysis.similarity):
-        _draw_depth(analysis, matrix, folder / "depth" / picture_of(matrix.pair))
+    for pair in drawn:
+        _draw_matrices(analysis, pair, folder / "heatmaps" / picture_of(pair))
+        if not pair.of_one:
+            matrix = comparison.layer_matrix(pair.network_a, pair.network_b, analysis.similarity)
+            _draw_depth(analysis, matrix, folder / "depth" / picture_of(pair))
     if len(comparison.networks) > 1:
         draw_networks(
             analysis.networks,
@@ -109,17 +131,18 @@ def print_comparison(analysis: Analysis, place: Path) -> None:
     print_places({"pictures and tables": place})
 
 
+def _by_kind(analysis: Analysis) -> list[LayerMatrix]:
+    """Of different networks: pairs of trained ones first, then mixed pairs, then random ones."""
+    kinds = ("trained", "mixed", "random")
+    matrices = analysis.comparison.between(analysis.similarity)
+    return sorted(matrices, key=lambda m: kinds.index(analysis.comparison.kind(m.pair)))
+
+
 def _print_pairs(analysis: Analysis) -> None:
-    """A row for each pair: trained networks first, then mixed pairs, then random ones."""
-    comparison = analysis.comparison
-    matrices = [
-        (kind, matrix)
-        for kind in ("trained", "mixed", "random")
-        for matrix in comparison.between(analysis.similarity)
-        if comparison.kind(matrix.pair) == kind
-    ]
-    kinds, rows = [kind for kind, _ in matrices[:MOST_PAIRS]], []
-    for _, matrix in matrices[:MOST_PAIRS]:
+    """A row for each pair, see `_by_kind`."""
+    comparison, matrices = analysis.comparison, _by_kind(analysis)
+    kinds, rows = [comparison.kind(matrix.pair) for matrix in matrices[:MOST_PAIRS]], []
+    for matrix in matrices[:MOST_PAIRS]:
         a, b = matrix.pair.network_a, matrix.pair.network_b
         numbers = analysis.numbers[analysis.similarity][a, b]
         twins = analysis.twin_numbers(analysis.similarity, (a, b))
@@ -164,7 +187,7 @@ def _draw_matrices(analysis: Analysis, pair: Pair, path: Path) -> None:
     other = "jaccard" if analysis.similarity == "adjusted" else "adjusted"
     panels = []
     for measure in (other, analysis.similarity):
-        matrix = next(m for m in analysis.comparison.matrices[measure] if m.pair == pair)
+        matrix = analysis.comparison.layer_matrix(pair.network_a, pair.network_b, measure)
         frame = matrix.frame()
         frame.index = pd.Index(with_depth(pair.layers_a))
         frame.columns = pd.Index(with_depth(pair.layers_b))

@@ -117,21 +117,17 @@ class LayerMatrix:
 
 
 def fixed_concepts(
-    cells: Sequence[Sequence[Estimate]], names: Sequence[str]
+    defined: Sequence[Bool[np.ndarray, " concepts"]], names: Sequence[str]
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Positions and names of the concepts of which all cells are finite, with their errors.
+    """Positions and names of the concepts that are defined in every matrix.
 
     One set serves all matrices: means over different concepts could not be compared.
 
     Args:
-        cells: for each concept those of every matrix.
+        defined: for each matrix, the concepts of which all cells are finite, with their errors.
         names: of the concepts.
     """
-    kept = [
-        k
-        for k, parts in enumerate(cells)
-        if all(np.isfinite(x.value).all() and np.isfinite(x.without).all() for x in parts)
-    ]
+    kept = np.flatnonzero(np.all(defined, axis=0)).tolist()
     return kept, tuple(names[k] for k in kept)
 
 

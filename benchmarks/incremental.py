@@ -1,0 +1,114 @@
+"""What one network more costs a comparison: with the pairs that are kept, and from scratch.
+
+    python benchmarks/incremental.py
+
+Of synthetic runs, probed with halves, by where concepts fire and by one measure of features.
+Each comparison is a process of its own, on one core, all in turn. Prints medians over repeats:
+processor seconds from scratch, of one network more, and of the same again; the ratio of the
+first two in each repeat; the pairs computed, bytes on disk for each pair, and the most memory
+that a comparison added to its process.
+"""
+
+import argparse
+import logging
+import multiprocessing
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from synthetic_runs import write_synthetic_run, write_truth
+
+from cavalcade.cli import prepare_process
+from cavalcade.comparing.comparison import compare
+from cavalcade.report.tables import print_table
+from cavalcade.runs import load_run
+
+IMAGES, LAYERS, CONCEPTS = 60, 8, 3
+AGAINST = ("cka",)
+
+
+def main() -> None:
+    """Compare more and more networks, from scratch and with one more."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", type=int, nargs="+", default=[5, 10, 20])
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        truth = write_truth(root, images=IMAGES, concepts=CONCEPTS)
+        runs = [
+            write_synthetic_run(root, truth, number, layers=LAYERS)
+            for number in range(max(args.networks) + 1)
+        ]
+        for count in args.networks:
+            found = [measured(runs[: count + 1], root / "pairs") for _ in range(args.repeats)]
+            middle = {key: statistics.median(each[key] for each in found) for key in found[0]}
+            ratio = statistics.median(each["one more"] / each["scratch"] for each in found)
+            rows.append(row(count, middle, ratio))
+    title = f"{LAYERS} layers, {CONCEPTS} concepts, {IMAGES} images, {', '.join(AGAINST)}"
+    print_table(title, pd.DataFrame(rows))
+
+
+def row(count: int, middle: dict[str, float], ratio: float) -> dict[str, str]:
+    """A row of the table, for one number of networks."""
+    return {
+        "networks": f"{count} + 1",
+        "scratch": f"{middle['scratch']:.1f} s",
+        "one more": f"{middle['one more']:.1f} s",
+        "again": f"{middle['again']:.1f} s",
+        "one more / scratch": f"{ratio:.2f}",
+        "pairs": f"{count + 1} of {(count + 1) * (count + 2) // 2}",
+        "kB a pair": f"{middle['bytes'] / 1000:.0f}",
+        "peak scratch": f"{middle['peak'] / 1000:.0f} MB",
+        "peak in memory": f"{middle['peak in memory'] / 1000:.0f} MB",
+    }
+
+
+def measured(runs: list[Path], cache: Path) -> dict[str, float]:
+    """All but the last run, then all of them, and again; all from scratch, and without cache."""
+    shutil.rmtree(cache, ignore_errors=True)
+    in_process(runs[:-1], cache)
+    one_more, _ = in_process(runs, cache)
+    again, _ = in_process(runs, cache)
+    sizes = [path.stat().st_size for path in cache.rglob("*.safetensors")]
+    shutil.rmtree(cache)
+    scratch, peak = in_process(runs, cache)
+    _, peak_in_memory = in_process(runs, None)
+    pairs = len(runs) * (len(runs) + 1) // 2
+    return {
+        "scratch": scratch,
+        "one more": one_more,
+        "again": again,
+        "bytes": sum(sizes) / pairs,
+        "peak": peak,
+        "peak in memory": peak_in_memory,
+    }
+
+
+def in_process(runs: list[Path], cache: Path | None) -> tuple[float, float]:
+    """Seconds of a comparison, and the kilobytes of memory that it added to its process."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cavalcade.comparing.comparison", "synthetic_runs"])
+    with context.Pool(1) as pool:
+        return pool.apply(compared, (runs, cache))
+
+
+def compared(runs: list[Path], cache: Path | None) -> tuple[float, float]:
+    """See `in_process`."""
+    logging.disable(logging.WARNING)
+    prepare_process()
+    torch.set_num_threads(1)
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    compare([load_run(run) for run in runs], against=AGAINST, cache=cache)
+    seconds = time.process_time() - start
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+
+if __name__ == "__main__":
+    main()

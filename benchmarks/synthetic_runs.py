@@ -1,0 +1,92 @@
+"""Run folders that no network was visited for: noisy concepts, for benchmarks of comparing."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cavalcade.backbones import Layer
+from cavalcade.concepts.concept_set import ConceptSet, LayerConcepts
+from cavalcade.concepts.encoding import Encoded, LayerEncoding, pack
+from cavalcade.data.groups import contiguous_blocks
+from cavalcade.runs import write_halves, write_run
+from cavalcade.thumbnails import Thumbnails
+from cavalcade.truth import Truth
+
+GRID, CHANNELS = (32, 32), 64
+FLIPPED = 0.1
+
+
+def write_truth(root: Path, *, images: int, concepts: int) -> Truth:
+    """Blobs of random places, and their truth folder."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(images, concepts, 4, 4, generator=generator)
+    masks = torch.nn.functional.interpolate(coarse, size=GRID, mode="bilinear") > 0.6
+    groups = tuple(str(image) for image in range(images))
+    truth = Truth(
+        data="synthetic",
+        fingerprint="0" * 64,
+        grid=GRID,
+        concepts=tuple(f"concept{k}" for k in range(concepts)),
+        ids=groups,
+        groups=groups,
+        blocks=tuple(contiguous_blocks(groups)),
+        masks=pack(masks),
+        labelled=pack(torch.ones_like(masks)),
+        thumbnail_size=None,
+        thumbnails=Thumbnails(()),
+    )
+    truth.save(root / "synthetic" / "truth")
+    return truth
+
+
+def write_synthetic_run(root: Path, truth: Truth, number: int, *, layers: int) -> Path:
+    """A run whose masks are the truth with pixels flipped, other ones at each layer."""
+    generator = torch.Generator().manual_seed(number + 1)
+    folder = root / "synthetic" / "probes" / f"network{number:03}-{number:012}"
+    folder.mkdir(parents=True)
+    taps = [
+        Layer(f"layer{k}", (k + 1) / layers, True, CHANNELS, 8.0, (4, 4)) for k in range(layers)
+    ]
+    images, concepts = truth.masks.shape[:2]
+    common = torch.randn(images, CHANNELS, generator=generator)
+    concept_set = ConceptSet({tap.name: _fitted_nowhere(truth) for tap in taps})
+    encodings = {
+        tap.name: LayerEncoding(
+            masks=_flipped(truth.masks, generator),
+            strengths=torch.rand(images, concepts, generator=generator),
+            features=common + torch.randn(images, CHANNELS, generator=generator),
+        )
+        for tap in taps
+    }
+    halves = [{tap.name: _flipped(truth.masks, generator) for tap in taps} for _ in range(2)]
+    seen = pack(torch.ones(images, *GRID, dtype=torch.bool))
+    write_halves(folder, [concept_set] * 2, halves)
+    meta = {
+        "label": f"network{number:03}",
+        "method": "probes",
+        "concepts": truth.concepts,
+        "random": False,
+        "data": {"name": truth.data, "grid": truth.grid, "test": truth.fingerprint},
+        "identity": {
+            "backbone": {"architecture": f"{number:012}", "weights": f"{number:012}"},
+            "method": {},
+        },
+    }
+    encoded = Encoded(seen=seen, layers=encodings, halves=[])
+    write_run(folder, meta=meta, layers=taps, concepts=concept_set, encoded=encoded)
+    return folder
+
+
+def _fitted_nowhere(truth: Truth) -> LayerConcepts:
+    """Concepts that have a threshold, and nothing else."""
+    count = len(truth.concepts)
+    vectors, bias = torch.zeros(count, CHANNELS), torch.zeros(count)
+    return LayerConcepts(truth.concepts, vectors, bias, thresholds=torch.zeros(count))
+
+
+def _flipped(bits: Tensor, generator: torch.Generator) -> Tensor:
+    """Bits with a share of them flipped."""
+    noise = torch.rand(*bits.shape, 8, generator=generator) < FLIPPED
+    return bits ^ torch.from_numpy(np.packbits(noise.numpy(), axis=-1)[..., 0])

@@ -1,0 +1,167 @@
+"""What was counted of pairs of runs, kept on disk: a network that joins costs its own pairs alone.
+
+    <cache>/<kind>/<first two digits>/<digest>.safetensors
+
+A file for each pair of runs and kind of number: masks, halves, or a measure of features. Its
+digest is of what was counted, never of names, so that all comparisons share one folder; it may
+be deleted at any time. Files are written beside their place and renamed when they are whole.
+"""
+
+import hashlib
+import json
+import logging
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from cavalcade.errors import InputError
+
+log = logging.getLogger(__name__)
+
+STORE = 1  # to be raised whenever a number that is stored is defined anew
+CHECKSUM = "checksum"
+
+Arrays = dict[str, np.ndarray]
+
+
+def content_digest(identity: Mapping[str, Any]) -> str:
+    """Thirty-two hexadecimal digits that differ where any entry does."""
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def bytes_digest(*arrays: np.ndarray) -> str:
+    """The same of the contents of arrays, with their shapes."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()[:32]
+
+
+class PairStore(ABC):
+    """Arrays by kind and digest.
+
+    Attributes:
+        computed: positions of the pairs of which anything was missing.
+    """
+
+    def __init__(self) -> None:
+        self.computed: set[tuple[int, int]] = set()
+
+    @abstractmethod
+    def read(self, kind: str, digest: str) -> Arrays | None:
+        """What is stored; None for nothing."""
+
+    @abstractmethod
+    def write(self, kind: str, digest: str, arrays: Arrays) -> None:
+        """Store some arrays, whole or not at all."""
+
+    @abstractmethod
+    def check_writable(self) -> None:
+        """Raise if nothing can be stored: better before what takes long than after."""
+
+
+class PairsInMemory(PairStore):
+    """Kept as long as the comparison is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._arrays: dict[tuple[str, str], Arrays] = {}
+
+    def read(self, kind: str, digest: str) -> Arrays | None:
+        """See `PairStore`."""
+        return self._arrays.get((kind, digest))
+
+    def write(self, kind: str, digest: str, arrays: Arrays) -> None:
+        """See `PairStore`."""
+        self._arrays[kind, digest] = arrays
+
+    def check_writable(self) -> None:
+        """See `PairStore`: it always can."""
+
+
+class PairsOnDisk(PairStore):
+    """A folder of files, which several comparisons may use at once."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def place(self, kind: str, digest: str) -> Path:
+        """The file of an entry."""
+        return self.folder / kind / digest[:2] / f"{digest}.safetensors"
+
+    def read(self, kind: str, digest: str) -> Arrays | None:
+        """See `PairStore`; a file that is damaged counts as none."""
+        path = self.place(kind, digest)
+        try:
+            arrays: Arrays = load(path.read_bytes())
+            checksum = arrays.pop(CHECKSUM)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            log.warning("%s cannot be read (%s): computed again", path, error)
+            return None
+        if not np.array_equal(checksum, _checksum(digest, arrays)):
+            log.warning("%s is damaged: computed again", path)
+            return None
+        return arrays
+
+    def write(self, kind: str, digest: str, arrays: Arrays) -> None:
+        """See `PairStore`.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
+        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        content = save(whole | {CHECKSUM: _checksum(digest, whole)})
+        path = self.place(kind, digest)
+        with self._writing(path.parent) as partial:
+            partial.write_bytes(content)
+            partial.replace(path)
+
+    def check_writable(self) -> None:
+        """See `PairStore`.
+
+        Raises:
+            InputError: if the folder cannot be written.
+        """
+        with self._writing(self.folder) as partial:
+            partial.touch()
+
+    @contextmanager
+    def _writing(self, folder: Path) -> Iterator[Path]:
+        """A name in a folder for what is not whole yet; gone in the end."""
+        partial = folder / f".{uuid.uuid4().hex}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            yield partial
+        except OSError as error:
+            raise InputError(
+                f"cannot keep compared pairs in {self.folder} ({error.strerror}); give another "
+                "place with cache=, or keep none with cache=null"
+            ) from error
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, Any]:
+    """What every digest holds: numbers of another version are others."""
+    return {"store": STORE, "cavalcade": version("cavalcade")}
+
+
+def _checksum(digest: str, arrays: Arrays) -> np.ndarray:
+    """Of the arrays, and of whose they are."""
+    names = sorted(arrays)
+    of_all = f"{digest} {names} {bytes_digest(*(arrays[name] for name in names))}"
+    return np.frombuffer(hashlib.sha256(of_all.encode()).digest(), dtype=np.uint8)
