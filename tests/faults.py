@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import pytest
 import torch
 
 
@@ -63,7 +64,12 @@ class Kill:
 
 
 class Child:
-    """A forked process that does some work; what it logs goes to a file."""
+    """A forked process that does some work; what it logs goes to a file.
+
+    Tests that make some import `no_child_is_left`.
+    """
+
+    alive: ClassVar[dict[int, "Child"]] = {}
 
     def __init__(self, work: Callable[[], Any], log: Path, *kills: Kill) -> None:
         self.log = log
@@ -72,6 +78,7 @@ class Child:
             self.pid = os.fork()
         if self.pid == 0:
             os._exit(_exit_code(work, log, kills))
+        self.alive[self.pid] = self
 
     def signal(self, number: int = signal.SIGKILL) -> "Child":
         os.kill(self.pid, number)
@@ -83,11 +90,16 @@ class Child:
         while time.monotonic() < end:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
+                del self.alive[pid]
                 return os.waitstatus_to_exitcode(status)
             time.sleep(0.005)
+        self.end()
+        raise TimeoutError(f"the child hangs; it said: {self.said}")
+
+    def end(self) -> None:
         self.signal()
         os.waitpid(self.pid, 0)
-        raise TimeoutError(f"the child hangs; it said: {self.said}")
+        del self.alive[self.pid]
 
     def wait_for(self, path: Path) -> None:
         """Until a file is there."""
@@ -106,6 +118,14 @@ class Child:
     @property
     def said(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
+
+
+@pytest.fixture(autouse=True)
+def no_child_is_left():
+    """A test that fails does not leave one that waits for ever."""
+    yield
+    for child in list(Child.alive.values()):
+        child.end()
 
 
 def _exit_code(work: Callable[[], Any], log: Path, kills: tuple[Kill, ...]) -> int:

@@ -20,7 +20,7 @@ from cavalcade.concepts.thresholds import Calibration
 from cavalcade.truth import Truth
 from cavalcade.visiting import mined_visit, probed_visit
 from cavalcade.visiting.visit import _keep_truth
-from faults import Child, Kill, contents
+from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
 from tiny import adam, tiny_backbone, tiny_data, tiny_visit
 
 KILLED = -9
@@ -64,6 +64,7 @@ POINTS = {
         Kill(mined_visit, "draw_galleries", when="after"),
     ],
 }
+REPEATED = [("nmf", kill) for kill in ANY[:-1]]
 RENAMES = [Kill(Path, "rename", nth, when) for nth in (1, 2) for when in ("before", "after")]
 
 
@@ -101,10 +102,16 @@ def undisturbed(world, tmp_path_factory):
 
 
 def both():
+    """Every other point of probes, and of mining its own, are for every day."""
+    points = [(method, kill) for method, kills in POINTS.items() for kill in kills]
+    daily = [*POINTS["probes"][::2], *POINTS["nmf"][len(ANY) - 1 :]]
     return [
-        pytest.param(method, kill, id=f"{method}-{kill}")
-        for method, kills in POINTS.items()
-        for kill in kills
+        pytest.param(
+            *(method, kill),
+            id=f"{method}-{kill}",
+            marks=() if kill in daily and (method, kill) not in REPEATED else pytest.mark.slow,
+        )
+        for method, kill in points
     ]
 
 
@@ -131,7 +138,12 @@ FORCED = [
 
 @pytest.mark.parametrize(
     ("kill", "force"),
-    [*((kill, True) for kill in FORCED), *((kill, False) for kill in FORCED[::2])],
+    [
+        *((kill, True) for kill in FORCED[:1] + RENAMES[:3]),
+        (RENAMES[1], False),
+        *(pytest.param(kill, True, marks=pytest.mark.slow) for kill in (*FORCED[1:3], RENAMES[3])),
+        *(pytest.param(kill, False, marks=pytest.mark.slow) for kill in (FORCED[0], FORCED[2])),
+    ],
     ids=str,
 )
 def test_a_forced_visit_that_is_killed_ends_the_same(

@@ -12,7 +12,7 @@ from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.survey import Survey
 from cavalcade.locks import locked
 from cavalcade.truth import Truth
-from faults import Child, Kill, contents
+from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
 from test_faults import KILLED, STEPS, undisturbed, world  # noqa: F401
 
 

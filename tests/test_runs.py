@@ -6,7 +6,7 @@ import torch
 
 from cavalcade import InputError, load_run
 from cavalcade.concepts.encoding import pack, unpack
-from cavalcade.folders import check_name, digest_of, write_meta, written_whole
+from cavalcade.folders import check_name, digest_of, recover, write_meta, written_whole
 from cavalcade.truth import Truth
 from tiny import tiny_backbone, tiny_data, tiny_visit
 
@@ -121,6 +121,35 @@ def test_interrupted_write_keeps_what_it_resumes_from(tmp_path):
         write_and_stop(place, "ck", resume="ck")
     with written_whole(place, kind="run", resume="ck") as folder:
         assert (folder / "ck").exists()
+
+
+def whole_folder(folder, content):
+    folder.mkdir()
+    (folder / "file").write_text(content)
+    write_meta(folder, "run", {})
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_whole_folder_is_put_into_its_place_and_a_damaged_one_is_not(tmp_path, again):
+    """As after a kill, or a power cut, between the two renames."""
+    place, partial = tmp_path / "run", tmp_path / f".run.{'again' if again else 'partial'}"
+    whole_folder(tmp_path / ".run.old", "old")
+    whole_folder(partial, "new")
+    (partial / "file").write_text("torn")
+    assert not recover(place, "run", again=again)
+    assert (place / "file").read_text() == "old"
+    assert not (tmp_path / ".run.old").exists()
+    shutil.rmtree(partial)
+    whole_folder(partial, "new")
+    assert recover(place, "run", again=again)
+    assert (place / "file").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_try_of_the_other_kind_leaves_nothing(tmp_path):
+    whole_folder(tmp_path / ".run.again", "forced")
+    assert not recover(tmp_path / "run", "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_digest_is_blind_to_the_order_of_keys():

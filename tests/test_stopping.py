@@ -11,7 +11,7 @@ from cavalcade.concepts.thresholds import Calibration
 from cavalcade.truth import Truth
 from cavalcade.visiting import probed_visit
 from cavalcade.visiting.signals import told_to_stop
-from faults import Kill
+from faults import Kill, no_child_is_left  # noqa: F401
 from test_faults import KILLED, STEPS, undisturbed, world  # noqa: F401
 
 PHASES = [  # of no pass, of passes that look, and within an epoch
