@@ -13,6 +13,7 @@ from cavalcade.report.public_config import without_secrets
 from cavalcade.report.tracking import Tracker, tracker_of
 from cavalcade.sweeping.apart import runs_apart, sweep_name
 from cavalcade.sweeping.outcome import leaves_outcome
+from cavalcade.visiting.signals import told_to_stop
 from cavalcade.visiting.trainers import Trainers
 from cavalcade.visiting.visit import visit
 from cavalcade.visiting.visited import Visited
@@ -38,7 +39,8 @@ def main(config: DictConfig) -> Visited | None:
     tracker = tracker_of(make, group=sweep_name(), artifacts=config.artifacts)
     status = "failed"
     try:
-        visited = train(config, tracker)
+        with told_to_stop():
+            visited = train(config, tracker)
         status = "success"
     finally:
         tracker.finish(status)

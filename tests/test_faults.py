@@ -14,7 +14,6 @@ from cavalcade.concepts import Factorisation, Probes
 from cavalcade.concepts.encoding import Encoding
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.row_sample import RowSample
-from cavalcade.concepts.scoring import ScoredEncoding
 from cavalcade.concepts.survey import Survey
 from cavalcade.concepts.thresholds import Calibration
 from cavalcade.truth import Truth
@@ -52,7 +51,7 @@ POINTS = {
         *(Kill(torch, "save", nth, when) for nth in (1, 2) for when in ("torn", "after")),
         Kill(torch, "save", 3, "torn"),
         Kill(Calibration, "test_step", 2),
-        Kill(ScoredEncoding, "test_step", 2),
+        Kill(Encoding, "test_step", 2),
         Kill(probed_visit, "_draw_scores", when="after"),
         Kill(probed_visit, "write_halves", when="after"),
     ],

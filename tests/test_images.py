@@ -331,10 +331,9 @@ def test_values_of_neither_8_nor_16_bits_are_named(tmp_path, values):
 # What is missing or wrong
 
 
-@pytest.mark.parametrize("split", ["val", "all"])
-def test_there_is_no_validation_split(root, split):
-    message = f"no labels and thus no split '{split}', so that probes cannot be fitted: use conc"
-    refused(root, message, split)
+def test_there_is_no_validation_split(root):
+    message = "no labels and thus no split 'val', so that probes cannot be fitted: use conc"
+    refused(root, message, "val")
 
 
 def test_a_missing_root_is_named(root):

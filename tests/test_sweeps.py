@@ -176,3 +176,21 @@ def test_slurm_is_asked_for_a_task_for_each_device(home):
     assert result.returncode == 1
     assert "the launcher gave up (FailedJobError: no partition)" in result.stdout
     assert "0 done, 0 skipped, 2 failed" in result.stdout
+
+
+@pytest.mark.slow
+def test_jobs_of_several_processes_are_skipped_fail_and_end(home):
+    """Both processes of a job agree on what becomes of it; the next job starts its own two."""
+    two = ("trainer=ddp", "trainer.devices=2", "backbone=small", "backbone.label=two")
+    alone = train(home, *two[2:], "estimate=false")
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    layers = "backbone.layers=stages,[nowhere],blocks"
+    result = train(home, "-m", *two, layers, "estimate=false")
+    jobs = sorted(last_sweep(home).glob("*/outcome.json"))
+    found = [json.loads(path.read_text()) for path in jobs]
+    assert [job["status"] for job in found] == ["skipped", "failed", "done"], result.stderr[-3000:]
+    assert "no layer 'nowhere'" in found[1]["reason"]
+    assert "1 done, 1 skipped, 1 failed" in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+    assert len(list(home.glob("runs/faces-*/probes/two-*"))) == 2
+    assert not list(home.glob("runs/faces-*/probes/.*"))

@@ -74,6 +74,7 @@ def test_folder_has_the_files_of_the_format(visited):
             "strengths.safetensors",
             "features.safetensors",
             "scores.csv",
+            "losses.csv",
             "scores.png",
             "checkpoints/last.ckpt",
         ),
@@ -305,10 +306,10 @@ def test_of_many_concepts_the_largest_are_shown(capsys):
     assert said.rstrip().endswith("and 5 smaller concepts")
 
 
-def test_several_processes_are_refused(tmp_path):
+def test_processes_that_were_not_started_are_refused(tmp_path):
     backbone = tiny_backbone()
     trainers = Trainers(partial(quiet_trainer, devices=2))
-    with pytest.raises(InputError, match=r"would run 2 processes.*set trainer.devices=1"):
+    with pytest.raises(InputError, match=r"asks for 2 processes and there is 1.*call start"):
         visit(
             backbone,
             tiny_data(backbone),
@@ -318,6 +319,20 @@ def test_several_processes_are_refused(tmp_path):
             config={},
         )
     assert not list(tmp_path.glob("*/probes/*"))
+
+
+def test_strategies_that_split_the_network_are_refused():
+    with pytest.raises(InputError, match="strategy is 'fsdp', which is none of auto, ddp"):
+        Trainers(partial(quiet_trainer, strategy="fsdp")).start()
+
+
+def test_losses_are_of_each_epoch_and_layer(visited):
+    path, _, _ = visited
+    losses = pd.read_csv(path / "losses.csv")
+    assert losses[["epoch", "layer"]].to_numpy().tolist() == [
+        [epoch, layer] for epoch in (1, 2) for layer in (2, 4, 6)
+    ]
+    assert np.isfinite(losses["loss"]).all()
 
 
 def test_crop_is_recorded_as_unseen_border(tmp_path):

@@ -24,6 +24,7 @@ comparisons/<name>/meta.json                 the runs, and the concepts left out
 """
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ from cavalcade.comparing.series import series_table
 from cavalcade.folders import digest_of, read_meta, read_table, write_meta, written_whole
 from cavalcade.locks import locked
 from cavalcade.runs import Run
+
+log = logging.getLogger(__name__)
 
 TABLES = (
     *("pairs", "best_matches", "concept_matches", "ceilings", "flow", "nearer", "nearer_layers"),
@@ -110,6 +113,9 @@ def write_comparison(
         pictures: of so many pairs; None for all. See `drawn_pairs`.
     """
     comparison, drawn = analysis.comparison, drawn_pairs(analysis, pictures)
+    pairs = len(comparison.matrices[analysis.similarity])
+    if len(drawn) < pairs:
+        log.info("%d of %d pairs have no pictures; see pictures=", pairs - len(drawn), pairs)
     with locked(place), written_whole(place, kind="comparison") as folder:
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")

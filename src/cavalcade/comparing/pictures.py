@@ -36,11 +36,7 @@ def drawn_pairs(analysis: Analysis, pictures: int | None) -> list[Pair]:
     pairs = [matrix.pair for matrix in _by_kind(analysis)]
     own = [m.pair for m in analysis.comparison.matrices[analysis.similarity] if m.pair.of_one]
     few = pictures is None or len(own) <= pictures
-    drawn = [*(own if few else []), *pairs[:pictures]]
-    left_out = len(pairs) + len(own) - len(drawn)
-    if left_out:
-        log.info("%d of %d pairs have no pictures; see pictures=", left_out, left_out + len(drawn))
-    return drawn
+    return [*(own if few else []), *pairs[:pictures]]
 
 
 def draw_all(
@@ -93,7 +89,8 @@ def track_comparison(
         tracking.log_table(logger, name, tables[name])
     cells = pd.concat([matrix.tidy() for matrix in matrices], ignore_index=True)
     tracking.log_table(logger, "layer_similarity", cells[[*KEYS, "value", "stderr"]])
-    for path in pictures_to_track(place, [matrix.pair for matrix in matrices]):
+    shown = drawn_pairs(analysis, MOST_PAIRS)
+    for path in pictures_to_track(place, [matrix.pair for matrix in matrices], shown):
         key = path.relative_to(place).with_suffix("").as_posix()
         tracking.log_picture(logger, key, path)
     found = summarise(analysis)
@@ -101,9 +98,9 @@ def track_comparison(
     tracking.log_summary(logger, numbers | {"sentence": found["sentence"]})
 
 
-def pictures_to_track(place: Path, pairs: Sequence[Pair]) -> list[Path]:
-    """Pictures of a comparison folder, without those of later pairs than `MOST_PAIRS`."""
-    later = {Path(picture_of(pair)).stem for pair in pairs[MOST_PAIRS:]}
+def pictures_to_track(place: Path, pairs: Sequence[Pair], shown: Collection[Pair]) -> list[Path]:
+    """Pictures of a comparison folder: those of all pairs together, and of the pairs shown."""
+    later = {Path(picture_of(pair)).stem for pair in pairs if pair not in shown}
     found = sorted([*place.rglob("*.png"), *place.rglob("*.jpg")])
     return [path for path in found if path.parent == place or path.stem not in later]
 

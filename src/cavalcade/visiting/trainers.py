@@ -66,12 +66,31 @@ class Trainers:
             raise InputError(f"the trainer cannot be built: {error}") from error
         return trainer
 
+    def start(self) -> None:
+        """Start the other processes of a visit, where the settings ask for more than one.
+
+        Raises:
+            InputError: see `check`.
+        """
+        if self._num_processes() > 1:
+            processes.start(self.given)
+
     def check(self) -> None:
         """Build a trainer once, before anything is written.
 
         Raises:
-            InputError: for a setting that has no place here, or does not work on this machine.
+            InputError: for a setting that has no place here, or does not work on this machine,
+                or if the processes that it asks for were not started.
         """
+        asked, there = self._num_processes(), processes.count()
+        if asked != there:
+            raise InputError(
+                f"the trainer asks for {asked} processes and there is {there}: call start() of "
+                "Trainers before anything else, or set trainer.devices=1"
+            )
+
+    def _num_processes(self) -> int:
+        """How many the settings ask for, once they are known to be sound."""
         for name in self.given:
             if name not in SETTINGS:
                 raise InputError(
@@ -84,17 +103,7 @@ class Trainers:
                 f"network; give one of {', '.join(PRECISIONS)}"
             )
         check_choice("trainer.strategy", str(self.given.get("strategy", "auto")), STRATEGIES)
-        self()
-
-    def start(self) -> None:
-        """Start the other processes of a visit, where the settings ask for more than one.
-
-        Raises:
-            InputError: see `check`.
-        """
-        self.check()
-        if self().world_size > 1:
-            processes.start(self.given)
+        return self().world_size
 
     def identity(self) -> dict[str, Any]:
         """The user's settings that change results, for the digest of a run."""
