@@ -1,7 +1,6 @@
 """Comparing finished runs, end to end, with a planted answer."""
 
 import json
-import logging
 import shutil
 from dataclasses import dataclass
 
@@ -238,20 +237,15 @@ def test_every_pair_and_statement_has_its_picture(folder):
             assert len(image.convert("L").histogram()) - image.convert("L").histogram().count(0) > 9
 
 
-def test_only_the_first_pairs_are_drawn(analysis, caplog):
+def test_only_the_first_pairs_are_drawn(analysis):
     """Trained ones first; a network with itself while there are no more networks than that."""
-    caplog.set_level(logging.INFO)
     first = [pair.title for pair in drawn_pairs(analysis, 4)]
     assert first[:3] == ["original and shuffled", "original and stranger", "shuffled and stranger"]
     assert len(first) == 4
-    assert "11 of 15 pairs have no pictures" in caplog.text
-    caplog.clear()
     some = drawn_pairs(analysis, 5)
     assert sum(pair.of_one for pair in some) == 5
     assert len(some) == 10
-    caplog.clear()
     assert len(drawn_pairs(analysis, None)) == len(drawn_pairs(analysis, 10)) == 15
-    assert not caplog.text
 
 
 def test_names_of_layers_are_read_as_text(folder):

@@ -53,7 +53,7 @@ def test_what_was_found_is_said(mined):
 
 def test_comparison_holds_partners_and_galleries(mined):
     folder, *_ = mined
-    (place,) = folder.glob("comparisons/*")
+    (place,) = folder.glob("comparisons/[!.]*")
     comparison = load_comparison(place)
     assert set(comparison.tables["concept_matches"]["network_a"]) == {NETWORKS[0]}
     assert (place / f"galleries/{'__'.join(NETWORKS)}.jpg").is_file()
@@ -95,7 +95,7 @@ def test_probes_name_mined_concepts(tmp_path):
     names = [str(p.relative_to(tmp_path)) for p in tmp_path.glob("runs/*/probes/*")]
     result = python(tmp_path, "compare.py", f"names={names[0]}", "agreement=[]", "logger=none")
     assert [r.returncode for r in (probed, mined, result)] == [0, 0, 0], result.stderr[-2000:]
-    (place,) = tmp_path.glob("comparisons/*")
+    (place,) = tmp_path.glob("comparisons/[!.]*")
     table = pd.read_csv(place / "names.csv")
     assert len(table) == 20
     assert table["named"].any()

@@ -167,7 +167,7 @@ def test_a_compare_run_holds_pictures_tables_and_inputs(tracked):
     assert all(picture_exists(run, key) for key in shown)
     # two seeds of the probes of one network
     assert run.summary["sentence"].startswith("Fewer than two trained networks")
-    (place,) = (p for p in folder.glob("comparisons/*") if not p.name.startswith("."))
+    (place,) = folder.glob("comparisons/[!.]*")
     artifact = run.artifacts[f"comparison-{place.name}"]
     assert artifact.type == "comparison"
     tables = {p.name for p in place.iterdir() if p.suffix in (".csv", ".json", ".npz")}

@@ -7,6 +7,7 @@ import logging
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import Trainer

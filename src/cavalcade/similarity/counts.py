@@ -19,7 +19,7 @@ class MeetingCounts(Metric):
     meetings: Tensor
 
     def __init__(self, num_blocks: int, rows_a: int, rows_b: int) -> None:
-        super().__init__()
+        super().__init__(sync_on_compute=False)  # one process has the masks of all images
         empty = torch.zeros(num_blocks, rows_a, rows_b, dtype=torch.int64)
         self.add_state("meetings", empty, dist_reduce_fx="sum")
 
@@ -54,7 +54,7 @@ class PixelCounts(Metric):
     seen: Tensor
 
     def __init__(self, num_blocks: int, num_strata: int, rows: int, num_pixels: int) -> None:
-        super().__init__()
+        super().__init__(sync_on_compute=False)  # one process has the masks of all images
         # a block holds a twentieth of the test images
         fired = torch.zeros(num_blocks, num_strata, rows, num_pixels, dtype=torch.int16)
         seen = torch.zeros(num_blocks, num_strata, num_pixels, dtype=torch.int16)
