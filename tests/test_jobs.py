@@ -18,13 +18,13 @@ from cavalcade import cli
 from cavalcade.errors import InputError
 from cavalcade.sweeping import estimate as estimating
 from cavalcade.sweeping import outcome as outcomes
-from cavalcade.sweeping import processes
+from cavalcade.sweeping import children
 from cavalcade.sweeping.apart import JOBLIB, SWEEP_GPUS, _gpus, child_command, child_environment
+from cavalcade.sweeping.children import is_alive, run_child, sentence_of_exit
 from cavalcade.sweeping.estimate import Estimate, print_estimate, totals
 from cavalcade.sweeping.gpus import gpus_of_job, visible_gpus
 from cavalcade.sweeping.jobs import Job, load_jobs, outcome_table, print_outcomes, save_jobs
 from cavalcade.sweeping.outcome import Outcome, leaves_outcome
-from cavalcade.sweeping.processes import is_alive, run_child, sentence_of_exit
 from cavalcade.sweeping.value_files import check_no_files, with_values
 from cavalcade.visiting.cost import Cost
 from cavalcade.visiting.visited import Visited
@@ -62,7 +62,7 @@ def test_what_a_child_leaves_behind_is_ended(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_parent_ends_the_child(tmp_path, number):
     pid_file = tmp_path / "pid"
-    arguments = [processes.__file__, SLEEPER, str(pid_file)]
+    arguments = [children.__file__, SLEEPER, str(pid_file)]
     parent = subprocess.Popen(
         [sys.executable, "-c", WRAPPER, *arguments], stderr=subprocess.DEVNULL
     )
@@ -96,17 +96,17 @@ def ended(pid):
 
 
 def test_a_child_whose_parent_is_gone_does_not_start(monkeypatch):
-    monkeypatch.setenv(processes.PARENT, "1")
+    monkeypatch.setenv(children.PARENT, "1")
     monkeypatch.setattr(
-        processes, "ctypes", SimpleNamespace(CDLL=lambda _: SimpleNamespace(prctl=lambda *_: 0))
+        children, "ctypes", SimpleNamespace(CDLL=lambda _: SimpleNamespace(prctl=lambda *_: 0))
     )
     before = signal.getsignal(signal.SIGUSR2)
     try:
         with pytest.raises(SystemExit, match="has ended"):
-            processes.end_with_parent()
+            children.end_with_parent()
     finally:
         signal.signal(signal.SIGUSR2, before)
-    assert processes.PARENT not in os.environ
+    assert children.PARENT not in os.environ
 
 
 def test_exits_in_words():

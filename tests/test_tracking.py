@@ -24,6 +24,7 @@ from cavalcade.report.public_config import without_paths, without_secrets
 from cavalcade.report.tracking import Job, Tracker, log_table, safe_name, tracker_of
 from cavalcade.runs import load_run
 from cavalcade.similarity import CONCEPT_MEASURES, FEATURE_MEASURES, Pair
+from cavalcade.sweeping.jobs import load_jobs, name_of
 from cavalcade.visiting.probed_visit import track_probed
 from test_cli import ROOT, SMALL
 from test_config import TRAIN_KEYS, composed
@@ -84,8 +85,8 @@ def test_each_job_has_a_finished_run_of_its_own(tracked):
     assert sorted(run.config["seed"] for run in train) == [0, 1]
     folders = {path.name for path in folder.glob("runs/*/probes/*")}
     assert {run.id for run in train} == {run.name for run in train} == folders
-    (sweep,) = folder.glob("outputs/train/*")
-    assert [run.group for run in train] == [sweep.name] * 2
+    (sweep,) = folder.glob("outputs/train/*/jobs.json")
+    assert [run.group for run in train] == [name_of(load_jobs(sweep.parent))] * 2
     assert all(r.tags == {"faces", "probes", "efficientnet_lite0", "trained"} for r in train)
     assert compared(runs).group == ""
     assert compared(runs).tags == {"faces", "probes", "efficientnet_lite0"}

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cavalcade.errors import InputError, closest
-from cavalcade.sweeping.processes import end_with_parent
+from cavalcade.sweeping.children import end_with_parent
 from cavalcade.sweeping.value_files import with_values
 
 log = logging.getLogger(__name__)

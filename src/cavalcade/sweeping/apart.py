@@ -19,9 +19,10 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from cavalcade.sweeping.children import is_alive, run_child, sentence_of_exit
 from cavalcade.sweeping.gpus import VISIBLE, gpus_of_job
+from cavalcade.sweeping.jobs import load_jobs, name_of
 from cavalcade.sweeping.outcome import FILE, Outcome
-from cavalcade.sweeping.processes import is_alive, run_child, sentence_of_exit
 from cavalcade.visiting.visited import Visited
 
 SWEEP_PID, SWEEP_GPUS = "CAVALCADE_SWEEP_PID", "CAVALCADE_SWEEP_GPUS"
@@ -70,22 +71,26 @@ def run_apart(script: Path, hydra: DictConfig, config: DictConfig) -> None:
         (folder / FILE).unlink(missing_ok=True)
     log = folder / (OUTPUT if first else f"output-{_rank()}.log")
     terminal = hydra.launcher._target_ == BASIC
+    sweep = name_of(load_jobs(Path(hydra.runtime.cwd) / hydra.sweep.dir))
     code = run_child(
         child_command(script, hydra),
         cwd=hydra.runtime.cwd,
-        env=child_environment(os.environ)
-        | _gpus(hydra, config)
-        | {SWEEP: Path(hydra.sweep.dir).name},
+        env=child_environment(os.environ) | _gpus(hydra, config) | {SWEEP: sweep},
         log=None if terminal else log,
         needed=_sweep_goes_on if hydra.launcher._target_ in (JOBLIB, LOCAL) else lambda: True,
     )
     if first and Outcome.load(folder) is None:
         seen = folder / f"{hydra.job.name}.log" if terminal else log
         Outcome.failed(sentence_of_exit(code, Path(os.path.relpath(seen)))).save(folder)
+    if first and not terminal:  # nobody has seen it end
+        found = Outcome.load(folder)
+        assert found is not None
+        what = f"job {hydra.job.num} ({', '.join(hydra.overrides.task)})"
+        print(f"{what}: {found.status}: {found.reason or found.run or ''}", flush=True)
 
 
 def sweep_name() -> str | None:
-    """What the jobs of a sweep have in common: the name of its folder; None for a single run."""
+    """What the sweep is called that this job is one of; None for a single run."""
     return os.environ.get(SWEEP)
 
 

@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cavalcade.report.tables import print_sentence, print_table
 from cavalcade.sweeping.apart import child_environment
+from cavalcade.sweeping.children import run_child
 from cavalcade.sweeping.jobs import Job, differing
-from cavalcade.sweeping.processes import run_child
 from cavalcade.visiting.cost import Cost
 
 NEEDED = ("backbone", "data", "concepts", "trainer", "batch_size")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cavalcade.folders import digest_of
 from cavalcade.report.tables import print_sentence, print_table
 from cavalcade.sweeping.outcome import Outcome
 
@@ -50,6 +51,11 @@ def save_jobs(jobs: Sequence[Job], folder: Path) -> None:
 def load_jobs(folder: Path) -> list[Job]:
     """What a sweep consists of."""
     return [Job(**each) for each in json.loads((folder / FILE).read_text(encoding="utf-8"))]
+
+
+def name_of(jobs: Sequence[Job]) -> str:
+    """What a sweep is called: the same whenever the same jobs are asked for."""
+    return f"sweep-{digest_of({'jobs': [job.overrides for job in jobs]})}"
 
 
 def differing(jobs: Sequence[Job]) -> pd.DataFrame:

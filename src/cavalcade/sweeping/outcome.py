@@ -14,7 +14,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
 from cavalcade import cli
-from cavalcade.sweeping.processes import AGAIN
+from cavalcade.sweeping.children import AGAIN
 from cavalcade.sweeping.value_files import check_no_files
 from cavalcade.visiting.visited import Visited
 

@@ -21,11 +21,11 @@ from omegaconf.errors import OmegaConfBaseException
 from cavalcade import cli
 from cavalcade.errors import InputError
 from cavalcade.sweeping.apart import BASIC, JOBLIB, LOCAL, SLURM, SWEEP_GPUS, SWEEP_PID
+from cavalcade.sweeping.children import sigterm_raises
 from cavalcade.sweeping.estimate import estimate, print_estimate
 from cavalcade.sweeping.gpus import visible_gpus
 from cavalcade.sweeping.jobs import Job, print_outcomes, save_jobs
 from cavalcade.sweeping.outcome import FILE, Outcome
-from cavalcade.sweeping.processes import sigterm_raises
 from cavalcade.sweeping.value_files import with_values
 
 BESIDE = 2  # jobs of submitit at once on a machine without GPUs
