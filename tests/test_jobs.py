@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 
 from cavalcade import cli
 from cavalcade.errors import InputError
+from cavalcade.sweeping import children
 from cavalcade.sweeping import estimate as estimating
 from cavalcade.sweeping import outcome as outcomes
-from cavalcade.sweeping import children
 from cavalcade.sweeping.apart import JOBLIB, SWEEP_GPUS, _gpus, child_command, child_environment
 from cavalcade.sweeping.children import is_alive, run_child, sentence_of_exit
 from cavalcade.sweeping.estimate import Estimate, print_estimate, totals
