@@ -42,7 +42,7 @@ KEYS = (
 def main(config: DictConfig) -> None:
     """Compare runs, write tables and pictures, print the pairs."""
     cli.check_config(config, KEYS)
-    new_tracker(config)  # says what is misspelt before the work
+    tracker = new_tracker(config)  # says what is misspelt before the work
     measure = str(config.similarity)
     against = listed(config.agreement)
     check_measures(measure, against)
@@ -60,11 +60,12 @@ def main(config: DictConfig) -> None:
     place = Path(str(config.comparisons)).expanduser() / str(name)
     tables = tables_of(analysis, names, series=config.series)
     write_comparison(analysis, runs, place, tables, named_by, pictures=config.pictures)
-    track(config, runs, analysis, place, tables)
+    track(tracker, config, runs, analysis, place, tables)
     print_comparison(analysis, place)
 
 
 def track(
+    tracker: Tracker,
     config: DictConfig,
     runs: Sequence[Run],
     analysis: Analysis,
@@ -72,7 +73,6 @@ def track(
     tables: Mapping[str, pd.DataFrame],
 ) -> None:
     """Track a comparison that is written."""
-    tracker = new_tracker(config)
     inputs = [{"name": run.path.name, "digest": str(run.meta["digest"])} for run in runs]
     facts = {"runs": [run.path.name for run in runs], "inputs": inputs}
     status = "failed"

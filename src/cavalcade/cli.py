@@ -36,7 +36,7 @@ def fail(sentence: str) -> None:
         log.error(sentence)
     else:  # before the first job, nobody has set up logging
         print(sentence, file=sys.stderr)
-    _failures.append(sentence)
+    note_failure(sentence)
 
 
 def note_failure(sentence: str) -> None:

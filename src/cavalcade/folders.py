@@ -85,7 +85,7 @@ def recover(place: Path, kind: str, *, again: bool = False) -> bool:
         raise InputError(f"{place} exists and is no {kind} of cavalcade; give another place")
     shutil.rmtree(_partial(place, again=not again), ignore_errors=True)
     partial, old = _partial(place, again=again), _old(place)
-    if _is_whole(partial, kind):
+    if is_whole(partial, kind):
         _put(partial, place)
         return True
     if old.exists() and not place.exists():
@@ -115,7 +115,8 @@ def _empty(partial: Path, resume: str | None) -> None:
             path.rmdir()
 
 
-def _is_whole(folder: Path, kind: str) -> bool:
+def is_whole(folder: Path, kind: str) -> bool:
+    """Whether a folder is a finished one of a kind, its files as they were written."""
     try:
         read_meta(folder, kind)
     except InputError:

@@ -18,8 +18,6 @@ Result = TypeVar("Result")
 
 PATIENCE = timedelta(days=2)  # the others wait while one reads, mines or writes
 
-_told: list[dist.ProcessGroup] = []
-
 
 def start(settings: Mapping[str, Any]) -> None:
     """Start the other processes, and meet them; each runs this program from its beginning.
@@ -111,10 +109,9 @@ def _meet() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+@functools.cache
 def _group() -> dist.ProcessGroup:
     """A group for objects in main memory, whatever the device."""
-    if not _told:
-        group = dist.new_group(backend="gloo", timeout=PATIENCE)
-        assert isinstance(group, dist.ProcessGroup)
-        _told.append(group)
-    return _told[0]
+    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    assert isinstance(group, dist.ProcessGroup)
+    return group

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from cavalcade.comparing.chunks import Key
 from cavalcade.comparing.comparable import (
     check_comparable,
     check_nulls,
@@ -21,7 +22,6 @@ from cavalcade.comparing.feature_matrices import feature_matrices
 from cavalcade.comparing.matrices import ConceptMatrices
 from cavalcade.comparing.mined_matrices import MinedMatrices
 from cavalcade.comparing.pair_store import PairsInMemory, PairsOnDisk, PairStore
-from cavalcade.comparing.stored_pairs import Key
 from cavalcade.errors import InputError, check_choice, check_whole
 from cavalcade.runs import MinedRun, ProbedRun, Run
 from cavalcade.similarity import (

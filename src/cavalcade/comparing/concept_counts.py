@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 
-from cavalcade.comparing.chunks import MOST_BYTES, MOST_NETWORK_BYTES, rectangles
+from cavalcade.comparing.chunks import MOST_BYTES, MOST_NETWORK_BYTES, Key, rectangles
 from cavalcade.comparing.pair_store import Arrays, PairStore, bytes_digest
-from cavalcade.comparing.stored_pairs import Key, StoredPairs, halves_of, masks_of
+from cavalcade.comparing.stored_pairs import StoredPairs, halves_of, masks_of
 from cavalcade.report.progress import progress
 from cavalcade.runs import ProbedRun
 from cavalcade.similarity import CONCEPT_MEASURES, Firing, PairCells, similarity_of_pairs

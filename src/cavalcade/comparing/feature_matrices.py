@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from cavalcade.comparing.chunks import MOST_BYTES, MOST_NETWORK_BYTES, rectangles
+from cavalcade.comparing.chunks import MOST_BYTES, MOST_NETWORK_BYTES, Key, rectangles
 from cavalcade.comparing.pair_store import PairsInMemory, PairStore, bytes_digest
-from cavalcade.comparing.stored_pairs import Key, StoredPairs, estimates_of, features_of
+from cavalcade.comparing.stored_pairs import StoredPairs, estimates_of, features_of
 from cavalcade.report.progress import progress
 from cavalcade.runs import Run
 from cavalcade.similarity import Estimate, LayerMatrix, Pair, feature_similarity, prepare

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from cavalcade.comparing.chunks import Key
 from cavalcade.comparing.concept_counts import REPAIRED, ConceptCounts
 from cavalcade.comparing.pair_store import Arrays, PairStore
-from cavalcade.comparing.stored_pairs import Key, StoredPairs
+from cavalcade.comparing.stored_pairs import StoredPairs
 from cavalcade.runs import ProbedRun
 from cavalcade.similarity import (
     CONCEPT_MEASURES,

@@ -7,8 +7,9 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
+from cavalcade.comparing.chunks import Key
 from cavalcade.comparing.pair_store import Arrays, PairStore, bytes_digest
-from cavalcade.comparing.stored_pairs import Key, StoredPairs, estimates_of, masks_of
+from cavalcade.comparing.stored_pairs import StoredPairs, estimates_of, masks_of
 from cavalcade.report.progress import progress
 from cavalcade.runs import MinedRun
 from cavalcade.similarity import (

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from cavalcade.comparing.chunks import Key
 from cavalcade.comparing.pair_store import Arrays, PairStore, content_digest, versions
 from cavalcade.errors import InputError
 from cavalcade.runs import HALF_MASKS, Run
 from cavalcade.similarity import Estimate
-
-Key = tuple[int, int]
 
 
 def masks_of(run: Run) -> str:

@@ -1,26 +1,24 @@
 """The unsupervised method: concepts mined from activations alone (ICE, Zhang et al. 2021)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from lightning.pytorch import Trainer
 from torch import Tensor
 
 from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone, Layer
 from cavalcade.concepts.code_thresholds import THRESHOLDS, code_thresholds
 from cavalcade.concepts.concept_set import ConceptSet, LayerConcepts, apply_transform
+from cavalcade.concepts.passes import TrainerFactory
 from cavalcade.concepts.reducers import REDUCERS, Reduced, Reducer
 from cavalcade.concepts.row_sample import LayerRows, RowSample
 from cavalcade.concepts.stability import Reproducibility, bootstrap_weights
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import InputError, check_choice, check_whole
-
-TrainerFactory = Callable[..., Trainer]
 
 NEGATIVE = ("split", "relu", "shift")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 from torch import Tensor
 from torchmetrics import Metric
@@ -16,6 +16,7 @@ from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.errors import InputError
 
+TrainerFactory = Callable[..., Trainer]
 Tensors = TypeVar("Tensors")
 Seen = TypeVar("Seen")
 

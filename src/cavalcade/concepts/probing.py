@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
@@ -17,14 +16,13 @@ from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.checkpoints import WholeCheckpointIO, goes_on_from
 from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.concepts.fitting import OptimizerFactory, ProbeFit
+from cavalcade.concepts.passes import TrainerFactory
 from cavalcade.concepts.probes import LOSSES
 from cavalcade.concepts.replicates import Found, replicate_members
 from cavalcade.concepts.survey import Survey
 from cavalcade.concepts.thresholds import Calibration
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import InputError, check_choice, check_whole
-
-TrainerFactory = Callable[..., Trainer]
 
 
 @dataclass(kw_only=True)

@@ -15,11 +15,12 @@ import wandb
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from cavalcade.errors import InputError
-from cavalcade.folders import check_name, read_meta, written_whole
+from cavalcade.folders import check_name, is_whole, read_meta, written_whole
 from cavalcade.report.tracking import safe_name
 
 PREFIX = "wandb:"
 LONGEST = 128  # characters of an artifact's name
+CONCEPTS = "-concepts"  # how the name of that of a run's concepts ends
 TABLES = ("*.csv", "*.json", "*.npz")
 
 log = logging.getLogger(__name__)
@@ -50,12 +51,11 @@ def log_run_artifacts(logger: Logger | None, place: Path, meta: Mapping[str, Any
         "random": meta["random"],
     }
     aliases = ["latest", safe_name(home.name, LONGEST)]
-    name = safe_name(place.name, LONGEST - len("-concepts"))
+    name, truth = _name_of(place), home / "truth"
     run = wandb.Artifact(name, type="run", metadata=facts)
-    for folder in (place, home / "truth"):
-        listed = ["meta.json", *read_meta(folder, "run" if folder == place else "truth")["files"]]
-        _add(run, folder, listed, folder.relative_to(home).as_posix())
-    concepts = wandb.Artifact(f"{name}-concepts", type="concepts", metadata=facts)
+    for folder, listed in ((place, meta["files"]), (truth, read_meta(truth, "truth")["files"])):
+        _add(run, folder, ["meta.json", *listed], folder.relative_to(home).as_posix())
+    concepts = wandb.Artifact(f"{name}{CONCEPTS}", type="concepts", metadata=facts)
     _add(concepts, place, ["concepts.safetensors", "meta.json"])
     for artifact in (run, concepts):
         logger.experiment.log_artifact(artifact, aliases=aliases)
@@ -81,6 +81,11 @@ def _add(artifact: wandb.Artifact, folder: Path, names: Iterable[str], under: st
             policy="immutable",  # else each file is copied first
             skip_cache=True,
         )
+
+
+def _name_of(run: Path) -> str:
+    """What the artifact of a run folder is called."""
+    return safe_name(run.name, LONGEST - len(CONCEPTS))
 
 
 def use_runs(logger: Logger | None, names: Sequence[str]) -> None:
@@ -110,12 +115,12 @@ def artifact_names(runs: Iterable[Path], patterns: Iterable[str]) -> list[str]:
     """
     references = [each.removeprefix(PREFIX) for each in patterns if each.startswith(PREFIX)]
     fetched = {ref.rpartition("/")[2].partition(":")[0]: ref for ref in references}
-    names = [safe_name(run.name, LONGEST - len("-concepts")) for run in runs]
+    names = [_name_of(run) for run in runs]
     return [fetched.get(name, f"{name}:latest") for name in names]
 
 
 def with_fetched(patterns: Iterable[str], root: Path) -> list[str]:
-    """The same, with the folder of each artifact `wandb:entity/project/name:version`.
+    """Patterns of runs, with the folder of each artifact `wandb:entity/project/name:version`.
 
     Args:
         patterns: folders and globs, which stay, and artifacts.
@@ -155,7 +160,7 @@ def fetch_run(reference: str, root: Path) -> Path:
         check_name(f"a folder of the artifact {reference}", name)
     data, method, name = folders
     home, inside = root / data, f"{method}/{name}"
-    if _is_whole(home / inside, "run") and _is_whole(home / "truth", "truth"):
+    if is_whole(home / inside, "run") and is_whole(home / "truth", "truth"):
         return home / inside
     _check_files(reference, artifact.manifest.entries, inside)
     log.info("fetching %s", reference)
@@ -169,7 +174,7 @@ def fetch_run(reference: str, root: Path) -> Path:
         _check_content(reference, scratch, inside)
         _check_truth(reference, home / "truth", scratch / "truth")
         for part, kind in (("truth", "truth"), (inside, "run")):
-            if not _is_whole(home / part, kind):
+            if not is_whole(home / part, kind):
                 _move(scratch / part, home / part, kind)
     return home / inside
 
@@ -225,20 +230,12 @@ def _check_content(reference: str, scratch: Path, inside: str) -> None:
 
 def _check_truth(reference: str, ours: Path, theirs: Path) -> None:
     """Raise if the folder is of other test images already."""
-    prints = [read_meta(f, "truth")["fingerprint"] for f in (ours, theirs) if _is_whole(f, "truth")]
+    prints = [read_meta(f, "truth")["fingerprint"] for f in (ours, theirs) if is_whole(f, "truth")]
     if len(set(prints)) > 1:
         raise InputError(
             f"the artifact {reference} is of other test images than {ours.parent}, though it names "
             "this folder; give another root="
         )
-
-
-def _is_whole(folder: Path, kind: str) -> bool:
-    try:
-        read_meta(folder, kind)
-    except InputError:
-        return False
-    return True
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -137,12 +137,8 @@ def _gpus(hydra: DictConfig, config: DictConfig) -> dict[str, str]:
     gpus = [name for name in os.environ.get(SWEEP_GPUS, "").split(",") if name]
     if not gpus or hydra.launcher._target_ not in (JOBLIB, LOCAL):
         return {}
-    single = str(_setting(config, "trainer.devices")) == "1"
+    single = str(OmegaConf.select(config, "trainer.devices")) == "1"
     return {VISIBLE: ",".join(gpus_of_job(int(hydra.job.num), gpus, single=single))}
-
-
-def _setting(config: DictConfig, key: str) -> Any:  # noqa: ANN401
-    return OmegaConf.select(config, key)
 
 
 def _rank() -> int:

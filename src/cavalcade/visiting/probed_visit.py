@@ -34,12 +34,13 @@ def reduce_probed(
     None but in the first process, which alone writes.
     """
     found = method.fit(backbone, data, trainers, (folder / method.checkpoint).parent)
-    scores, encoded = _encode(backbone, data, found, trainers)
-    if encoded is None:
+    seen = _encode(backbone, data, found, trainers)
+    if seen is None:
         return None
+    encoded, scores = seen
     _say_absent(found)
     scores.to_csv(folder / "scores.csv", index=False, float_format="%.6g")
-    found.losses.to_csv(folder / "losses.csv", index=False, float_format="%.6g")
+    found.losses.to_csv(folder / LOSSES, index=False, float_format="%.6g")
     _draw_scores(scores, backbone, data, folder / "scores.png")
     if found.halves:
         write_halves(folder, found.halves, encoded.halves)
@@ -48,23 +49,21 @@ def reduce_probed(
 
 def _encode(
     backbone: FrozenBackbone, data: ConceptDataModule, found: Found, trainers: Trainers
-) -> tuple[pd.DataFrame, Encoded | None]:
-    """The scores of validation and test, and what the test images show; none but in the first."""
+) -> tuple[Encoded, pd.DataFrame] | None:
+    """What the test images show, and the scores of validation and test; None but in the first."""
+    tables = []
     thresholds = {name: layer.thresholds for name, layer in found.concepts.layers.items()}
-    encodings = {
-        "val": Encoding(backbone, found.concepts, data.data.grid, "val", scored=True),
-        "test": Encoding(
-            backbone, found.concepts, data.data.grid, "test", halves=found.halves, scored=True
-        ),
-    }
-    tables = [pd.DataFrame()]
-    for split, encoding in encodings.items():
+    for split, halves in (("val", ()), ("test", found.halves)):
+        encoding = Encoding(
+            backbone, found.concepts, data.data.grid, split, halves=halves, scored=True
+        )
         trainers().test(encoding, data.in_order(split), verbose=False)
         counts = encoding.label_counts()
         if counts is not None:
             names = data.splits[split].concepts
             tables.append(score_table(counts, backbone.layers, names, thresholds, split))
-    return pd.concat(tables[1:] or tables, ignore_index=True), encodings["test"].result()
+    encoded = encoding.result()
+    return None if encoded is None else (encoded, pd.concat(tables, ignore_index=True))
 
 
 def _say_absent(found: Found) -> None:
