@@ -26,7 +26,7 @@ from cavalcade.report.artifacts import (
     use_runs,
     with_fetched,
 )
-from cavalcade.report.tracking import Job, Tracker, tracker_of
+from cavalcade.report.tracking import TrackedJob, Tracker, tracker_of
 from cavalcade.runs import MinedRun, ProbedRun, Run
 
 log = logging.getLogger(__name__)
@@ -87,10 +87,10 @@ def track(
         tracker.finish(status)
 
 
-def compare_job(place: Path, runs: Sequence[Run], facts: Mapping[str, Any]) -> Job:
+def compare_job(place: Path, runs: Sequence[Run], facts: Mapping[str, Any]) -> TrackedJob:
     """What is tracked of a comparison."""
     tags = (runs[0].meta["data"]["name"], runs[0].method, *(run.label for run in runs))
-    return Job(name=place.name, kind="compare", tags=tags, facts=facts)
+    return TrackedJob(name=place.name, kind="compare", tags=tags, facts=facts)
 
 
 def new_tracker(config: DictConfig) -> Tracker:

@@ -53,7 +53,8 @@ def visits(folder: Path, trainers: Trainers) -> dict[str, Path]:
     found = {}
     for name, method in METHODS.items():
         backbone = tiny_backbone()
-        data = tiny_faces(train=13, val=3, test=9)  # one validation batch for two processes
+        # validation batches: one for two processes, or two for the first and one for the other
+        data = tiny_faces(train=13, val=9 if name == "probes" else 3, test=9)
         loader = tiny_data(backbone, data, splits=method.splits)
         found[name] = tiny_visit(
             folder / name, backbone, data=loader, method=method, trainers=trainers
@@ -70,6 +71,15 @@ def fail(item: int) -> int:
     return item * item
 
 
+class UnportableError(Exception):
+    def __init__(self, path: Path, line: int) -> None:  # so pickle cannot make it again
+        super().__init__(f"{path}, line {line}")
+
+
+def fail_unportably(item: int) -> int:
+    raise UnportableError(Path("a.txt"), item)
+
+
 def exchanges() -> None:
     """What one process finds, all of them have; its errors too."""
     assert processes.count() == 2
@@ -83,6 +93,9 @@ def exchanges() -> None:
     ):
         with pytest.raises(InputError, match="item 3 cannot be had"):
             attempt()
+    arrives = UnportableError if processes.rank() == 1 else RuntimeError
+    with pytest.raises(arrives, match=r"a.txt, line"):
+        processes.shared_out(lambda item: fail_unportably(item) if item == 1 else item, range(2))
 
 
 if __name__ == "__main__":

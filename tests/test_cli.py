@@ -24,11 +24,11 @@ SMALL = (
 )
 
 
-def python(folder, program, *arguments):
+def python(folder, program, *arguments, **variables):
     return subprocess.run(
         [sys.executable, ROOT / program, *arguments],
         cwd=folder,
-        env=os.environ | {"WANDB_MODE": "offline", "COLUMNS": "140"},
+        env=os.environ | {"WANDB_MODE": "offline", "COLUMNS": "140"} | variables,
         capture_output=True,
         text=True,
         check=False,

@@ -1,10 +1,5 @@
-"""The parts of a sweep: child processes, outcomes, tables, values from files, GPUs, totals."""
+"""The parts of a sweep: outcomes, tables, values from files, GPUs, totals."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,104 +11,17 @@ from omegaconf import OmegaConf
 
 from cavalcade import cli
 from cavalcade.errors import InputError
-from cavalcade.sweeping import children
 from cavalcade.sweeping import estimate as estimating
 from cavalcade.sweeping import outcome as outcomes
 from cavalcade.sweeping.apart import JOBLIB, SWEEP_GPUS, _gpus, child_command, child_environment
-from cavalcade.sweeping.children import is_alive, run_child, sentence_of_exit
 from cavalcade.sweeping.estimate import Estimate, print_estimate, totals
 from cavalcade.sweeping.gpus import gpus_of_job, visible_gpus
-from cavalcade.sweeping.jobs import Job, load_jobs, outcome_table, print_outcomes, save_jobs
+from cavalcade.sweeping.jobs import SweepJob, load_jobs, outcome_table, print_outcomes, save_jobs
 from cavalcade.sweeping.outcome import Outcome, leaves_outcome
-from cavalcade.sweeping.value_files import check_no_files, with_values
+from cavalcade.value_files import check_no_files, with_values
 from cavalcade.visiting.cost import Cost
 from cavalcade.visiting.visited import Visited
 from hydra_plugins.cavalcade_sweeper import _check_devices, _check_installed
-
-SLEEPER = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
-WRAPPER = """
-import runpy, sys
-run_child = runpy.run_path(sys.argv[1])["run_child"]
-run_child([sys.executable, "-c", sys.argv[2], sys.argv[3]], cwd=".", env={})
-"""
-
-
-def python(*arguments, **options):
-    return run_child([sys.executable, *arguments], cwd=".", env=dict(os.environ), **options)
-
-
-def test_a_child_returns_its_exit_code_and_writes_to_its_log(tmp_path):
-    log = tmp_path / "output.log"
-    assert python("-c", "import sys; print('said'); sys.exit(3)", log=log) == 3
-    assert log.read_text() == "said\n"
-    assert python("-c", "import os; os.kill(os.getpid(), 9)") == -signal.SIGKILL
-
-
-def test_what_a_child_leaves_behind_is_ended(tmp_path):
-    start = (
-        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', sys.argv[1], "
-        "sys.argv[2]]); import time, os\n"
-        "while not os.path.exists(sys.argv[2]) or not open(sys.argv[2]).read(): time.sleep(0.01)"
-    )
-    assert python("-c", start, SLEEPER, str(tmp_path / "pid")) == 0
-    assert ended(int((tmp_path / "pid").read_text()))
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_parent_ends_the_child(tmp_path, number):
-    pid_file = tmp_path / "pid"
-    arguments = [children.__file__, SLEEPER, str(pid_file)]
-    parent = subprocess.Popen(
-        [sys.executable, "-c", WRAPPER, *arguments], stderr=subprocess.DEVNULL
-    )
-    child = written_pid(pid_file)
-    parent.send_signal(number)
-    assert parent.wait(timeout=20) != 0
-    assert ended(child)
-
-
-def test_a_job_that_is_not_needed_any_more_ends(tmp_path):
-    with pytest.raises(SystemExit, match="the sweep has ended"):
-        python("-c", SLEEPER, str(tmp_path / "pid"), needed=lambda: not (tmp_path / "pid").exists())
-    assert ended(written_pid(tmp_path / "pid"))
-
-
-def written_pid(path):
-    deadline = time.monotonic() + 20
-    while not path.exists() or not path.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return int(path.read_text())
-
-
-def ended(pid):
-    """Whether a process is gone, or a zombie that nobody has waited for, within two seconds."""
-    for _ in range(100):
-        if not is_alive(pid) or ") Z" in Path(f"/proc/{pid}/stat").read_text():
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def test_a_child_whose_parent_is_gone_does_not_start(monkeypatch):
-    monkeypatch.setenv(children.PARENT, "1")
-    monkeypatch.setattr(
-        children, "ctypes", SimpleNamespace(CDLL=lambda _: SimpleNamespace(prctl=lambda *_: 0))
-    )
-    before = signal.getsignal(signal.SIGUSR2)
-    try:
-        with pytest.raises(SystemExit, match="has ended"):
-            children.end_with_parent()
-    finally:
-        signal.signal(signal.SIGUSR2, before)
-    assert children.PARENT not in os.environ
-
-
-def test_exits_in_words():
-    assert sentence_of_exit(1, Path("a.log")).endswith("before it could say why; see a.log")
-    assert sentence_of_exit(-15, Path("a.log")) == (
-        "killed by SIGTERM; run the same command again to go on"
-    )
 
 
 @pytest.fixture
@@ -176,6 +84,23 @@ def test_other_ranks_write_no_outcome(hydra_folder, monkeypatch):
     assert Outcome.load(hydra_folder) is None
 
 
+def test_of_several_processes_the_first_that_fails_says_why(hydra_folder, monkeypatch, caplog):
+    def fail(reason):
+        def job(_):
+            monkeypatch.setattr(outcomes, "rank_zero_only", SimpleNamespace(rank=1))
+            if reason == "of the first process":  # while the other one has failed
+                leaves_outcome(fail("of the second process"))(OmegaConf.create())
+            raise InputError(reason)
+
+        return job
+
+    leaves_outcome(fail("of the first process"))(OmegaConf.create())
+    assert Outcome.load(hydra_folder).reason == "of the second process"
+    assert caplog.text.count("of the second process") == 1
+    assert "of the first process" not in caplog.text
+    assert len(cli._failures) == 2
+
+
 def test_the_table_comes_from_files(tmp_path, capsys):
     for number, status in enumerate(["done", "skipped"]):
         (tmp_path / str(number)).mkdir()
@@ -183,8 +108,8 @@ def test_the_table_comes_from_files(tmp_path, capsys):
     (tmp_path / "2").mkdir()
     (tmp_path / "2/output.log").touch()
     jobs = [
-        *(Job([f"seed={n}", "data=faces"], str(tmp_path / str(n))) for n in range(4)),
-        Job(["seed=x", "data=faces"], None, "no seed"),
+        *(SweepJob([f"seed={n}", "data=faces"], str(tmp_path / str(n))) for n in range(4)),
+        SweepJob(["seed=x", "data=faces"], None, "no seed"),
     ]
     save_jobs(jobs, tmp_path)
     table = outcome_table(load_jobs(tmp_path))
@@ -311,7 +236,7 @@ def test_slurm_needs_a_number_of_devices(devices):
 def test_of_many_jobs_the_dearest_are_shown_and_a_full_disk_is_said(capsys, monkeypatch):
     monkeypatch.setattr(estimating, "free_bytes", lambda _: 1e9)
     costs = [None, *(Cost(100, float(n), 1e8) for n in range(1, 30))]
-    jobs = [Job([f"seed={n}"], f"out/{n}") for n in range(30)]
+    jobs = [SweepJob([f"seed={n}"], f"out/{n}") for n in range(30)]
     print_estimate(Estimate(costs, [0.5, 1.5], 9.0), jobs, Path("runs"), 4)
     said = " ".join(capsys.readouterr().out.split())
     assert "The dearest 5 of 30 jobs" in said

@@ -11,10 +11,15 @@ import pytest
 from cavalcade.visiting.trainers import Trainers
 from run_folders import assert_same_up_to_rounding
 from several_processes import METHODS, visits
+from test_children import ended
 from test_cli import SMALL, python
 from tiny import quiet_trainer
 
 TESTS = Path(__file__).parent
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def in_two_processes(folder: Path) -> None:
@@ -52,8 +57,12 @@ def test_two_processes_write_the_run_of_one(both, visit):
 
 
 def test_two_processes_leave_nothing_else(both):
-    _, _, two = both
-    assert not list(two.rglob("*.partial*"))
+    one, _, two = both
+    assert files(one) == files(two)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
 def test_trainer_ddp_is_one_override(tmp_path):
@@ -68,3 +77,48 @@ def test_trainer_ddp_is_one_override(tmp_path):
     assert_same_up_to_rounding(one, two)
     again = python(tmp_path / "two", "train.py", *settings, "batch_size=4", *extra)
     assert (again.stdout + again.stderr).count("finished before, skipped") == 1
+
+
+READING, PASSES = 5, 60  # the image at which a process fails: of 44 while data are read, or later
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (f"1 raise {PASSES}", "cannot be read in process 1"),
+        slow(f"1 raise {READING}", "cannot be read in process 1"),
+        slow(f"0 raise {PASSES}", "cannot be read in process 0"),
+        slow(f"1 kill {PASSES}", "another process of this visit ended"),
+    ],
+)
+def test_why_one_process_failed_is_said_once(tmp_path, fault, sentence):
+    result = in_two(tmp_path, fault)
+    assert result.returncode == 1, result.stderr[-3000:]
+    assert (result.stdout + result.stderr).count(sentence) == 1
+    assert "Traceback" not in result.stderr
+    (outcome,) = tmp_path.glob("outputs/train/*/outcome.json")
+    assert sentence in outcome.read_text()
+    assert all(map(ended, pids(tmp_path)))
+
+
+@pytest.mark.slow
+def test_no_process_outlives_the_first(tmp_path):
+    assert in_two(tmp_path, f"0 kill-beside-a-sleeper {READING}").returncode == -9
+    assert all(map(ended, pids(tmp_path)))
+
+
+def in_two(folder, fault):
+    """One visit in two processes, one of which fails."""
+    return python(
+        folder,
+        *("train.py", *SMALL, "data._target_=faulty_faces.FaultyFaces", "logger=none"),
+        *("trainer=ddp", "trainer.devices=2"),
+        FAULT=fault,
+        PYTHONPATH=os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+    )
+
+
+def pids(folder):
+    found = [int(path.read_text()) for path in folder.glob("pid-*")]
+    assert len(found) == 2
+    return found

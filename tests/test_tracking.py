@@ -21,7 +21,7 @@ from cavalcade.comparing.pictures import pictures_to_track
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.errors import InputError
 from cavalcade.report.public_config import without_paths, without_secrets
-from cavalcade.report.tracking import Job, Tracker, log_table, safe_name, tracker_of
+from cavalcade.report.tracking import TrackedJob, Tracker, log_table, safe_name, tracker_of
 from cavalcade.runs import load_run
 from cavalcade.similarity import CONCEPT_MEASURES, FEATURE_MEASURES, Pair
 from cavalcade.sweeping.jobs import load_jobs, name_of
@@ -32,7 +32,9 @@ from tiny import tiny_visit
 from wandb_log import OfflineRun
 
 SECRET = "https://me:hunter2@host/notes"
-JOB = Job("net-0123456789ab", "train", "net-0123456789ab", ("faces", "probes", "net", "trained"))
+JOB = TrackedJob(
+    "net-0123456789ab", "train", "net-0123456789ab", ("faces", "probes", "net", "trained")
+)
 
 
 def program(folder, *command):

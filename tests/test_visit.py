@@ -307,6 +307,19 @@ def test_of_many_concepts_the_largest_are_shown(capsys):
     assert said.rstrip().endswith("and 5 smaller concepts")
 
 
+@pytest.mark.parametrize(("given", "used"), [("auto", "cpu"), ("gpu", "gpu")])
+def test_what_is_automatic_is_no_device_without_float64(monkeypatch, given, used):
+    asked = {}
+
+    def base(**settings):
+        asked.update(settings)
+        return quiet_trainer(logger=False)
+
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    Trainers(partial(base, accelerator=given))()
+    assert asked["accelerator"] == used
+
+
 def test_processes_that_were_not_started_are_refused(tmp_path):
     backbone = tiny_backbone()
     trainers = Trainers(partial(quiet_trainer, devices=2))

@@ -21,9 +21,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cavalcade.children import end_with_parent
 from cavalcade.errors import InputError, closest
-from cavalcade.sweeping.children import end_with_parent
-from cavalcade.sweeping.value_files import with_values
+from cavalcade.value_files import with_values
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,8 @@ first process alone writes and prints. Where there is one process, it is the fir
 
 import functools
 import logging
+import pickle
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -13,10 +15,13 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 from lightning.fabric import Fabric
 
+from cavalcade.children import AGAIN, bound_to_us
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Attempt = tuple[Any, Exception | None]  # of some work: what it made, or its error
 
-PATIENCE = timedelta(days=2)  # the others wait while one reads, mines or writes
+LONGEST_WAIT = timedelta(days=2)  # the others wait while one reads, mines or writes
 
 
 def start(settings: Mapping[str, Any]) -> None:
@@ -25,12 +30,17 @@ def start(settings: Mapping[str, Any]) -> None:
     Args:
         settings: of the trainer: accelerator, devices, num_nodes.
     """
-    Fabric(
+    fabric = Fabric(
         accelerator=settings.get("accelerator", "auto"),
         devices=settings.get("devices", "auto"),
         num_nodes=settings.get("num_nodes", 1),
         strategy="ddp",
-    ).launch()
+    )
+    # one that waits for a process that has ended would not hear a milder signal
+    with bound_to_us(signal.SIGKILL):
+        fabric.launch()
+    if _meet():
+        _group()
     if not is_first():
         logging.getLogger().setLevel(logging.ERROR)
 
@@ -54,9 +64,13 @@ def from_first(make: Callable[[], Result]) -> Result:
     """What the first process makes, in all of them; or its error."""
     if not _meet():
         return make()
-    outcome = [_attempt(make) if is_first() else None]
-    dist.broadcast_object_list(outcome, src=0, group=_group())
-    return _unwrapped(outcome[0])
+    if is_first():
+        own = _attempt(make)
+        dist.broadcast_object_list([_portable(own)], src=0, group=_group())
+        return _unwrapped(own)
+    sent: list[Any] = [None]
+    dist.broadcast_object_list(sent, src=0, group=_group())
+    return _unwrapped(sent[0])
 
 
 def gathered(own: Item, to: int = 0) -> list[Item] | None:
@@ -86,19 +100,37 @@ def shared_out(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
         if owner(k) == rank()
     }
     everything: list[Any] = [None] * count()
-    dist.all_gather_object(everything, own, group=_group())
-    outcomes = {k: outcome for part in everything for k, outcome in part.items()}
+    sent = {k: _portable(outcome) for k, outcome in own.items()}
+    dist.all_gather_object(everything, sent, group=_group())
+    outcomes = {k: outcome for part in everything for k, outcome in part.items()} | own
     return [_unwrapped(outcomes[k]) for k in range(len(items))]
 
 
-def _attempt(make: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
+def sentence_of_loss(error: Exception) -> str | None:
+    """What to say of an error that only tells that another process is gone; None of others."""
+    if not (isinstance(error, dist.DistError) or "by peer" in str(error)):  # gloo's words
+        return None
+    return f"another process of this visit ended (out of memory, or killed by hand); {AGAIN}"
+
+
+def _attempt(make: Callable[[], Result]) -> Attempt:
     try:
         return make(), None
     except Exception as error:
         return None, error
 
 
-def _unwrapped(outcome: Any) -> Any:  # noqa: ANN401
+def _portable(outcome: Attempt) -> Attempt:
+    """The same for other processes, to which some errors cannot go as they are."""
+    result, error = outcome
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return result, RuntimeError(f"{type(error).__name__}: {error}")
+    return outcome
+
+
+def _unwrapped(outcome: Attempt) -> Any:  # noqa: ANN401
     result, error = outcome
     if error is not None:
         raise error
@@ -112,6 +144,6 @@ def _meet() -> bool:
 @functools.cache
 def _group() -> dist.ProcessGroup:
     """A group for objects in main memory, whatever the device."""
-    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    group = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
     assert isinstance(group, dist.ProcessGroup)
     return group

@@ -75,7 +75,7 @@ class BackbonePass(LightningModule):
         self.backbone.images_at_once = images // 2
         log.warning(
             "the device has no memory for %d images of %s at once; %d go through it from now on, "
-            "with the same results",
+            "with the same results up to rounding",
             *(images, self.backbone.label, images // 2),
         )
         garbage_collection_cuda()

@@ -18,14 +18,14 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from cavalcade.errors import InputError, closest
 from cavalcade.report.public_config import hold_secrets, without_paths, without_secrets
 
-LONGEST = 64  # characters of the id and of a tag of a W&B run
+MAX_LENGTH = 64  # characters of the id and of a tag of a W&B run
 MERGED = ("tags", "settings")  # hold what the user set and more
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Job:
+class TrackedJob:
     """What is tracked as one run, known before its results are.
 
     Attributes:
@@ -44,7 +44,7 @@ class Job:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def train_job(place: Path, meta: Mapping[str, Any], num_layers: int, *, force: bool) -> Job:
+def train_job(place: Path, meta: Mapping[str, Any], num_layers: int, *, force: bool) -> TrackedJob:
     """The job that makes a run folder.
 
     Args:
@@ -54,10 +54,10 @@ def train_job(place: Path, meta: Mapping[str, Any], num_layers: int, *, force: b
         force: it is made again, hence is another run.
     """
     network, state = meta["identity"]["backbone"], "random" if meta["random"] else "trained"
-    return Job(
+    return TrackedJob(
         name=place.name,
         kind="train",
-        id=None if force else safe_name(place.name, LONGEST),
+        id=None if force else safe_name(place.name, MAX_LENGTH),
         tags=(meta["data"]["name"], meta["method"], meta["label"], state),
         facts={
             "network": {
@@ -111,7 +111,7 @@ class Tracker:
         if self._settings is not None:
             _check_settings(self._settings)
 
-    def begin(self, job: Job, config: Mapping[str, Any]) -> Logger | None:
+    def begin(self, job: TrackedJob, config: Mapping[str, Any]) -> Logger | None:
         """The logger of a job, which is told the configuration."""
         if self.make is not None:
             self.logger = self.make(**self._chosen(job))
@@ -130,12 +130,12 @@ class Tracker:
             return self.make.keywords
         return None
 
-    def _chosen(self, job: Job) -> dict[str, Any]:
+    def _chosen(self, job: TrackedJob) -> dict[str, Any]:
         """What a W&B run is called, where the user or W&B's agent does not say."""
         given = self._settings
         if given is None:
             return {}
-        tags = [tag[:LONGEST] for tag in (*(given.get("tags") or ()), *job.tags)]
+        tags = [tag[:MAX_LENGTH] for tag in (*(given.get("tags") or ()), *job.tags)]
         chosen: dict[str, Any] = {"job_type": job.kind, "tags": list(dict.fromkeys(tags))}
         chosen |= {"name": job.name} if not os.environ.get("WANDB_NAME") else {}
         chosen |= {"group": self.group} if not os.environ.get("WANDB_RUN_GROUP") else {}

@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -19,10 +19,10 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cavalcade.sweeping.children import is_alive, run_child, sentence_of_exit
+from cavalcade.children import is_alive, run_child, sentence_of_exit
 from cavalcade.sweeping.gpus import VISIBLE, gpus_of_job
 from cavalcade.sweeping.jobs import load_jobs, name_of
-from cavalcade.sweeping.outcome import FILE, Outcome
+from cavalcade.sweeping.outcome import OUTCOME_FILE, Outcome, Task
 from cavalcade.visiting.visited import Visited
 
 SWEEP_PID, SWEEP_GPUS = "CAVALCADE_SWEEP_PID", "CAVALCADE_SWEEP_GPUS"
@@ -46,10 +46,8 @@ SWEEPING = (  # settings of a sweep, not of its jobs
 # what the processes of launchers import first.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/.*is validated against ConfigStore")
 
-Job = Callable[[DictConfig], Visited | None]
 
-
-def runs_apart(job: Job) -> Job:
+def runs_apart(job: Task) -> Task:
     """Run a job here if it is alone, and in a child if it is one of a sweep."""
     script = Path(inspect.getfile(inspect.unwrap(job))).resolve()
 
@@ -68,7 +66,7 @@ def run_apart(script: Path, hydra: DictConfig, config: DictConfig) -> None:
     """Run one job of a sweep in a child, and see to it that its folder says what became of it."""
     folder, first = Path(hydra.runtime.output_dir), _rank() == 0
     if first:
-        (folder / FILE).unlink(missing_ok=True)
+        (folder / OUTCOME_FILE).unlink(missing_ok=True)
     log = folder / (OUTPUT if first else f"output-{_rank()}.log")
     terminal = hydra.launcher._target_ == BASIC
     sweep = name_of(load_jobs(Path(hydra.runtime.cwd) / hydra.sweep.dir))

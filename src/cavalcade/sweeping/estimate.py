@@ -14,10 +14,10 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cavalcade.children import run_child
 from cavalcade.report.tables import print_sentence, print_table
 from cavalcade.sweeping.apart import child_environment
-from cavalcade.sweeping.children import run_child
-from cavalcade.sweeping.jobs import Job, differing
+from cavalcade.sweeping.jobs import SweepJob, differing
 from cavalcade.visiting.cost import Cost
 
 NEEDED = ("backbone", "data", "concepts", "trainer", "batch_size")
@@ -98,7 +98,7 @@ def _needed(config: DictConfig) -> Mapping[str, Any] | None:
     return found
 
 
-def print_estimate(found: Estimate, jobs: Sequence[Job], runs: Path, at_once: int) -> None:
+def print_estimate(found: Estimate, jobs: Sequence[SweepJob], runs: Path, at_once: int) -> None:
     """Print what all jobs will cost, the dearest of many, and whether the disk holds it.
 
     Args:

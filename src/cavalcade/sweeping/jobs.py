@@ -12,11 +12,11 @@ from cavalcade.folders import digest_of
 from cavalcade.report.tables import print_sentence, print_table
 from cavalcade.sweeping.outcome import Outcome
 
-FILE = "jobs.json"
+JOBS_FILE = "jobs.json"
 
 
 @dataclass
-class Job:
+class SweepJob:
     """One job of a sweep.
 
     Attributes:
@@ -42,23 +42,25 @@ class Job:
         return found or Outcome.failed(f"{self.reason}; {seen}" if self.reason else seen)
 
 
-def save_jobs(jobs: Sequence[Job], folder: Path) -> None:
+def save_jobs(jobs: Sequence[SweepJob], folder: Path) -> None:
     """Write what a sweep consists of into its folder."""
     text = json.dumps([asdict(job) for job in jobs], indent=1)
-    (folder / FILE).write_text(text, encoding="utf-8")
+    (folder / JOBS_FILE).write_text(text, encoding="utf-8")
 
 
-def load_jobs(folder: Path) -> list[Job]:
+def load_jobs(folder: Path) -> list[SweepJob]:
     """What a sweep consists of."""
-    return [Job(**each) for each in json.loads((folder / FILE).read_text(encoding="utf-8"))]
+    return [
+        SweepJob(**each) for each in json.loads((folder / JOBS_FILE).read_text(encoding="utf-8"))
+    ]
 
 
-def name_of(jobs: Sequence[Job]) -> str:
+def name_of(jobs: Sequence[SweepJob]) -> str:
     """What a sweep is called: the same whenever the same jobs are asked for."""
     return f"sweep-{digest_of({'jobs': [job.overrides for job in jobs]})}"
 
 
-def differing(jobs: Sequence[Job]) -> pd.DataFrame:
+def differing(jobs: Sequence[SweepJob]) -> pd.DataFrame:
     """A row for each job: its number, and a column for each key in which jobs differ."""
     values = [dict(each.split("=", 1) for each in job.overrides if "=" in each) for job in jobs]
     keys = list(dict.fromkeys(key for own in values for key in own))
@@ -70,7 +72,7 @@ def differing(jobs: Sequence[Job]) -> pd.DataFrame:
     return table
 
 
-def outcome_table(jobs: Sequence[Job]) -> pd.DataFrame:
+def outcome_table(jobs: Sequence[SweepJob]) -> pd.DataFrame:
     """What became of each job: in what it differs, status, run folder or the reason it failed."""
     outcomes = [job.outcome() for job in jobs]
     table = differing(jobs)

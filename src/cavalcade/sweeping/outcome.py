@@ -13,12 +13,14 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
-from cavalcade import cli
-from cavalcade.sweeping.children import AGAIN
-from cavalcade.sweeping.value_files import check_no_files
+from cavalcade import cli, processes
+from cavalcade.children import AGAIN
+from cavalcade.value_files import check_no_files
 from cavalcade.visiting.visited import Visited
 
-FILE = "outcome.json"
+OUTCOME_FILE = "outcome.json"
+
+Task = Callable[[DictConfig], Visited | None]  # what Hydra calls a task function
 
 
 @dataclass(frozen=True)
@@ -51,44 +53,64 @@ class Outcome:
 
     def save(self, folder: Path) -> None:
         """Write the file, whole or not at all."""
-        partial = folder / f".{FILE}-{os.getpid()}"
-        partial.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        partial.replace(folder / FILE)
+        partial = folder / f".{OUTCOME_FILE}-{os.getpid()}"
+        partial.write_text(self._text, encoding="utf-8")
+        partial.replace(folder / OUTCOME_FILE)
+
+    def save_first(self, folder: Path) -> bool:
+        """Write the file unless there is one; whether there was none."""
+        try:
+            with (folder / OUTCOME_FILE).open("x", encoding="utf-8") as file:
+                file.write(self._text)
+        except FileExistsError:
+            return False
+        return True
+
+    @property
+    def _text(self) -> str:
+        return json.dumps(asdict(self), indent=1)
 
     @classmethod
     def load(cls, folder: Path) -> "Outcome | None":
         """What a folder says; None if it says nothing."""
         try:
-            return cls(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+            return cls(**json.loads((folder / OUTCOME_FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
 
 
-def leaves_outcome(
-    job: Callable[[DictConfig], Visited | None],
-) -> Callable[[DictConfig], Visited | None]:
+def leaves_outcome(job: Task) -> Task:
     """Write what becomes of a job into Hydra's folder for it, whatever happens.
 
-    A user's error becomes its sentence, any other its traceback in the log.
+    A user's error becomes its sentence, any other its traceback in the log. Of several processes
+    the one that fails first says why, since what the others meet follows from it.
     """
 
     @functools.wraps(job)
     def recorded(config: DictConfig) -> Visited | None:
-        start, visited = time.monotonic(), None
+        start, visited, said = time.monotonic(), None, ""
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        first = getattr(rank_zero_only, "rank", 0) == 0
+        if first:
+            (folder / OUTCOME_FILE).unlink(missing_ok=True)  # of an earlier job in the same folder
         outcome = Outcome.failed(f"interrupted; {AGAIN}")
         try:
             check_no_files(HydraConfig.get().overrides.task)
             visited = job(config)
             outcome = Outcome.of(visited)
         except Exception as error:
-            reason = cli.user_error(error)
+            reason = cli.user_error(error) or processes.sentence_of_loss(error)
             outcome = Outcome.failed(reason or _named(error))
-            cli.fail(reason or traceback.format_exc().rstrip())
+            said = reason or traceback.format_exc().rstrip()
         finally:
-            if getattr(rank_zero_only, "rank", 0) == 0:
-                seconds = round(time.monotonic() - start, 1)
-                folder = Path(HydraConfig.get().runtime.output_dir)
-                replace(outcome, seconds=seconds).save(folder)
+            outcome = replace(outcome, seconds=round(time.monotonic() - start, 1))
+            if outcome.status != "failed":
+                if first:
+                    outcome.save(folder)
+            elif outcome.save_first(folder) and said:
+                cli.fail(said)
+            else:
+                cli.note_failure(outcome.reason)
         return visited
 
     return recorded

@@ -53,14 +53,12 @@ class Trainers:
             "use_distributed_sampler": False,  # ours has no image twice
             "default_root_dir": self.root,
         }
-        if self.given.get("accelerator") == "auto" and torch.backends.mps.is_available():
-            settings["accelerator"] = "cpu"  # the statistics are float64, which MPS lacks
         bars = [PassProgress()] if self.given.get("enable_progress_bar", True) else []
         try:
             trainer = self.base(
                 callbacks=[*bars, *(extra_callbacks or [])],
                 logger=(self.logger or False) if tracked else False,
-                **(quiet | settings),
+                **(quiet | self._hardware | settings),
             )
         except (ValueError, TypeError) as error:
             raise InputError(f"the trainer cannot be built: {error}") from error
@@ -73,7 +71,7 @@ class Trainers:
             InputError: see `check`.
         """
         if self._num_processes() > 1:
-            processes.start(self.given)
+            processes.start(self.given | self._hardware)
 
     def check(self) -> None:
         """Build a trainer once, before anything is written.
@@ -108,6 +106,13 @@ class Trainers:
     def identity(self) -> dict[str, Any]:
         """The user's settings that change results, for the digest of a run."""
         return {name: value for name, value in self.given.items() if name not in HARDWARE}
+
+    @property
+    def _hardware(self) -> dict[str, Any]:
+        """What we choose where the user does not."""
+        automatic = self.given.get("accelerator", "auto") == "auto"
+        # the statistics are float64, which MPS lacks
+        return {"accelerator": "cpu"} if automatic and torch.backends.mps.is_available() else {}
 
     @property
     def given(self) -> dict[str, Any]:

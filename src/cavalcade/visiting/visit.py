@@ -77,11 +77,11 @@ def visit(
                 _keep(place, backbone, data, method)
             return Visited(place, skipped=True)
         trainers.check()
-        if processes.is_first():
-            _announce(backbone, data, method)
+        processes.from_first(lambda: _announce(backbone, data, method))
         meta = _describe(backbone, data, method, identity)
         job = train_job(place, meta, len(backbone.layers), force=force)
-        trainers.logger = tracker.begin(job, config)
+        processes.from_first(lambda: tracker.begin(job, config))
+        trainers.logger = tracker.logger if processes.is_first() else tracker.begin(job, config)
         _make(place, backbone, data, method, trainers, meta=meta, config=config, force=force)
         if processes.is_first():
             track_run(load_run(place), tracker)

@@ -19,14 +19,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cavalcade import cli
+from cavalcade.children import sigterm_raises
 from cavalcade.errors import InputError
 from cavalcade.sweeping.apart import BASIC, JOBLIB, LOCAL, SLURM, SWEEP_GPUS, SWEEP_PID
-from cavalcade.sweeping.children import sigterm_raises
 from cavalcade.sweeping.estimate import estimate, print_estimate
 from cavalcade.sweeping.gpus import visible_gpus
-from cavalcade.sweeping.jobs import Job, print_outcomes, save_jobs
-from cavalcade.sweeping.outcome import FILE, Outcome
-from cavalcade.sweeping.value_files import with_values
+from cavalcade.sweeping.jobs import SweepJob, print_outcomes, save_jobs
+from cavalcade.sweeping.outcome import OUTCOME_FILE, Outcome
+from cavalcade.value_files import with_values
 
 BESIDE = 2  # jobs of submitit at once on a machine without GPUs
 
@@ -71,12 +71,14 @@ class TolerantSweeper(BasicSweeper):
                 for reason in print_outcomes(folder):
                     cli.note_failure(reason)
 
-    def _jobs(self, arguments: Sequence[str], folder: Path) -> tuple[list[Job], list[DictConfig]]:
+    def _jobs(
+        self, arguments: Sequence[str], folder: Path
+    ) -> tuple[list[SweepJob], list[DictConfig]]:
         """All jobs, and the configs of those that can be composed."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         (batch,) = self.split_arguments(parser.parse_overrides(list(arguments)), None)
-        jobs: list[Job] = []
+        jobs: list[SweepJob] = []
         configs: list[DictConfig] = []
         for overrides in batch:
             try:
@@ -84,11 +86,11 @@ class TolerantSweeper(BasicSweeper):
             except (HydraException, OmegaConfBaseException, InputError) as error:
                 reason = cli.sentence(error)
                 cli.fail(f"job {' '.join(overrides)} left out: {reason}")
-                jobs.append(Job(list(overrides), None, reason))
+                jobs.append(SweepJob(list(overrides), None, reason))
                 continue
             own = folder / str(OmegaConf.select(config, "hydra.sweep.subdir"))
-            (own / FILE).unlink(missing_ok=True)  # of an earlier sweep in the same folder
-            jobs.append(Job(list(overrides), str(own)))
+            (own / OUTCOME_FILE).unlink(missing_ok=True)  # of an earlier sweep in the same folder
+            jobs.append(SweepJob(list(overrides), str(own)))
             configs.append(config)
         return jobs, configs
 
@@ -115,7 +117,7 @@ class TolerantSweeper(BasicSweeper):
         os.environ[SWEEP_GPUS] = ",".join(gpus)
         os.environ[SWEEP_PID] = str(os.getpid())
 
-    def _launch(self, jobs: Sequence[Job]) -> None:
+    def _launch(self, jobs: Sequence[SweepJob]) -> None:
         """Launch batch after batch; one whose launcher gives up does not stop the next."""
         assert self.launcher is not None
         size = self._batch_size(len(jobs))

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-PARENT = "CAVALCADE_PARENT"  # process that a child ends with
-PATIENCE = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0))  # seconds after each, before SIGKILL
+PARENT = "CAVALCADE_PARENT"  # that a child ends with, and the signal that ends it
+STOPPING = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0))  # seconds after each, before SIGKILL
 PR_SET_PDEATHSIG = 1  # of Linux' prctl.h
 AGAIN = "run the same command again to go on"
 
@@ -43,7 +43,7 @@ def run_child(
         child = subprocess.Popen(
             command,
             cwd=cwd,
-            env={**env, PARENT: str(os.getpid())},
+            env={**env, PARENT: _bond(signal.SIGTERM)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT if output else None,
@@ -67,7 +67,7 @@ def _wait(child: "subprocess.Popen[bytes]", needed: Callable[[], bool]) -> int:
 
 def _stop(child: "subprocess.Popen[bytes]") -> None:
     """Ask a child to end, so that it can clean up; the second time less politely."""
-    for number, seconds in PATIENCE:
+    for number, seconds in STOPPING:
         _signal_group(child, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(timeout=seconds)
@@ -99,18 +99,33 @@ def _leave(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
+@contextlib.contextmanager
+def bound_to_us(number: signal.Signals) -> Iterator[None]:
+    """Programs of ours that are started within the block get this signal when we end."""
+    os.environ[PARENT] = _bond(number)
+    try:
+        yield
+    finally:
+        os.environ.pop(PARENT, None)
+
+
+def _bond(number: signal.Signals) -> str:
+    return f"{os.getpid()} {int(number)}"
+
+
 def end_with_parent() -> None:
-    """In a child of `run_child`: end when the parent does, even if that was killed.
+    """In a program that is bound to its parent: end when that does, even if it was killed.
 
     Slurm announces a time limit by SIGUSR2 to every process; the parent decides what it means.
     """
-    parent = os.environ.pop(PARENT, None)  # not for the children that this process starts
-    if parent is None:
+    bond = os.environ.pop(PARENT, None)  # not for the children that this process starts
+    if bond is None:
         return
+    parent, number = map(int, bond.split())
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-    if os.getppid() != int(parent):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
         sys.exit("the process that started this one has ended")
 
 
