@@ -315,6 +315,23 @@ def test_a_folder_of_something_else_is_not_replaced(run, tmp_path):
     assert (place / "notes.txt").exists()
 
 
+@pytest.mark.usefixtures("stored")
+def test_another_machine_may_have_the_same_process_id(run, tmp_path):
+    theirs = tmp_path / f".fetched-{os.getpid()}" / "half"
+    theirs.mkdir(parents=True)
+    place = fetch_run(REFERENCE, tmp_path)
+    assert theirs.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {theirs.parent.name, place.parts[-3]}
+    assert load_run(place).meta == run.meta
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_root_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write to .*file.*; give another root="):
+        fetch_run(REFERENCE, tmp_path / "file")
+
+
 def test_lineage_is_drawn_online_only(caplog):
     logger = Recorder()
     with caplog.at_level(logging.INFO):

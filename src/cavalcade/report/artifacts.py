@@ -4,8 +4,8 @@ A run's artifact holds `<method>/<name>/…` and `truth/…`, as they lie in a d
 """
 
 import logging
-import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -243,11 +243,10 @@ def _check_truth(reference: str, ours: Path, theirs: Path) -> None:
 
 @contextmanager
 def _scratch(root: Path) -> Iterator[Path]:
-    """A folder in `root` that is gone afterwards."""
-    scratch = root / f".fetched-{os.getpid()}"
-    shutil.rmtree(scratch, ignore_errors=True)
+    """A folder in `root` of nobody else's, that is gone afterwards."""
     try:
-        scratch.mkdir(parents=True)
+        root.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".fetched-", dir=root))
     except OSError as error:
         raise InputError(f"cannot write to {root} ({error}); give another root=") from error
     try:
