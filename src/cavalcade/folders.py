@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ NAMES = (  # columns of text in our tables
     *("differs_from", "halved_at", "concept_a", "concept_b", "label", "second"),
     *("network_a", "layer_a", "network_b", "layer_b", "kind", "statistic", "nearer", "farther"),
 )
+
+log = logging.getLogger(__name__)
 
 
 def digest_of(identity: Mapping[str, Any]) -> str:
@@ -82,8 +85,17 @@ def recover(place: Path, kind: str, *, again: bool = False) -> bool:
         InputError: if the place holds something else.
     """
     _check_kind(place, kind)
-    shutil.rmtree(_partial(place, again=not again), ignore_errors=True)
-    partial, old = _partial(place, again=again), _old(place)
+    partial, other, old = (
+        _partial(place, again=again),
+        _partial(place, again=not again),
+        _old(place),
+    )
+    if other.exists() and not again:
+        log.warning(
+            "%s: removed what an interrupted force=true had begun; only force=true goes on with it",
+            place,
+        )
+    shutil.rmtree(other, ignore_errors=True)
     if is_whole(partial, kind):
         _put(partial, place)
         return True
