@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +15,11 @@ from wandb.apis.public import Api
 
 from cavalcade.comparing.comparable import find_runs
 from cavalcade.errors import InputError
+from cavalcade.locks import locked
 from cavalcade.report import artifacts
 from cavalcade.report.artifacts import artifact_names, fetch_run, use_runs, with_fetched
 from cavalcade.runs import load_run
+from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
 from tiny import tiny_visit
 
 REFERENCE = "team/cavalcade/tiny:v0"
@@ -244,6 +247,89 @@ def test_another_truth_is_not_mixed_in(run, tmp_path):
     with pytest.raises(InputError, match="is of other test images than"):
         fetch_run(REFERENCE, tmp_path)
     assert not (home / "probes").exists()
+
+
+LEFT = "checkpoints/last.ckpt"  # of a visit that was killed
+
+
+def left_behind(root, run, name):
+    """What a killed visit leaves beside its place."""
+    place = root / run.path.relative_to(run.path.parents[2])
+    checkpoint = place.with_name(f".{place.name}.{name}") / LEFT
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("half a fit")
+    return place, checkpoint
+
+
+@pytest.mark.usefixtures("stored")
+@pytest.mark.parametrize("name", ["partial", "again"])
+def test_an_interrupted_visit_is_replaced_by_the_whole_run(run, tmp_path, name):
+    place, _ = left_behind(tmp_path, run, name)
+    assert fetch_run(REFERENCE, tmp_path) == place
+    assert contents(place) == contents(run.path)
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
+@pytest.mark.parametrize("name", ["partial", "again"])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_an_interrupted_visit_outlives_a_fetch_that_is_killed(run, stored, tmp_path, name, nth):
+    """Before the truth is in its place, and before the run is."""
+    place, checkpoint = left_behind(tmp_path / "runs", run, name)
+    kill = Kill(Path, "rename", nth)
+    child = Child(lambda: fetch_run(REFERENCE, tmp_path / "runs"), tmp_path / "log", kill)
+    assert child.wait() == -9, child.said
+    assert checkpoint.read_text() == "half a fit"
+    assert [path.name for path in checkpoint.parents[1].rglob("*")] == ["checkpoints", "last.ckpt"]
+    assert not place.exists()
+    assert fetch_run(REFERENCE, tmp_path / "runs") == place
+    assert contents(place) == contents(run.path)
+    assert stored.downloads == 1  # one more, in the child
+
+
+@pytest.mark.usefixtures("stored")
+@pytest.mark.parametrize("part", ["run", "truth"])
+def test_a_visit_at_work_is_waited_for(run, tmp_path, part):
+    root, home = tmp_path / "runs", run.path.parents[1]
+    place, checkpoint = left_behind(root, run, "partial")
+    held = place if part == "run" else root / home.name / "truth"
+    with locked(held):
+        child = Child(lambda: fetch_run(REFERENCE, root), tmp_path / "log")
+        child.wait_to_say(f"at work on {held}; waiting for it")
+        assert checkpoint.exists()
+        original = home / held.relative_to(root / home.name)
+        shutil.copytree(original, held)  # with the times of its files
+        os.utime(held, (1, 1))
+    assert child.wait() == 0, child.said
+    assert held.stat().st_mtime == 1  # what the visit made is not replaced
+    assert contents(place) == contents(run.path)
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_folder_of_something_else_is_not_replaced(run, tmp_path):
+    place, checkpoint = left_behind(tmp_path, run, "partial")
+    place.mkdir()
+    (place / "notes.txt").touch()
+    with pytest.raises(InputError, match="exists and is no run of cavalcade"):
+        fetch_run(REFERENCE, tmp_path)
+    assert checkpoint.exists()
+    assert (place / "notes.txt").exists()
+
+
+@pytest.mark.usefixtures("stored")
+def test_another_machine_may_have_the_same_process_id(run, tmp_path):
+    theirs = tmp_path / f".fetched-{os.getpid()}" / "half"
+    theirs.mkdir(parents=True)
+    place = fetch_run(REFERENCE, tmp_path)
+    assert theirs.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {theirs.parent.name, place.parts[-3]}
+    assert load_run(place).meta == run.meta
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_root_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write to .*file.*; give another root="):
+        fetch_run(REFERENCE, tmp_path / "file")
 
 
 def test_lineage_is_drawn_online_only(caplog):

@@ -153,6 +153,17 @@ def test_a_forced_visit_that_is_killed_ends_the_same(
     assert world.finish(tmp_path, force=force) == undisturbed["probes"]
 
 
+def test_a_forced_visit_that_is_given_up_is_said(world, undisturbed, finished, tmp_path):
+    (tmp_path / "runs").symlink_to(finished / "runs")
+    kill = Kill(ProbeFit, "training_step", STEPS + 2)
+    assert world.child(tmp_path, kill, force=True).wait() == KILLED
+    child = world.child(tmp_path)
+    assert child.wait() == 0, child.said
+    assert "removed what an interrupted force=true had begun" in child.said
+    assert "finished before, skipped" in child.said
+    assert contents(tmp_path / "runs") == undisturbed["probes"]
+
+
 def test_a_forced_visit_goes_on_where_it_was_killed(world, finished, tmp_path):
     (tmp_path / "runs").symlink_to(finished / "runs")
     kill = Kill(ProbeFit, "training_step", STEPS + 2)

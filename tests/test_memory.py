@@ -8,6 +8,7 @@ import torch
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.errors import InputError
+from cavalcade.visiting.cost import seconds_per_image
 from run_folders import assert_same_up_to_rounding
 from tiny import adam, tiny_backbone, tiny_model, tiny_visit
 
@@ -21,12 +22,18 @@ def out_of_memory() -> torch.cuda.OutOfMemoryError:
     return torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
 
-def small_device(most: int):
-    """A real network on a device that takes so many images at once."""
+def small_device(most: int, *, timed: bool = False):
+    """A real network on a device that takes so many images at once.
+
+    Args:
+        most: images.
+        timed: also where zeros only take the time, before the passes.
+    """
     model = tiny_model()
 
     def check(_, inputs):
-        if armed and len(inputs[0]) > most and inputs[0].any():  # zeros only take the time
+        measuring = not inputs[0].any()
+        if armed and len(inputs[0]) > most and (timed or not measuring):
             raise out_of_memory()
 
     armed: list[bool] = []
@@ -64,6 +71,16 @@ def test_what_was_seen_before_memory_ran_out_is_not_counted_twice(tmp_path, monk
     small = tiny_visit(tmp_path / "small")
     assert min(calls) == 1
     assert_same_up_to_rounding(ample, small)
+
+
+@pytest.mark.parametrize("most", [1, 5])
+def test_the_time_of_an_image_is_measured_on_a_small_device(most, caplog):
+    backbone = small_device(most, timed=True)
+    assert 0 < seconds_per_image(backbone, 8) < 10
+    assert backbone.images_at_once == {1: 1, 5: 4}[most]
+    assert "no memory for 8 images of tiny at once; 4 go through it" in caplog.text
+    with pytest.raises(InputError, match="no memory for one image of tiny; set a smaller"):
+        seconds_per_image(small_device(0, timed=True), 8)
 
 
 def test_no_memory_for_one_image_is_a_sentence(tmp_path):

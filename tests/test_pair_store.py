@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import shutil
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +25,7 @@ from cavalcade.comparing.pair_store import PairsOnDisk
 from cavalcade.comparing.stored_pairs import StoredPairs
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.folders import kind_of, write_meta
+from faults import Child, Kill, no_child_is_left  # noqa: F401
 from tiny import PlantedSquares, adam, tiny_backbone, tiny_data, tiny_visit
 
 NAMES = ("one", "two", "three", "four")
@@ -304,6 +308,67 @@ def test_a_folder_that_may_only_be_read_serves_what_it_has(probed, tmp_path, mon
 
     monkeypatch.setattr(PairsOnDisk, "_writing", refused)
     check_equal(compared(probed, NAMES[1::-1], tmp_path), whole)
+
+
+@pytest.mark.parametrize("method", ["probed", "mined"])
+@pytest.mark.parametrize("refused", [("touch", "write_bytes"), ("replace",)])
+def test_what_a_folder_lacks_that_may_only_be_read_is_computed(
+    method, refused, request, tmp_path, monkeypatch, counted, caplog
+):
+    """The whole folder, or what others have made in it."""
+    places = request.getfixturevalue(method)
+    Analysis(compared(places, NAMES[:2], tmp_path))
+    whole = compared(places, NAMES[:3], None)
+    files, again = files_of(tmp_path), dict(counted)
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    for name in refused:
+        monkeypatch.setattr(f"pathlib.Path.{name}", refuse)
+    counted.update(masks=0, features=0)
+    caplog.clear()
+    found = compared(places, NAMES[:3], tmp_path)
+    assert 0 < counted["masks"] < again["masks"]
+    check_equal(found, whole)
+    pd.testing.assert_frame_equal(Analysis(found).pairs, Analysis(whole).pairs, check_exact=True)
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert line == (
+        f"{tmp_path} may only be read (Permission denied): pairs that it lacks are computed, and "
+        "not kept"
+    )
+    assert files_of(tmp_path) == files
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    with pytest.raises(InputError, match=r"keep compared pairs in .*new \(Permission denied\)"):
+        PairsOnDisk(tmp_path / "new").check_writable()
+
+
+def test_what_killed_writers_left_is_removed_after_a_day(probed, tmp_path):
+    old, new = tmp_path / ".old", tmp_path / ".new"
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (time.time() - 90000,) * 2)
+    compared(probed, NAMES[:2], tmp_path, against=[])
+    assert new.exists()
+    assert not old.exists()
+    assert {path.suffix for path in files_of(tmp_path) if path != new} == {".safetensors"}
+
+
+def test_a_writer_leaves_what_is_not_whole_where_it_is_looked_for(tmp_path):
+    kill = Kill(Path, "replace")
+    store = PairsOnDisk(tmp_path / "pairs")
+    child = Child(lambda: store.write("cka", "ab", {"value": np.ones(2)}), tmp_path / "log", kill)
+    assert child.wait() == -9, child.said
+    (left,) = files_of(tmp_path / "pairs")
+    os.utime(left, (1, 1))
+    store.check_writable()
+    assert not files_of(tmp_path / "pairs")
 
 
 def test_pairs_are_no_comparison_and_no_run(probed, tmp_path):

@@ -146,10 +146,18 @@ def test_a_whole_folder_is_put_into_its_place_and_a_damaged_one_is_not(tmp_path,
     assert list(tmp_path.iterdir()) == [place]
 
 
-def test_a_try_of_the_other_kind_leaves_nothing(tmp_path):
+def test_a_try_of_the_other_kind_leaves_nothing(tmp_path, caplog):
+    place = tmp_path / "run"
     whole_folder(tmp_path / ".run.again", "forced")
-    assert not recover(tmp_path / "run", "run")
+    assert not recover(place, "run")
     assert not list(tmp_path.iterdir())
+    (said,) = caplog.messages
+    assert said.startswith(f"{place}: removed what an interrupted force=true had begun")
+    whole_folder(tmp_path / ".run.partial", "not forced")
+    assert not recover(place, "run", again=True)
+    assert not recover(place, "run")
+    assert not list(tmp_path.iterdir())
+    assert len(caplog.messages) == 1
 
 
 def test_digest_is_blind_to_the_order_of_keys():

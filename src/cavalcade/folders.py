@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ NAMES = (  # columns of text in our tables
     *("differs_from", "halved_at", "concept_a", "concept_b", "label", "second"),
     *("network_a", "layer_a", "network_b", "layer_b", "kind", "statistic", "nearer", "farther"),
 )
+
+log = logging.getLogger(__name__)
 
 
 def digest_of(identity: Mapping[str, Any]) -> str:
@@ -81,10 +84,18 @@ def recover(place: Path, kind: str, *, again: bool = False) -> bool:
     Raises:
         InputError: if the place holds something else.
     """
-    if place.exists() and kind_of(place) != kind:
-        raise InputError(f"{place} exists and is no {kind} of cavalcade; give another place")
-    shutil.rmtree(_partial(place, again=not again), ignore_errors=True)
-    partial, old = _partial(place, again=again), _old(place)
+    _check_kind(place, kind)
+    partial, other, old = (
+        _partial(place, again=again),
+        _partial(place, again=not again),
+        _old(place),
+    )
+    if other.exists() and not again:
+        log.warning(
+            "%s: removed what an interrupted force=true had begun; only force=true goes on with it",
+            place,
+        )
+    shutil.rmtree(other, ignore_errors=True)
     if is_whole(partial, kind):
         _put(partial, place)
         return True
@@ -92,6 +103,32 @@ def recover(place: Path, kind: str, *, again: bool = False) -> bool:
         old.rename(place)
     shutil.rmtree(old, ignore_errors=True)
     return False
+
+
+def put_whole(source: Path, place: Path, kind: str) -> None:
+    """Move a whole folder to a place, unless there is a whole one; it replaces all tries at one.
+
+    What an interrupted try has left stays until then. Others are kept out by `locks.locked`.
+
+    Args:
+        source: on the same file system.
+        place: of the folder.
+        kind: what both hold.
+
+    Raises:
+        InputError: if the place holds something else.
+    """
+    _check_kind(place, kind)
+    if is_whole(place, kind):
+        return
+    _put(source, place)
+    for again in (False, True):
+        shutil.rmtree(_partial(place, again=again), ignore_errors=True)
+
+
+def _check_kind(place: Path, kind: str) -> None:
+    if place.exists() and kind_of(place) != kind:
+        raise InputError(f"{place} exists and is no {kind} of cavalcade; give another place")
 
 
 def _put(partial: Path, place: Path) -> None:

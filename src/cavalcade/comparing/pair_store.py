@@ -4,12 +4,15 @@
 
 A file for each pair of runs and kind of number: masks, halves, or a measure of features. Its
 digest is of what was counted, never of names, so that all comparisons share one folder; it may
-be deleted at any time. Files are written beside their place and renamed when they are whole.
+be deleted at any time. Files are written into `<cache>` and renamed when they are whole. Of a
+folder that may only be read, what it lacks is kept as long as the comparison is.
 """
 
+import errno
 import hashlib
 import json
 import logging
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 
 STORE = 1  # to be raised whenever a number that is stored is defined anew
 CHECKSUM = "checksum"
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+A_DAY = 86400.0  # seconds, after which a file that is not whole is nobody's
 
 Arrays = dict[str, np.ndarray]
 
@@ -95,6 +100,8 @@ class PairsOnDisk(PairStore):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
+        self._not_kept = PairsInMemory()
+        self._said = False
 
     def place(self, kind: str, digest: str) -> Path:
         """The file of an entry."""
@@ -102,6 +109,9 @@ class PairsOnDisk(PairStore):
 
     def read(self, kind: str, digest: str) -> Arrays | None:
         """See `PairStore`; a file that is damaged counts as none."""
+        own = self._not_kept.read(kind, digest)
+        if own is not None:
+            return own
         path = self.place(kind, digest)
         try:
             arrays: Arrays = load(path.read_bytes())
@@ -125,27 +135,39 @@ class PairsOnDisk(PairStore):
         whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         content = save(whole | {CHECKSUM: _checksum(digest, whole)})
         path = self.place(kind, digest)
-        with self._writing(path.parent) as partial:
-            partial.write_bytes(content)
-            partial.replace(path)
+        try:
+            with self._writing() as partial:
+                partial.write_bytes(content)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial.replace(path)
+        except OSError:  # one may only read
+            self._not_kept.write(kind, digest, whole)
 
     def check_writable(self) -> None:
-        """See `PairStore`.
+        """See `PairStore`; what writers that were killed have left is removed.
 
         Raises:
-            InputError: if the folder cannot be written.
+            InputError: if the folder cannot be written, for another reason than that one may
+                only read it.
         """
-        with self._writing(self.folder) as partial:
+        with suppress(OSError), self._writing() as partial:
             partial.touch()
+        for left in self.folder.glob(".*"):
+            with suppress(OSError):
+                if left.is_file() and left.stat().st_mtime < time.time() - A_DAY:
+                    left.unlink()
 
     @contextmanager
-    def _writing(self, folder: Path) -> Iterator[Path]:
-        """A name in a folder for what is not whole yet; gone in the end."""
-        partial = folder / f".{uuid.uuid4().hex}"
+    def _writing(self) -> Iterator[Path]:
+        """A name for what is not whole yet; gone in the end. An OSError if one may only read."""
+        partial = self.folder / f".{uuid.uuid4().hex}"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             yield partial
         except OSError as error:
+            if error.errno in READ_ONLY and self.folder.is_dir():
+                self._say_not_kept(error)
+                raise
             raise InputError(
                 f"cannot keep compared pairs in {self.folder} ({error.strerror}); give another "
                 "place with cache=, or keep none with cache=null"
@@ -153,6 +175,14 @@ class PairsOnDisk(PairStore):
         finally:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
+
+    def _say_not_kept(self, error: OSError) -> None:
+        if not self._said:
+            log.warning(
+                "%s may only be read (%s): pairs that it lacks are computed, and not kept",
+                *(self.folder, error.strerror),
+            )
+        self._said = True
 
 
 def versions() -> dict[str, Any]:

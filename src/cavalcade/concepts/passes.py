@@ -23,6 +23,45 @@ Seen = TypeVar("Seen")
 log = logging.getLogger(__name__)
 
 
+def as_memory_allows(backbone: FrozenBackbone, images: int, work: Callable[[int], Seen]) -> Seen:
+    """What some work gives with as many images at once as the device has memory for.
+
+    Whenever it has not, half as many go through the network from then on.
+
+    Args:
+        backbone: the network.
+        images: the most.
+        work: of a number of images; it is done again after memory ran out.
+
+    Raises:
+        InputError: if there is no memory for a single image.
+    """
+    while True:
+        most = min(images, backbone.images_at_once)
+        try:
+            return work(most)
+        except RuntimeError as error:
+            if not (is_oom_error(error) or isinstance(error, torch.cuda.OutOfMemoryError)):
+                raise
+        # what was seen so far is let go with the error, so that its memory is free by now
+        _halve(backbone, most)
+
+
+def _halve(backbone: FrozenBackbone, images: int) -> None:
+    if images == 1:
+        raise InputError(
+            f"the device has no memory for one image of {backbone.label}; set a smaller "
+            "backbone.image_size or fewer backbone.layers, or trainer.accelerator=cpu"
+        )
+    backbone.images_at_once = images // 2
+    log.warning(
+        "the device has no memory for %d images of %s at once; %d go through it from now on, "
+        "with the same results up to rounding",
+        *(images, backbone.label, images // 2),
+    )
+    garbage_collection_cuda()
+
+
 class BackbonePass(LightningModule):
     """A LightningModule around a frozen network, which never enters a checkpoint.
 
@@ -52,33 +91,15 @@ class BackbonePass(LightningModule):
         if processes.count() > 1 and batch.positions[0] < 0:
             return
         first = 0
-        while first < len(batch.positions):
-            part = batch.part(first, first + self.backbone.images_at_once)
-            try:
-                seen = look(part)
-            except RuntimeError as error:
-                if not (is_oom_error(error) or isinstance(error, torch.cuda.OutOfMemoryError)):
-                    raise
-            else:
-                yield part, seen
-                first += len(part.positions)
-                continue
-            # what was seen so far is let go with the error, so that its memory is free by now
-            self._halve(len(part.positions))
 
-    def _halve(self, images: int) -> None:
-        if images == 1:
-            raise InputError(
-                f"the device has no memory for one image of {self.backbone.label}; set a smaller "
-                "backbone.image_size or fewer backbone.layers, or trainer.accelerator=cpu"
-            )
-        self.backbone.images_at_once = images // 2
-        log.warning(
-            "the device has no memory for %d images of %s at once; %d go through it from now on, "
-            "with the same results up to rounding",
-            *(images, self.backbone.label, images // 2),
-        )
-        garbage_collection_cuda()
+        def look_at(images: int) -> tuple[ConceptBatch, Seen]:
+            part = batch.part(first, first + images)
+            return part, look(part)
+
+        while first < len(batch.positions):
+            part, seen = as_memory_allows(self.backbone, len(batch.positions) - first, look_at)
+            yield part, seen
+            first += len(part.positions)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the network's weights out: they belong to the zoo."""

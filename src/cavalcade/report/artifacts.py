@@ -4,8 +4,8 @@ A run's artifact holds `<method>/<name>/…` and `truth/…`, as they lie in a d
 """
 
 import logging
-import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -15,7 +15,8 @@ import wandb
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from cavalcade.errors import InputError
-from cavalcade.folders import check_name, is_whole, read_meta, written_whole
+from cavalcade.folders import check_name, is_whole, put_whole, read_meta
+from cavalcade.locks import locked
 from cavalcade.report.tracking import safe_name
 
 PREFIX = "wandb:"
@@ -135,7 +136,8 @@ def with_fetched(patterns: Iterable[str], root: Path) -> list[str]:
 def fetch_run(reference: str, root: Path) -> Path:
     """Fetch a run's artifact, and the truth of its data set, into a folder of runs.
 
-    What is there and whole is not fetched again. Nothing that an artifact holds is executed.
+    What is there and whole is not fetched again. A visit that is making the run is waited for;
+    one that was interrupted is replaced. Nothing that an artifact holds is executed.
 
     Args:
         reference: `entity/project/name:version`; the entity may be left out.
@@ -172,10 +174,11 @@ def fetch_run(reference: str, root: Path) -> Path:
                 f"the artifact {reference} cannot be fetched ({_line(error)}); try again"
             ) from error
         _check_content(reference, scratch, inside)
-        _check_truth(reference, home / "truth", scratch / "truth")
-        for part, kind in (("truth", "truth"), (inside, "run")):
-            if not is_whole(home / part, kind):
-                _move(scratch / part, home / part, kind)
+        with locked(home / "truth"):
+            _check_truth(reference, home / "truth", scratch / "truth")
+            put_whole(scratch / "truth", home / "truth", "truth")
+        with locked(home / inside):
+            put_whole(scratch / inside, home / inside, "run")
     return home / inside
 
 
@@ -240,23 +243,16 @@ def _check_truth(reference: str, ours: Path, theirs: Path) -> None:
 
 @contextmanager
 def _scratch(root: Path) -> Iterator[Path]:
-    """A folder in `root` that is gone afterwards."""
-    scratch = root / f".fetched-{os.getpid()}"
-    shutil.rmtree(scratch, ignore_errors=True)
+    """A folder in `root` of nobody else's, that is gone afterwards."""
     try:
-        scratch.mkdir(parents=True)
+        root.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".fetched-", dir=root))
     except OSError as error:
         raise InputError(f"cannot write to {root} ({error}); give another root=") from error
     try:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _move(source: Path, place: Path, kind: str) -> None:
-    with written_whole(place, kind=kind) as folder:
-        for child in source.iterdir():
-            child.rename(folder / child.name)
 
 
 def _line(error: Exception) -> str:

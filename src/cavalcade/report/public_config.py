@@ -6,29 +6,49 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 REMOVED = "removed"
-SECRET = r"(?:api_?key|passw(?:or)?d|secret|token|credential|signature|sig)"
-_SECRET_KEY = re.compile(rf"(?:^|_|-|\.){SECRET}s?$", re.IGNORECASE)
-_USER = re.compile(r"(?<=://)([^/\s:@]*):[^/\s]*@")
-_QUERY = re.compile(rf"([?&](?:[\w-]*[-_])?{SECRET}=)[^&\s]+", re.IGNORECASE)
+_SECRET = re.compile(  # at the end of a name in snake case
+    r"(?:^|_)(?:(?:api|access|private|secret)_?keys?(?:_id)?|(?:api|access|auth)_?tokens?|token"
+    r"|passw(?:or)?ds?|pwd|passphrase|secrets?|credentials?|o?auth|authorization|bearer"
+    r"|signature|sig)$"
+)
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
+_USER = re.compile(r"(?<=://)[^/\s]*@")
+_QUERY = re.compile(r"(?<=[?&#])([^=&#\s]+)=[^&#\s]+")
+_INNER_KEY = re.compile(r"[{,]\s*['\"]?([^\s'\"{},:]+)['\"]?\s*:")  # of a mapping in an argument
 
 
 def without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The same configuration without passwords in URLs, and without values of secret keys.
+    """The same configuration without users and passwords in URLs, and values of secret keys.
 
     >>> without_secrets({"root": "https://me:pass@host/data", "api_key": "abc"})
-    {'root': 'https://me@host/data', 'api_key': 'removed'}
+    {'root': 'https://host/data', 'api_key': 'removed'}
     """
-    return _mapped(config, lambda text: _QUERY.sub(rf"\1{REMOVED}", _USER.sub(r"\1@", text)))
+    return _mapped(config, _shown)
 
 
 def hold_secrets(arguments: Iterable[str]) -> bool:
-    """Whether one of some arguments `key=value` shows a password.
+    """Whether one of some arguments `key=value` shows a password, also within a mapping.
 
     >>> hold_secrets(["data.root=https://me:pass@host/data"])
     True
     """
-    pairs = [argument.partition("=")[::2] for argument in arguments]
-    return any(without_secrets({key: value})[key] != value for key, value in pairs)
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if _shown(value) != value or any(map(_is_secret, [key, *_INNER_KEY.findall(value)])):
+            return True
+    return False
+
+
+def _is_secret(name: str) -> bool:
+    """Whether what a key or a part of a query is called says that its value is to be hidden."""
+    return bool(_SECRET.search(_WORD.sub("_", name).lower()))
+
+
+def _shown(text: str) -> str:
+    def hidden(part: re.Match[str]) -> str:
+        return f"{part[1]}={REMOVED}" if _is_secret(part[1]) else part[0]
+
+    return _QUERY.sub(hidden, _USER.sub("", text))
 
 
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +75,10 @@ def _mapped(config: Mapping[str, Any], change: Callable[[str], str]) -> dict[str
             return [changed(each) for each in value]
         return change(value) if isinstance(value, str) else value
 
+    def hides(key: str, value: Any) -> bool:  # noqa: ANN401
+        return bool(value) and value is not True and _is_secret(key)
+
     return {
-        str(key): REMOVED if value and _SECRET_KEY.search(str(key)) else changed(value)
+        str(key): REMOVED if hides(str(key), value) else changed(value)
         for key, value in config.items()
     }

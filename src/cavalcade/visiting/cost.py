@@ -8,6 +8,7 @@ import torch
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import Factorisation, Probes
+from cavalcade.concepts.passes import as_memory_allows
 from cavalcade.data import ConceptData
 from cavalcade.galleries import ROW_BYTES
 
@@ -85,19 +86,24 @@ def seconds_per_image(
 ) -> float:
     """Of a forward after a first one; in a batch, unless one image takes long by itself.
 
+    The batch is as large as the device has memory for, see `as_memory_allows`.
+
     Args:
         backbone: stays where it is.
         batch_size: images of a batch.
         device: on which `backbone` is; the CPU if None.
     """
     device = device or torch.device("cpu")
-    inputs = torch.zeros(batch_size, 3, *backbone.preprocessing.size, device=device)
-    _timed(backbone, inputs[:1])  # allocates, and chooses its algorithms
-    single = _timed(backbone, inputs[:1])
+
+    def measured(images: int) -> float:
+        inputs = torch.zeros(images, 3, *backbone.preprocessing.size, device=device)
+        _timed(backbone, inputs)  # allocates, and chooses its algorithms
+        return _timed(backbone, inputs) / images
+
+    single = as_memory_allows(backbone, 1, measured)
     if single > LONG or batch_size == 1:
         return single
-    _timed(backbone, inputs)
-    return _timed(backbone, inputs) / batch_size
+    return as_memory_allows(backbone, batch_size, measured)
 
 
 def _timed(backbone: FrozenBackbone, inputs: torch.Tensor) -> float:

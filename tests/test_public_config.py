@@ -1,0 +1,89 @@
+"""What leaves the machine: no passwords, no paths, and all else as it is."""
+
+import pytest
+
+from cavalcade.cli import as_plain
+from cavalcade.report.public_config import hold_secrets, without_paths, without_secrets
+from test_config import OPTIONS, REQUIRED, composed
+
+SECRET_KEYS = (
+    *("api_key", "WANDB_API_KEY", "apiKey", "x-api-key", "APIKey", "token", "accessToken"),
+    *("access_tokens", "aws_secret_access_key", "aws_access_key_id", "private_key", "auth"),
+    *("Authorization", "passphrase", "pwd", "db.password", "bearer", "clientSecret", "oauth"),
+)
+HARMLESS_KEYS = (
+    *("tokens", "num_tokens", "numTokens", "token_grid", "author", "authors", "monkey", "key"),
+    *("keys", "design", "passes", "account", "key_id", "secretary", "tokenizer"),
+)
+SIGNED = (
+    "https://bucket/x?AWSAccessKeyId=abc&n=1",
+    "https://bucket/x?n=1&X-Amz-Signature=abc",
+    "https://bucket/x?X-Amz-Credential=abc%2Fd&n=1",
+    "https://bucket/x?X-Amz-Security-Token=abc",
+    "https://account/x?sv=1&sig=abc",
+    "https://host/x?n=1#access_token=abc",
+)
+
+
+def test_secrets_and_paths_are_taken_out():
+    config = {
+        "data": {"root": "https://me:p@ss@host/d?token=abc&n=1", "labels": ["/home/me/a/b.json"]},
+        "settings": {"api_key": "k", "token": None, "auth": {"user": "me"}, "bearer": True},
+        "keep": ["a:b@c", 3, None, True, "runs/x", "wandb:e/p/n:v0", "https://host/@x?n=a@b"],
+    }
+    assert without_paths(without_secrets(config)) == {
+        "data": {"root": "https://host/d?token=removed&n=1", "labels": ["…/b.json"]},
+        "settings": {"api_key": "removed", "token": None, "auth": "removed", "bearer": True},
+        "keep": config["keep"],
+    }
+    assert without_paths({"a": "~/x/y", "b": "file:///x/y", "c": r"C:\x\y"}) == {
+        **{"a": "…/y", "b": "…/y", "c": "…/y"}
+    }
+
+
+@pytest.mark.parametrize("key", SECRET_KEYS)
+def test_values_of_secret_keys_are_hidden_at_any_depth(key):
+    assert without_secrets({"a": [{key: "abc"}]}) == {"a": [{key: "removed"}]}
+    for argument in (f"{key}=abc", f"+a.{key}=abc", f"a={{{key}: abc}}", f"a={{b:{{{key}:abc}}}}"):
+        assert hold_secrets([argument]), argument
+    assert hold_secrets([f"a=[{{n: 1, '{key}': abc}}]", "b=1"])
+    assert hold_secrets([f"a={{n:1}},{{{key}:abc}}"])  # values of a sweep
+
+
+@pytest.mark.parametrize("key", HARMLESS_KEYS)
+def test_keys_that_only_look_like_secret_ones_stay(key):
+    config = {key: "abc", "a": {key: 3}}
+    assert without_secrets(config) == config
+    assert not hold_secrets([f"{key}=abc", f"a={{{key}: abc}}", f"root=https://host/x?{key}=abc"])
+
+
+@pytest.mark.parametrize("url", SIGNED)
+def test_signatures_of_urls_are_taken_out(url):
+    shown = without_secrets({"root": url})["root"]
+    assert "abc" not in shown
+    assert ("n=1" in shown) == ("n=1" in url)
+    assert hold_secrets([f"data.root={url}"])
+
+
+def test_a_user_of_a_url_may_be_a_token():
+    url = "https://ghp_abc@github.com/me/x"
+    assert without_secrets({"root": url}) == {"root": "https://github.com/me/x"}
+    assert hold_secrets([f"data.root={url}"])
+
+
+@pytest.mark.parametrize(
+    ("program", "overrides"),
+    [
+        ("train", []),
+        ("compare", []),
+        *(
+            ("train", [option, *REQUIRED.get(option, [])])
+            for option in OPTIONS
+            if option != "logger=csv"  # its folder is known to a running program only
+        ),
+    ],
+)
+def test_our_own_keys_come_through(program, overrides):
+    config = as_plain(composed(program, *overrides))
+    assert without_secrets(config) == config
+    assert not hold_secrets([f"{program}.py", *overrides])
