@@ -18,6 +18,7 @@ from tiny import (
     Squares,
     adam,
     quiet_trainer,
+    small_device,
     tiny_backbone,
     tiny_data,
     tiny_faces,
@@ -49,7 +50,10 @@ METHODS = {
 
 
 def visits(folder: Path, trainers: Trainers) -> dict[str, Path]:
-    """Visits with batches that processes cannot share evenly, one for each method."""
+    """Visits with batches that processes cannot share evenly, one for each method.
+
+    Of two processes the second has little memory, once.
+    """
     found = {}
     for name, method in METHODS.items():
         backbone = tiny_backbone()
@@ -59,6 +63,8 @@ def visits(folder: Path, trainers: Trainers) -> dict[str, Path]:
         found[name] = tiny_visit(
             folder / name, backbone, data=loader, method=method, trainers=trainers
         )
+    backbone = small_device(1) if processes.rank() == 1 else tiny_backbone()
+    found["halved"] = tiny_visit(folder / "halved", backbone, trainers=trainers)
     backbone = tiny_backbone()
     loader = tiny_data(backbone, RareSquares(counts={"train": 9, "val": 5, "test": 24}))
     found["rare"] = tiny_visit(folder / "rare", backbone, data=loader, trainers=trainers)

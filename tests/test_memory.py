@@ -3,44 +3,18 @@
 import logging
 
 import pytest
-import torch
 
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.errors import InputError
 from cavalcade.visiting.cost import seconds_per_image
 from run_folders import assert_same_up_to_rounding
-from tiny import adam, tiny_backbone, tiny_model, tiny_visit
+from tiny import adam, out_of_memory, small_device, tiny_backbone, tiny_visit
 
 METHODS = {
     "probes": Probes(optimizer=adam, epochs=2),
     "nmf": Factorisation(num_concepts=3, rows=400, restarts=1),
 }
-
-
-def out_of_memory() -> torch.cuda.OutOfMemoryError:
-    return torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-
-
-def small_device(most: int, *, timed: bool = False):
-    """A real network on a device that takes so many images at once.
-
-    Args:
-        most: images.
-        timed: also where zeros only take the time, before the passes.
-    """
-    model = tiny_model()
-
-    def check(_, inputs):
-        measuring = not inputs[0].any()
-        if armed and len(inputs[0]) > most and (timed or not measuring):
-            raise out_of_memory()
-
-    armed: list[bool] = []
-    model.register_forward_pre_hook(check)
-    backbone = tiny_backbone(model=model)
-    armed.append(True)
-    return backbone
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -50,7 +50,7 @@ def both(tmp_path_factory):
     return one, visits(one, Trainers(quiet_trainer)), two
 
 
-@pytest.mark.parametrize("visit", [*METHODS, "rare"])
+@pytest.mark.parametrize("visit", [*METHODS, "halved", "rare"])
 def test_two_processes_write_the_run_of_one(both, visit):
     one, runs, two = both
     assert_same_up_to_rounding(runs[visit], two / runs[visit].relative_to(one))

@@ -161,3 +161,28 @@ def tiny_visit(runs: Path, backbone: FrozenBackbone | None = None, **options) ->
     data = options.pop("data", None) or tiny_data(backbone)
     trainers = options.pop("trainers", None) or Trainers(quiet_trainer)
     return visit(backbone, data, method, trainers, runs=runs, config={"seed": 0}, **options).path
+
+
+def out_of_memory() -> torch.cuda.OutOfMemoryError:
+    return torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+def small_device(most: int, *, timed: bool = False):
+    """A real network on a device that takes so many images at once.
+
+    Args:
+        most: images.
+        timed: also where zeros only take the time, before the passes.
+    """
+    model = tiny_model()
+
+    def check(_, inputs):
+        measuring = not inputs[0].any()
+        if armed and len(inputs[0]) > most and (timed or not measuring):
+            raise out_of_memory()
+
+    armed: list[bool] = []
+    model.register_forward_pre_hook(check)
+    backbone = tiny_backbone(model=model)
+    armed.append(True)
+    return backbone
