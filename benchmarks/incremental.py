@@ -10,20 +10,15 @@ that a comparison added to its process.
 """
 
 import argparse
-import logging
-import multiprocessing
-import resource
 import shutil
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import pandas as pd
-import torch
+from own_process import Stopwatch, in_own_process
 from synthetic_runs import write_synthetic_run, write_truth
 
-from cavalcade.cli import prepare_process
 from cavalcade.comparing.comparison import compare
 from cavalcade.report.tables import print_table
 from cavalcade.runs import load_run
@@ -73,13 +68,13 @@ def row(count: int, middle: dict[str, float], ratio: float) -> dict[str, str]:
 def measured(runs: list[Path], cache: Path) -> dict[str, float]:
     """All but the last run, then all of them, and again; all from scratch, and without cache."""
     shutil.rmtree(cache, ignore_errors=True)
-    in_process(runs[:-1], cache)
-    one_more, _ = in_process(runs, cache)
-    again, _ = in_process(runs, cache)
+    in_own_process(compared, runs[:-1], cache)
+    one_more, _ = in_own_process(compared, runs, cache)
+    again, _ = in_own_process(compared, runs, cache)
     sizes = [path.stat().st_size for path in cache.rglob("*.safetensors")]
     shutil.rmtree(cache)
-    scratch, peak = in_process(runs, cache)
-    _, peak_in_memory = in_process(runs, None)
+    scratch, peak = in_own_process(compared, runs, cache)
+    _, peak_in_memory = in_own_process(compared, runs, None)
     pairs = len(runs) * (len(runs) + 1) // 2
     return {
         "scratch": scratch,
@@ -91,23 +86,11 @@ def measured(runs: list[Path], cache: Path) -> dict[str, float]:
     }
 
 
-def in_process(runs: list[Path], cache: Path | None) -> tuple[float, float]:
-    """Seconds of a comparison, and the kilobytes of memory that it added to its process."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cavalcade.comparing.comparison", "synthetic_runs"])
-    with context.Pool(1) as pool:
-        return pool.apply(compared, (runs, cache))
-
-
-def compared(runs: list[Path], cache: Path | None) -> tuple[float, float]:
-    """See `in_process`."""
-    logging.disable(logging.WARNING)
-    prepare_process()
-    torch.set_num_threads(1)
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+def compared(runs: list[Path], cache: Path | None) -> float:
+    """Seconds of a comparison."""
+    watch = Stopwatch()
     compare([load_run(run) for run in runs], against=AGAINST, cache=cache)
-    seconds = time.process_time() - start
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return watch.lap()
 
 
 if __name__ == "__main__":

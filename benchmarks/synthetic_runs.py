@@ -14,20 +14,20 @@ from cavalcade.runs import write_halves, write_run
 from cavalcade.thumbnails import Thumbnails
 from cavalcade.truth import Truth
 
-GRID, CHANNELS = (32, 32), 64
+CHANNELS = 64
 FLIPPED = 0.1
 
 
-def write_truth(root: Path, *, images: int, concepts: int) -> Truth:
+def write_truth(root: Path, *, images: int, concepts: int, grid: int = 32) -> Truth:
     """Blobs of random places, and their truth folder."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(images, concepts, 4, 4, generator=generator)
-    masks = torch.nn.functional.interpolate(coarse, size=GRID, mode="bilinear") > 0.6
+    masks = torch.nn.functional.interpolate(coarse, size=grid, mode="bilinear") > 0.6
     groups = tuple(str(image) for image in range(images))
     truth = Truth(
         data="synthetic",
         fingerprint="0" * 64,
-        grid=GRID,
+        grid=(grid, grid),
         concepts=tuple(f"concept{k}" for k in range(concepts)),
         ids=groups,
         groups=groups,
@@ -61,7 +61,7 @@ def write_synthetic_run(root: Path, truth: Truth, number: int, *, layers: int) -
         for tap in taps
     }
     halves = [{tap.name: _flipped(truth.masks, generator) for tap in taps} for _ in range(2)]
-    seen = pack(torch.ones(images, *GRID, dtype=torch.bool))
+    seen = pack(torch.ones(images, *truth.grid, dtype=torch.bool))
     write_halves(folder, [concept_set] * 2, halves)
     meta = {
         "label": f"network{number:03}",

@@ -1,0 +1,46 @@
+"""Measures some work in a process of its own, on one core."""
+
+import logging
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+from cavalcade.cli import prepare_process
+
+Result = TypeVar("Result")
+
+
+def in_own_process(work: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:  # noqa: ANN401
+    """What some work returns, and the kilobytes of memory that it added to its process."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cavalcade.comparing.comparison_folder", "synthetic_runs"])
+    with context.Pool(1) as pool:
+        found = pool.apply(_prepared, (work, arguments))
+        pool.close()
+        pool.join()
+    return found
+
+
+def _prepared(work: Callable[..., Result], arguments: tuple[Any, ...]) -> tuple[Result, float]:
+    logging.disable(logging.WARNING)
+    prepare_process()
+    torch.set_num_threads(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = work(*arguments)
+    return found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+
+class Stopwatch:
+    """Processor seconds since it was made, or asked last."""
+
+    def __init__(self) -> None:
+        self.last = time.process_time()
+
+    def lap(self) -> float:
+        """The seconds."""
+        before, self.last = self.last, time.process_time()
+        return self.last - before
