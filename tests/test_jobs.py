@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from cavalcade import cli
+from cavalcade import cli, processes
 from cavalcade.errors import InputError
 from cavalcade.sweeping import estimate as estimating
 from cavalcade.sweeping import outcome as outcomes
@@ -99,6 +99,20 @@ def test_of_several_processes_the_first_that_fails_says_why(hydra_folder, monkey
     assert caplog.text.count("of the second process") == 1
     assert "of the first process" not in caplog.text
     assert len(cli._failures) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "together", "told"),
+    [
+        (RuntimeError("[pair.cc:534] Connection closed by peer"), True, True),
+        (RuntimeError("[pair.cc:534] Connection closed by peer"), False, False),
+        (ConnectionResetError("Connection reset by peer"), True, False),
+        (RuntimeError("a bug"), True, False),
+    ],
+)
+def test_that_another_process_is_gone_is_told_of_several_alone(monkeypatch, error, together, told):
+    monkeypatch.setattr(processes, "_meet", lambda: together)
+    assert bool(processes.sentence_of_loss(error)) == told
 
 
 def test_the_table_comes_from_files(tmp_path, capsys):

@@ -21,6 +21,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Attempt = tuple[Any, Exception | None]  # of some work: what it made, or its error
 
+LOST = ("closed by peer", "reset by peer", "remote process exited")  # as gloo says, and NCCL
 LONGEST_WAIT = timedelta(days=2)  # the others wait while one reads, mines or writes
 
 
@@ -108,7 +109,8 @@ def shared_out(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
 
 def sentence_of_loss(error: Exception) -> str | None:
     """What to say of an error that only tells that another process is gone; None of others."""
-    if not (isinstance(error, dist.DistError) or "by peer" in str(error)):  # gloo's words
+    lost = isinstance(error, RuntimeError) and any(words in str(error) for words in LOST)
+    if not (_meet() and lost):
         return None
     return f"another process of this visit ended (out of memory, or killed by hand); {AGAIN}"
 
