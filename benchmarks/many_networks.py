@@ -51,7 +51,7 @@ def row(runs: list[Path], place: Path) -> dict[str, str]:
     """A row of the table, for some networks."""
     (compared, tables, largest), peak = in_own_process(measured, runs, place)
     pairs = len(runs) * (len(runs) + 1) // 2
-    written = sum(path.stat().st_size for path in (place / "comparison").rglob("*"))
+    written = sum(path.stat().st_size for path in (place / "comparison").rglob("*.*"))
     kept = sum(path.stat().st_size for path in (place / "pairs").rglob("*.safetensors"))
     return {
         "networks": str(len(runs)),
@@ -67,8 +67,8 @@ def row(runs: list[Path], place: Path) -> dict[str, str]:
 
 def measured(runs: list[Path], place: Path) -> tuple[float, float, str]:
     """Seconds of the pairs, of the tables, and the table of most rows."""
-    watch = Stopwatch()
     loaded = [load_run(run) for run in runs]
+    watch = Stopwatch()
     analysis = Analysis(compare(loaded, against=(), cache=place / "pairs"))
     pairs = watch.lap()
     tables = tables_of(analysis)

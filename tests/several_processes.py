@@ -65,6 +65,7 @@ def visits(folder: Path, trainers: Trainers) -> dict[str, Path]:
         )
     backbone = small_device(1) if processes.rank() == 1 else tiny_backbone()
     found["halved"] = tiny_visit(folder / "halved", backbone, trainers=trainers)
+    assert processes.rank() == 0 or backbone.images_at_once == 1
     backbone = tiny_backbone()
     loader = tiny_data(backbone, RareSquares(counts={"train": 9, "val": 5, "test": 24}))
     found["rare"] = tiny_visit(folder / "rare", backbone, data=loader, trainers=trainers)

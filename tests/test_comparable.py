@@ -54,6 +54,8 @@ def test_latest_is_the_data_set_asked_for_last(root, runs, tmp_path):
         os.utime(path, (2e9, 2e9))
         os.utime(path / "meta.json", (2e9, 2e9))
     assert len(latest_runs(other)) == 3
+    shutil.copytree(newer.parents[1], other / ".fetched-by-one-that-was-killed")
+    assert len(latest_runs(other)) == 3
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_a_forced_visit_that_is_given_up_is_said(world, undisturbed, finished, t
     assert world.child(tmp_path, kill, force=True).wait() == KILLED
     child = world.child(tmp_path)
     assert child.wait() == 0, child.said
-    assert "removed what an interrupted force=true had begun" in child.said
+    assert "what an interrupted force=true had begun is removed" in child.said
     assert "finished before, skipped" in child.said
     assert contents(tmp_path / "runs") == undisturbed["probes"]
 

@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from cavalcade import cli, processes
 from cavalcade.errors import InputError
 from cavalcade.sweeping import estimate as estimating
-from cavalcade.sweeping import outcome as outcomes
 from cavalcade.sweeping.apart import JOBLIB, SWEEP_GPUS, _gpus, child_command, child_environment
 from cavalcade.sweeping.estimate import Estimate, print_estimate, totals
 from cavalcade.sweeping.gpus import gpus_of_job, visible_gpus
@@ -53,10 +52,7 @@ def test_outcomes_of_jobs_that_go_well(hydra_folder):
     ],
 )
 def test_an_error_becomes_an_outcome_and_exit_code_1(hydra_folder, caplog, error, reason):
-    def job(_):
-        raise error
-
-    leaves_outcome(job)(OmegaConf.create())
+    fails(error)
     found = Outcome.load(hydra_folder)
     assert (found.status, found.reason) == ("failed", reason)
     assert len(cli._failures) == 1
@@ -79,26 +75,61 @@ def test_a_file_of_values_without_a_sweep_is_a_failure(hydra_folder):
 
 
 def test_other_ranks_write_no_outcome(hydra_folder, monkeypatch):
-    monkeypatch.setattr(outcomes, "rank_zero_only", SimpleNamespace(rank=1))
+    monkeypatch.setenv("LOCAL_RANK", "1")
     leaves_outcome(lambda _: None)(OmegaConf.create())
     assert Outcome.load(hydra_folder) is None
 
 
 def test_of_several_processes_the_first_that_fails_says_why(hydra_folder, monkeypatch, caplog):
-    def fail(reason):
-        def job(_):
-            monkeypatch.setattr(outcomes, "rank_zero_only", SimpleNamespace(rank=1))
-            if reason == "of the first process":  # while the other one has failed
-                leaves_outcome(fail("of the second process"))(OmegaConf.create())
-            raise InputError(reason)
-
-        return job
-
-    leaves_outcome(fail("of the first process"))(OmegaConf.create())
-    assert Outcome.load(hydra_folder).reason == "of the second process"
-    assert caplog.text.count("of the second process") == 1
-    assert "of the first process" not in caplog.text
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    for reason in ("of the first", "of the second"):
+        with monkeypatch.context() as patched:
+            patched.setenv("LOCAL_RANK", "1")  # else what is there is of an earlier job
+            fails(InputError(reason))
+    assert Outcome.load(hydra_folder).reason == "of the first"
+    assert "of the first" in caplog.text
+    assert "of the second" not in caplog.text
     assert len(cli._failures) == 2
+
+
+@pytest.mark.parametrize(("origin", "said"), [(0, True), (1, False)])
+@pytest.mark.parametrize("there", [True, False])
+def test_an_error_that_all_raise_is_said_where_it_was_made(
+    hydra_folder, caplog, origin, said, there
+):
+    if there:  # the other one was faster to write
+        Outcome.failed("of all").save(hydra_folder)
+    error = InputError("of all")
+    error.__dict__[processes.ORIGIN] = origin
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Outcome, "forget", lambda _: None)
+        fails(error)
+    assert ("of all" in caplog.text) == said
+    assert Outcome.load(hydra_folder).reason == "of all"
+
+
+@pytest.mark.usefixtures("hydra_folder")
+def test_an_outcome_that_cannot_be_written_hides_no_error(monkeypatch, caplog):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    fails(InputError("data.root is wrong"))
+    assert "data.root is wrong" in caplog.text
+
+
+def test_a_job_by_itself_speaks_whatever_lies_in_its_folder(hydra_folder, monkeypatch, caplog):
+    Outcome("done").save(hydra_folder)
+    monkeypatch.setattr(Outcome, "forget", lambda _: None)  # of another that runs beside it
+    fails(InputError("data.root is wrong"))
+    assert "data.root is wrong" in caplog.text
+
+
+def fails(error):
+    def job(_):
+        raise error
+
+    leaves_outcome(job)(OmegaConf.create())
 
 
 @pytest.mark.parametrize(

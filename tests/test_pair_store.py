@@ -350,14 +350,16 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, monkeypatch):
 
 
 def test_what_killed_writers_left_is_removed_after_a_day(probed, tmp_path):
-    old, new = tmp_path / ".old", tmp_path / ".new"
-    for path in (old, new):
+    old, new, others = (
+        tmp_path / name
+        for name in (".cavalcade-0.partial", ".cavalcade-1.partial", ".settings-of-another")
+    )
+    for path in (old, new, others):
         path.touch()
-    os.utime(old, (time.time() - 90000,) * 2)
+    for path in (old, others):
+        os.utime(path, (time.time() - 90000,) * 2)
     compared(probed, NAMES[:2], tmp_path, against=[])
-    assert new.exists()
-    assert not old.exists()
-    assert {path.suffix for path in files_of(tmp_path) if path != new} == {".safetensors"}
+    assert {path for path in files_of(tmp_path) if path.suffix != ".safetensors"} == {new, others}
 
 
 def test_a_writer_leaves_what_is_not_whole_where_it_is_looked_for(tmp_path):

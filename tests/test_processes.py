@@ -88,7 +88,7 @@ READING, PASSES = 5, 60  # the image at which a process fails: of 44 while data 
         (f"1 raise {PASSES}", "cannot be read in process 1"),
         slow(f"1 raise {READING}", "cannot be read in process 1"),
         slow(f"0 raise {PASSES}", "cannot be read in process 0"),
-        slow(f"1 kill {PASSES}", "another process of this visit ended"),
+        slow(f"1 kill {PASSES}", "another process of this visit ended: what it printed"),
     ],
 )
 def test_why_one_process_failed_is_said_once(tmp_path, fault, sentence):

@@ -9,6 +9,8 @@ from test_config import OPTIONS, REQUIRED, composed
 SECRET_KEYS = (
     *("api_key", "WANDB_API_KEY", "apiKey", "x-api-key", "APIKey", "token", "accessToken"),
     *("access_tokens", "aws_secret_access_key", "aws_access_key_id", "private_key", "auth"),
+    *("account_key", "connection_string", "X-Auth-Key", "smtp_pass", "sas", "encryption_key"),
+    *("cookie", "jwt", "api_key2", "auth_header"),
     *("Authorization", "passphrase", "pwd", "db.password", "bearer", "clientSecret", "oauth"),
 )
 HARMLESS_KEYS = (
@@ -22,6 +24,7 @@ SIGNED = (
     "https://bucket/x?X-Amz-Security-Token=abc",
     "https://account/x?sv=1&sig=abc",
     "https://host/x?n=1#access_token=abc",
+    "https://host/x?n=1;token=abc",
 )
 
 
@@ -63,6 +66,25 @@ def test_signatures_of_urls_are_taken_out(url):
     assert "abc" not in shown
     assert ("n=1" in shown) == ("n=1" in url)
     assert hold_secrets([f"data.root={url}"])
+
+
+@pytest.mark.parametrize(
+    "text", ["Authorization: Basic abcdefgh", "authorization: abcdefgh", "Bearer abcdefgh"]
+)
+def test_headers_and_options_in_lists_are_taken_out(text):
+    shown = without_secrets({"headers": [text], "options": ["--token=abcdefgh", "--n=1"]})
+    assert "abcdefgh" not in str(shown)
+    assert shown["options"][1] == "--n=1"
+    assert hold_secrets([f"headers=[{text}]"])
+
+
+def test_arguments_without_a_key_are_looked_at():
+    assert hold_secrets(["--config-dir", "https://me:pw@host/conf"])
+
+
+def test_hosts_stay_where_a_query_holds_an_address():
+    config = {"root": "https://host?mail=a@b.org&n=1", "notes": "basic blocks"}
+    assert without_secrets(config) == config
 
 
 def test_a_user_of_a_url_may_be_a_token():

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Trainer
 from sklearn.metrics import jaccard_score
 
-from cavalcade import load_run
+from cavalcade import load_run, processes
 from cavalcade.backbones import FrozenBackbone, Network
 from cavalcade.concepts import Probes
 from cavalcade.concepts.encoding import unpack
@@ -313,10 +313,14 @@ def test_what_is_automatic_is_no_device_without_float64(monkeypatch, given, used
 
     def base(**settings):
         asked.update(settings)
-        return quiet_trainer(logger=False)
+        return quiet_trainer(logger=False, devices=settings["devices"])
 
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    Trainers(partial(base, accelerator=given))()
+    monkeypatch.setattr(processes, "start", asked.update)
+    trainers = Trainers(partial(base, accelerator=given, devices=2))
+    trainers()
+    assert asked.pop("accelerator") == used
+    trainers.start()
     assert asked["accelerator"] == used
 
 

@@ -114,7 +114,7 @@ def _bond(number: signal.Signals) -> str:
 
 
 def end_with_parent() -> None:
-    """In a program that is bound to its parent: end when that does, even if it was killed.
+    """In a program that is bound to its parent: end when that does; on Linux even if it was killed.
 
     Slurm announces a time limit by SIGUSR2 to every process; the parent decides what it means.
     """

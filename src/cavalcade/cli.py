@@ -32,11 +32,16 @@ _failures: list[str] = []
 
 def fail(sentence: str) -> None:
     """Say that a job failed, and why; the program goes on and exits with 1 at its end."""
+    say_failure(sentence)
+    note_failure(sentence)
+
+
+def say_failure(sentence: str) -> None:
+    """Print why a job failed."""
     if logging.getLogger().handlers:
         log.error(sentence)
     else:  # before the first job, nobody has set up logging
         print(sentence, file=sys.stderr)
-    note_failure(sentence)
 
 
 def note_failure(sentence: str) -> None:

@@ -92,7 +92,8 @@ def recover(place: Path, kind: str, *, again: bool = False) -> bool:
     )
     if other.exists() and not again:
         log.warning(
-            "%s: removed what an interrupted force=true had begun; only force=true goes on with it",
+            "%s: what an interrupted force=true had begun is removed, since force=true was not "
+            "given again",
             place,
         )
     shutil.rmtree(other, ignore_errors=True)

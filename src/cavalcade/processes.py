@@ -6,6 +6,7 @@ first process alone writes and prints. Where there is one process, it is the fir
 
 import functools
 import logging
+import os
 import pickle
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Attempt = tuple[Any, Exception | None]  # of some work: what it made, or its error
 
+ORIGIN = "rank_of_origin"  # attribute of an error that other processes raise too
 LOST = ("closed by peer", "reset by peer", "remote process exited")  # as gloo says, and NCCL
 LONGEST_WAIT = timedelta(days=2)  # the others wait while one reads, mines or writes
 
@@ -59,6 +61,27 @@ def rank() -> int:
 def is_first() -> bool:
     """Whether this process writes and prints."""
     return rank() == 0
+
+
+def announced_rank(environ: Mapping[str, str]) -> int:
+    """Which process this will be, as far as what started it says before they have met.
+
+    Args:
+        environ: of the program, as Slurm, torchrun, Lightning or a script for each machine set it.
+
+    >>> announced_rank({"NODE_RANK": "0", "LOCAL_RANK": "3"}), announced_rank({})
+    (3, 0)
+    """
+    if "TORCHELASTIC_RUN_ID" in environ:
+        return int(environ.get("RANK", 0))
+    if "SLURM_PROCID" in environ:
+        return int(environ["SLURM_PROCID"])
+    return max(int(environ.get(name, 0)) for name in ("NODE_RANK", "LOCAL_RANK"))
+
+
+def is_first_of_job() -> bool:
+    """Whether this is, or will be, the first of the processes."""
+    return is_first() if _meet() else announced_rank(os.environ) == 0
 
 
 def from_first(make: Callable[[], Result]) -> Result:
@@ -112,13 +135,23 @@ def sentence_of_loss(error: Exception) -> str | None:
     lost = isinstance(error, RuntimeError) and any(words in str(error) for words in LOST)
     if not (_meet() and lost):
         return None
-    return f"another process of this visit ended (out of memory, or killed by hand); {AGAIN}"
+    return (
+        "another process of this visit ended: what it printed says why, unless it was killed (out "
+        f"of memory, or by hand); {AGAIN}"
+    )
+
+
+def said_elsewhere(error: Exception) -> bool | None:
+    """Whether another process says why it failed by this error; None of errors of one's own."""
+    rank_of_origin = getattr(error, ORIGIN, None)
+    return None if rank_of_origin is None else rank_of_origin != rank()
 
 
 def _attempt(make: Callable[[], Result]) -> Attempt:
     try:
         return make(), None
     except Exception as error:
+        error.__dict__[ORIGIN] = rank()
         return None, error
 
 
@@ -128,7 +161,9 @@ def _portable(outcome: Attempt) -> Attempt:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return result, RuntimeError(f"{type(error).__name__}: {error}")
+        told = RuntimeError(f"{type(error).__name__}: {error}")
+        told.__dict__[ORIGIN] = rank()
+        return result, told
     return outcome
 
 

@@ -52,7 +52,12 @@ def _finished_runs(folder: Path) -> list[Path]:
     """Run folders at any level below a folder, without those that are being written."""
     metas = (meta for level in ("*", "*/*", "*/*/*") for meta in folder.glob(f"{level}/meta.json"))
     found = {meta.parent for meta in metas if kind_of(meta.parent) == "run"}
-    return sorted(path for path in found if not path.name.startswith("."))
+    return sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether it lies in a folder that is being written, or fetched."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def check_comparable(runs: Sequence[Run]) -> None:

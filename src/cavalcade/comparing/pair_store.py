@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 STORE = 1  # to be raised whenever a number that is stored is defined anew
 CHECKSUM = "checksum"
+PARTIAL = ".cavalcade-*.partial"  # what is not whole yet
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 A_DAY = 86400.0  # seconds, after which a file that is not whole is nobody's
 
@@ -152,7 +153,7 @@ class PairsOnDisk(PairStore):
         """
         with suppress(OSError), self._writing() as partial:
             partial.touch()
-        for left in self.folder.glob(".*"):
+        for left in self.folder.glob(PARTIAL):
             with suppress(OSError):
                 if left.is_file() and left.stat().st_mtime < time.time() - A_DAY:
                     left.unlink()
@@ -160,7 +161,7 @@ class PairsOnDisk(PairStore):
     @contextmanager
     def _writing(self) -> Iterator[Path]:
         """A name for what is not whole yet; gone in the end. An OSError if one may only read."""
-        partial = self.folder / f".{uuid.uuid4().hex}"
+        partial = self.folder / PARTIAL.replace("*", uuid.uuid4().hex)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             yield partial

@@ -20,7 +20,7 @@ from cavalcade.locks import locked
 from cavalcade.report.tracking import safe_name
 
 PREFIX = "wandb:"
-LONGEST = 128  # characters of an artifact's name
+MAX_LENGTH = 128  # characters of an artifact's name
 CONCEPTS = "-concepts"  # how the name of that of a run's concepts ends
 TABLES = ("*.csv", "*.json", "*.npz")
 
@@ -51,7 +51,7 @@ def log_run_artifacts(logger: Logger | None, place: Path, meta: Mapping[str, Any
         "layers": [layer["name"] for layer in meta["layers"]],
         "random": meta["random"],
     }
-    aliases = ["latest", safe_name(home.name, LONGEST)]
+    aliases = ["latest", safe_name(home.name, MAX_LENGTH)]
     name, truth = _name_of(place), home / "truth"
     run = wandb.Artifact(name, type="run", metadata=facts)
     for folder, listed in ((place, meta["files"]), (truth, read_meta(truth, "truth")["files"])):
@@ -68,7 +68,7 @@ def log_comparison_artifact(logger: Logger | None, place: Path) -> None:
         return
     meta = read_meta(place, "comparison")
     facts = {key: meta[key] for key in ("networks", "runs", "similarity", "named_by")}
-    name = safe_name(f"comparison-{place.name}", LONGEST)
+    name = safe_name(f"comparison-{place.name}", MAX_LENGTH)
     artifact = wandb.Artifact(name, type="comparison", metadata=facts)
     _add(artifact, place, sorted(p.name for pattern in TABLES for p in place.glob(pattern)))
     logger.experiment.log_artifact(artifact, aliases=["latest"])
@@ -86,7 +86,7 @@ def _add(artifact: wandb.Artifact, folder: Path, names: Iterable[str], under: st
 
 def _name_of(run: Path) -> str:
     """What the artifact of a run folder is called."""
-    return safe_name(run.name, LONGEST - len(CONCEPTS))
+    return safe_name(run.name, MAX_LENGTH - len(CONCEPTS))
 
 
 def use_runs(logger: Logger | None, names: Sequence[str]) -> None:

@@ -7,13 +7,15 @@ from typing import Any
 
 REMOVED = "removed"
 _SECRET = re.compile(  # at the end of a name in snake case
-    r"(?:^|_)(?:(?:api|access|private|secret)_?keys?(?:_id)?|(?:api|access|auth)_?tokens?|token"
-    r"|passw(?:or)?ds?|pwd|passphrase|secrets?|credentials?|o?auth|authorization|bearer"
-    r"|signature|sig)$"
+    r"(?:^|_)(?:(?:api|access|private|secret|account|auth|encryption|signing)_?keys?(?:_id)?"
+    r"|(?:api|access|auth)_?tokens?|token|jwt|pass|passw(?:or)?ds?|pwd|passphrase|secrets?"
+    r"|credentials?|cookies?|o?auth|authorization|bearer|connection_string|signature|sig|sas)"
+    r"(?:_headers?)?_?\d*$"
 )
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
-_USER = re.compile(r"(?<=://)[^/\s]*@")
-_QUERY = re.compile(r"(?<=[?&#])([^=&#\s]+)=[^&#\s]+")
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+_HEADER = re.compile(r"(authorization\s*:\s*(?:\w+\s+)?|\bbearer\s+)\S{6,}", re.IGNORECASE)
+_QUERY = re.compile(r"(?:(?<=[?&#;])|(?<=--))([^=&#;\s]+)=[^&#;\s]+")
 _INNER_KEY = re.compile(r"[{,]\s*['\"]?([^\s'\"{},:]+)['\"]?\s*:")  # of a mapping in an argument
 
 
@@ -34,7 +36,7 @@ def hold_secrets(arguments: Iterable[str]) -> bool:
     """
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if _shown(value) != value or any(map(_is_secret, [key, *_INNER_KEY.findall(value)])):
+        if _shown(argument) != argument or any(map(_is_secret, [key, *_INNER_KEY.findall(value)])):
             return True
     return False
 
@@ -48,7 +50,7 @@ def _shown(text: str) -> str:
     def hidden(part: re.Match[str]) -> str:
         return f"{part[1]}={REMOVED}" if _is_secret(part[1]) else part[0]
 
-    return _QUERY.sub(hidden, _USER.sub("", text))
+    return _HEADER.sub(rf"\1{REMOVED}", _QUERY.sub(hidden, _USER.sub("", text)))
 
 
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:

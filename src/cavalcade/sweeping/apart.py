@@ -20,9 +20,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from cavalcade.children import is_alive, run_child, sentence_of_exit
+from cavalcade.processes import announced_rank
 from cavalcade.sweeping.gpus import VISIBLE, gpus_of_job
 from cavalcade.sweeping.jobs import load_jobs, name_of
-from cavalcade.sweeping.outcome import OUTCOME_FILE, Outcome, Task
+from cavalcade.sweeping.outcome import Outcome, Task
 from cavalcade.visiting.visited import Visited
 
 SWEEP_PID, SWEEP_GPUS = "CAVALCADE_SWEEP_PID", "CAVALCADE_SWEEP_GPUS"
@@ -64,16 +65,18 @@ def runs_apart(job: Task) -> Task:
 
 def run_apart(script: Path, hydra: DictConfig, config: DictConfig) -> None:
     """Run one job of a sweep in a child, and see to it that its folder says what became of it."""
-    folder, first = Path(hydra.runtime.output_dir), _rank() == 0
+    folder, environ = Path(hydra.runtime.output_dir), child_environment(os.environ)
+    rank = announced_rank(environ)
+    first = rank == 0
     if first:
-        (folder / OUTCOME_FILE).unlink(missing_ok=True)
-    log = folder / (OUTPUT if first else f"output-{_rank()}.log")
+        Outcome.forget(folder)
+    log = folder / (OUTPUT if first else f"output-{rank}.log")
     terminal = hydra.launcher._target_ == BASIC
     sweep = name_of(load_jobs(Path(hydra.runtime.cwd) / hydra.sweep.dir))
     code = run_child(
         child_command(script, hydra),
         cwd=hydra.runtime.cwd,
-        env=child_environment(os.environ) | _gpus(hydra, config) | {SWEEP: sweep},
+        env=environ | _gpus(hydra, config) | {SWEEP: sweep},
         log=None if terminal else log,
         needed=_sweep_goes_on if hydra.launcher._target_ in (JOBLIB, LOCAL) else lambda: True,
     )
@@ -137,12 +140,6 @@ def _gpus(hydra: DictConfig, config: DictConfig) -> dict[str, str]:
         return {}
     single = str(OmegaConf.select(config, "trainer.devices")) == "1"
     return {VISIBLE: ",".join(gpus_of_job(int(hydra.job.num), gpus, single=single))}
-
-
-def _rank() -> int:
-    """Of this process among those that Slurm or torchrun started for one job."""
-    name = "RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_PROCID"
-    return int(os.environ.get(name, 0))
 
 
 def _sweep_goes_on() -> bool:

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
 from cavalcade import cli, processes
@@ -53,22 +53,30 @@ class Outcome:
 
     def save(self, folder: Path) -> None:
         """Write the file, whole or not at all."""
-        partial = folder / f".{OUTCOME_FILE}-{os.getpid()}"
-        partial.write_text(self._text, encoding="utf-8")
-        partial.replace(folder / OUTCOME_FILE)
+        self._partial(folder).replace(folder / OUTCOME_FILE)
 
     def save_first(self, folder: Path) -> bool:
         """Write the file unless there is one; whether there was none."""
+        partial = self._partial(folder)
         try:
-            with (folder / OUTCOME_FILE).open("x", encoding="utf-8") as file:
-                file.write(self._text)
+            os.link(partial, folder / OUTCOME_FILE)
         except FileExistsError:
             return False
+        except OSError:  # of a file system without links
+            partial.replace(folder / OUTCOME_FILE)
+        finally:
+            partial.unlink(missing_ok=True)
         return True
 
-    @property
-    def _text(self) -> str:
-        return json.dumps(asdict(self), indent=1)
+    def _partial(self, folder: Path) -> Path:
+        partial = folder / f".{OUTCOME_FILE}-{socket.gethostname()}-{os.getpid()}"
+        partial.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        return partial
+
+    @staticmethod
+    def forget(folder: Path) -> None:
+        """Remove what an earlier job in the same folder has left."""
+        (folder / OUTCOME_FILE).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: Path) -> "Outcome | None":
@@ -83,37 +91,50 @@ def leaves_outcome(job: Task) -> Task:
     """Write what becomes of a job into Hydra's folder for it, whatever happens.
 
     A user's error becomes its sentence, any other its traceback in the log. Of several processes
-    the one that fails first says why, since what the others meet follows from it.
+    the one that fails first says why: what the others meet follows from it.
     """
 
     @functools.wraps(job)
     def recorded(config: DictConfig) -> Visited | None:
-        start, visited, said = time.monotonic(), None, ""
+        start, visited, failure = time.monotonic(), None, None
         folder = Path(HydraConfig.get().runtime.output_dir)
-        first = getattr(rank_zero_only, "rank", 0) == 0
-        if first:
-            (folder / OUTCOME_FILE).unlink(missing_ok=True)  # of an earlier job in the same folder
+        if processes.is_first_of_job():
+            Outcome.forget(folder)
         outcome = Outcome.failed(f"interrupted; {AGAIN}")
         try:
             check_no_files(HydraConfig.get().overrides.task)
             visited = job(config)
             outcome = Outcome.of(visited)
         except Exception as error:
-            reason = cli.user_error(error) or processes.sentence_of_loss(error)
-            outcome = Outcome.failed(reason or _named(error))
-            said = reason or traceback.format_exc().rstrip()
+            failure = error
+            outcome = Outcome.failed(_reason(error) or _named(error))
         finally:
             outcome = replace(outcome, seconds=round(time.monotonic() - start, 1))
-            if outcome.status != "failed":
-                if first:
-                    outcome.save(folder)
-            elif outcome.save_first(folder) and said:
-                cli.fail(said)
-            else:
-                cli.note_failure(outcome.reason)
+            if outcome.status == "failed":
+                _fail(outcome, folder, failure)
+            elif processes.is_first_of_job():
+                outcome.save(folder)
         return visited
 
     return recorded
+
+
+def _fail(outcome: Outcome, folder: Path, error: Exception | None) -> None:
+    """Write that a job failed, and say so unless another of its processes does."""
+    cli.note_failure(outcome.reason)
+    try:
+        is_first_word = outcome.save_first(folder)
+    except OSError:  # what went wrong first is what matters
+        is_first_word = True
+    if error is None:
+        return
+    elsewhere = processes.said_elsewhere(error)
+    if elsewhere is False or (elsewhere is None and (is_first_word or processes.count() == 1)):
+        cli.say_failure(_reason(error) or "".join(traceback.format_exception(error)).rstrip())
+
+
+def _reason(error: Exception) -> str | None:
+    return cli.user_error(error) or processes.sentence_of_loss(error)
 
 
 def _named(error: Exception) -> str:

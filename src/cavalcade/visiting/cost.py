@@ -86,7 +86,7 @@ def seconds_per_image(
 ) -> float:
     """Of a forward after a first one; in a batch, unless one image takes long by itself.
 
-    The batch is as large as the device has memory for, see `as_memory_allows`.
+    The batch is as large as the device has memory for, which says nothing of other devices.
 
     Args:
         backbone: stays where it is.
@@ -100,10 +100,14 @@ def seconds_per_image(
         _timed(backbone, inputs)  # allocates, and chooses its algorithms
         return _timed(backbone, inputs) / images
 
-    single = as_memory_allows(backbone, 1, measured)
-    if single > LONG or batch_size == 1:
-        return single
-    return as_memory_allows(backbone, batch_size, measured)
+    before = backbone.images_at_once
+    try:
+        single = as_memory_allows(backbone, 1, measured)
+        if single > LONG or batch_size == 1:
+            return single
+        return as_memory_allows(backbone, batch_size, measured)
+    finally:
+        backbone.images_at_once = before
 
 
 def _timed(backbone: FrozenBackbone, inputs: torch.Tensor) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch.loggers import Logger
 
 from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
@@ -20,7 +21,7 @@ from cavalcade.folders import check_name, digest_of, recover, written_whole
 from cavalcade.locks import locked
 from cavalcade.report import tables
 from cavalcade.report.artifacts import log_run_artifacts
-from cavalcade.report.tracking import Tracker, train_job
+from cavalcade.report.tracking import TrackedJob, Tracker, train_job
 from cavalcade.runs import MinedRun, ProbedRun, load_run, write_run
 from cavalcade.truth import Truth, data_folder
 from cavalcade.visiting.cost import cost_of, seconds_per_image
@@ -80,8 +81,7 @@ def visit(
         processes.from_first(lambda: _announce(backbone, data, method))
         meta = _describe(backbone, data, method, identity)
         job = train_job(place, meta, len(backbone.layers), force=force)
-        processes.from_first(lambda: tracker.begin(job, config))
-        trainers.logger = tracker.logger if processes.is_first() else tracker.begin(job, config)
+        trainers.logger = _begun(tracker, job, config)
         _make(place, backbone, data, method, trainers, meta=meta, config=config, force=force)
         if processes.is_first():
             track_run(load_run(place), tracker)
@@ -204,6 +204,16 @@ def _finished(place: Path, kind: str, *, force: bool = False) -> bool:
     """Whether there is nothing to do at a place; what was nearly finished is finished."""
     recovered = recover(place, kind, again=force)
     return recovered or (place.exists() and not force)
+
+
+def _begun(tracker: Tracker, job: TrackedJob, config: Mapping[str, Any]) -> Logger | None:
+    """The logger of a visit; what fails in the first process fails in all."""
+
+    def begin() -> None:
+        tracker.begin(job, config)
+
+    processes.from_first(begin)
+    return tracker.logger if processes.is_first() else tracker.begin(job, config)
 
 
 def _announce(

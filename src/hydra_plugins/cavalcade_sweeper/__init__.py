@@ -25,7 +25,7 @@ from cavalcade.sweeping.apart import BASIC, JOBLIB, LOCAL, SLURM, SWEEP_GPUS, SW
 from cavalcade.sweeping.estimate import estimate, print_estimate
 from cavalcade.sweeping.gpus import visible_gpus
 from cavalcade.sweeping.jobs import SweepJob, print_outcomes, save_jobs
-from cavalcade.sweeping.outcome import OUTCOME_FILE, Outcome
+from cavalcade.sweeping.outcome import Outcome
 from cavalcade.value_files import with_values
 
 BESIDE = 2  # jobs of submitit at once on a machine without GPUs
@@ -89,7 +89,7 @@ class TolerantSweeper(BasicSweeper):
                 jobs.append(SweepJob(list(overrides), None, reason))
                 continue
             own = folder / str(OmegaConf.select(config, "hydra.sweep.subdir"))
-            (own / OUTCOME_FILE).unlink(missing_ok=True)  # of an earlier sweep in the same folder
+            Outcome.forget(own)
             jobs.append(SweepJob(list(overrides), str(own)))
             configs.append(config)
         return jobs, configs
