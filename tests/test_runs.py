@@ -152,7 +152,7 @@ def test_a_try_of_the_other_kind_leaves_nothing(tmp_path, caplog):
     assert not recover(place, "run")
     assert not list(tmp_path.iterdir())
     (said,) = caplog.messages
-    assert said.startswith(f"{place}: removed what an interrupted force=true had begun")
+    assert said.startswith(f"{place}: what an interrupted force=true had begun is removed")
     whole_folder(tmp_path / ".run.partial", "not forced")
     assert not recover(place, "run", again=True)
     assert not recover(place, "run")
