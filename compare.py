@@ -46,6 +46,7 @@ def main(config: DictConfig) -> None:
     measure = str(config.similarity)
     against = listed(config.agreement)
     check_measures(measure, against)
+    check_whole("repairings", config.repairings, 2)
     if config.pictures is not None:
         check_whole("pictures", config.pictures, 0)
     runs = runs_of(config)

@@ -110,6 +110,7 @@ def test_a_finished_run_is_skipped_with_a_line(swept):
         ("compare.py", ["runs=nowhere"], "no run folder at 'nowhere'"),
         ("compare.py", ["similarity=ckaa"], "similarity is 'ckaa', which is none of jaccard"),
         ("compare.py", ["agreement=ckaa"], "agreement is 'ckaa', which is none of jaccard"),
+        ("compare.py", ["repairings=1"], "repairings is 1; give a whole number from 2 up"),
         ("compare.py", ["series=true"], "series=true needs its checkpoints one by one"),
         ("compare.py", ["series=true", "runs=a*"], "series=true needs its checkpoints one by one"),
     ],

@@ -301,6 +301,17 @@ def test_a_misspelt_key_is_an_error(override, message):
         checked()
 
 
+def test_without_a_login_a_run_online_is_refused_in_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    for name in ("HOME", "NETRC", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    config = composed("train", "logger=wandb_online", f"logger.save_dir={tmp_path}").logger
+    tracker = tracker_of(instantiate(config, _convert_="all", _partial_=True))
+    with pytest.raises(InputError, match=r"W&B starts no run \(.*\); log in with wandb login, or"):
+        tracker.begin(JOB, {})
+
+
 def test_other_loggers_get_the_config_and_none_tracks_nothing(tmp_path):
     for node in (composed("train", "logger=none").logger, None):  # experiments may say null
         make = instantiate(node, _convert_="all", _partial_=True)

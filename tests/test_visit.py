@@ -175,12 +175,14 @@ def interrupted_visit(folder, monkeypatch):
     return next(folder.glob("*/probes/.tiny-*/checkpoints/last.ckpt"))
 
 
-def test_interrupted_run_goes_on_and_ends_the_same(visited, tmp_path, monkeypatch):
+def test_interrupted_run_goes_on_and_ends_the_same(visited, tmp_path, monkeypatch, caplog):
     assert interrupted_visit(tmp_path, monkeypatch).exists()
     assert not list(tmp_path.glob("*/probes/tiny-*"))
     surveys = []
     monkeypatch.setattr(Probes, "_survey", lambda *a: surveys.append(a))
-    path = tiny_visit(tmp_path)
+    with caplog.at_level(logging.INFO):
+        path = tiny_visit(tmp_path)
+    assert "tiny: goes on after epoch 1 of 2" in caplog.text
     assert not surveys
     assert contents(path) == contents(visited[0])
     assert not list(tmp_path.glob("*/probes/.*"))
@@ -339,6 +341,19 @@ def test_processes_that_were_not_started_are_refused(tmp_path):
     assert not list(tmp_path.glob("*/probes/*"))
 
 
+def test_several_machines_must_know_where_to_meet(monkeypatch):
+    for name in processes.MEETING:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match=r"num_nodes is 2, and nothing says where .*MASTER_ADDR"):
+        Trainers(partial(quiet_trainer, num_nodes=2)).start()
+
+
+@pytest.mark.parametrize(("precision", "kept"), [("32-true", {}), (32, {}), ("bf16-mixed", None)])
+def test_full_precision_is_what_is_not_given(precision, kept):
+    kept = {"precision": precision} if kept is None else kept
+    assert Trainers(partial(quiet_trainer, precision=precision)).identity() == kept
+
+
 def test_strategies_that_split_the_network_are_refused():
     with pytest.raises(InputError, match="strategy is 'fsdp', which is none of auto, ddp"):
         Trainers(partial(quiet_trainer, strategy="fsdp")).start()
@@ -406,6 +421,7 @@ def test_scores_and_thresholds_look_at_seen_and_labelled_pixels_alone(tmp_path):
         ({"limit_test_batches": 1}, "trainer.limit_test_batches cannot be set"),
         ({"precision": "bf16-true"}, "precision is 'bf16-true', which would change the frozen"),
         ({"accelerator": "abacus"}, "the trainer cannot be built: .*abacus"),
+        ({"accelerator": "gpu"}, "the trainer cannot be built: No supported gpu"),
     ],
 )
 def test_settings_that_would_spoil_a_run_are_refused(settings, message):

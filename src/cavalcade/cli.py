@@ -174,9 +174,10 @@ def sentence(error: Exception) -> str:
     text = str(error)
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
+        listed_by = "hydra" if unknown[1].startswith("hydra.") else "job"
         return (
             f"unknown config key {unknown[1]}; the keys are listed by "
-            f"python {os.path.basename(sys.argv[0])} --cfg job"  # noqa: PTH119
+            f"python {os.path.basename(sys.argv[0])} --cfg {listed_by}"  # noqa: PTH119
         )
     listed = re.search(r"Could not find '[^']*/(@[^']+)'", text)
     if listed:

@@ -16,12 +16,16 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 from lightning.fabric import Fabric
 
-from cavalcade.children import AGAIN, bound_to_us
+from cavalcade.children import AGAIN, bound_to_us, signals_at_once
+from cavalcade.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Attempt = tuple[Any, Exception | None]  # of some work: what it made, or its error
 
+MEETING = (  # variables of what starts processes on several machines, and of a user who does
+    *("MASTER_ADDR", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "OMPI_COMM_WORLD_RANK", "LSB_JOBID"),
+)
 ORIGIN = "rank_of_origin"  # attribute of an error that other processes raise too
 LOST = ("closed by peer", "reset by peer", "remote process exited")  # as gloo says, and NCCL
 LONGEST_WAIT = timedelta(days=2)  # the others wait while one reads, mines or writes
@@ -32,15 +36,25 @@ def start(settings: Mapping[str, Any]) -> None:
 
     Args:
         settings: of the trainer: accelerator, devices, num_nodes.
+
+    Raises:
+        InputError: if it asks for several machines, and nothing says where they meet.
     """
+    machines = settings.get("num_nodes", 1)
+    if machines > 1 and not any(name in os.environ for name in MEETING):
+        raise InputError(
+            f"trainer.num_nodes is {machines}, and nothing says where the machines meet: call the "
+            "command under srun or torchrun, or on each machine with MASTER_ADDR and MASTER_PORT "
+            "of the first and NODE_RANK=0, 1, …"
+        )
     fabric = Fabric(
         accelerator=settings.get("accelerator", "auto"),
         devices=settings.get("devices", "auto"),
-        num_nodes=settings.get("num_nodes", 1),
+        num_nodes=machines,
         strategy="ddp",
     )
     # one that waits for a process that has ended would not hear a milder signal
-    with bound_to_us(signal.SIGKILL):
+    with bound_to_us(signal.SIGKILL), signals_at_once():
         fabric.launch()
     if _meet():
         _group()

@@ -38,17 +38,17 @@ class WholeCheckpointIO(TorchCheckpointIO):
         sync(place.parent)
 
 
-def goes_on_from(checkpoint: Path) -> bool:
-    """Whether a fit left a whole checkpoint; read as plain data, so that it runs no code.
+def whole_epochs(checkpoint: Path) -> int:
+    """How many epochs of a fit its checkpoint holds; read as plain data, so that it runs no code.
 
     One that is damaged is removed.
     """
     if not checkpoint.exists():
-        return False
+        return 0
     try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
+        found = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
         log.warning("%s is damaged; the fit starts over", checkpoint)
         checkpoint.unlink()
-        return False
-    return True
+        return 0
+    return int(found["epoch"]) + 1

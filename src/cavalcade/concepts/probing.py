@@ -1,6 +1,7 @@
 """The supervised method: probes for labelled concepts, from survey to thresholds."""
 
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts.checkpoints import WholeCheckpointIO, goes_on_from
+from cavalcade.concepts.checkpoints import WholeCheckpointIO, whole_epochs
 from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.concepts.fitting import OptimizerFactory, ProbeFit
 from cavalcade.concepts.passes import TrainerFactory
@@ -23,6 +24,8 @@ from cavalcade.concepts.survey import Survey
 from cavalcade.concepts.thresholds import Calibration
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import InputError, check_choice, check_whole
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -140,8 +143,10 @@ class Probes:
             seed=data.seed,
         )
         interrupted = checkpoints / "last.ckpt"
-        goes_on = processes.from_first(lambda: goes_on_from(interrupted))
-        if not goes_on:
+        done = processes.from_first(lambda: whole_epochs(interrupted))
+        if done:
+            log.info("%s: goes on after epoch %d of %d", backbone.label, done, self.epochs)
+        else:
             fit.start_from(self._survey(backbone, data, members, new_trainer))
         trainer = new_trainer(
             max_epochs=self.epochs,
@@ -156,7 +161,7 @@ class Probes:
             fit,
             data.train_dataloader(),
             data.val_dataloader(),
-            ckpt_path=interrupted if goes_on else None,
+            ckpt_path=interrupted if done else None,
         )
         return fit
 

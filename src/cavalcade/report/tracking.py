@@ -112,10 +112,21 @@ class Tracker:
             _check_settings(self._settings)
 
     def begin(self, job: TrackedJob, config: Mapping[str, Any]) -> Logger | None:
-        """The logger of a job, which is told the configuration."""
+        """The logger of a job, which is told the configuration.
+
+        Raises:
+            InputError: if W&B refuses.
+        """
         if self.make is not None:
-            self.logger = self.make(**self._chosen(job))
-            log_config(self.logger, {**config, **job.facts})
+            try:
+                self.logger = self.make(**self._chosen(job))
+                log_config(self.logger, {**config, **job.facts})
+            except wandb.Error as error:
+                reason = " ".join(str(error).split())
+                raise InputError(
+                    f"W&B starts no run ({reason}); log in with wandb login, or leave the record "
+                    "on this machine with logger=wandb"
+                ) from error
         return self.logger
 
     def finish(self, status: str = "success") -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
@@ -21,7 +22,8 @@ HARDWARE = (  # settings of the trainer that change no result
 )
 SETTINGS = (*HARDWARE, "precision", "deterministic")
 STRATEGIES = ("auto", "ddp")
-PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
+FULL_PRECISION = ("32-true", "32")
+PRECISIONS = (*FULL_PRECISION, "bf16-mixed", "16-mixed")
 
 
 @dataclass
@@ -60,7 +62,7 @@ class Trainers:
                 logger=(self.logger or False) if tracked else False,
                 **(quiet | self._hardware | settings),
             )
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, MisconfigurationException) as error:
             raise InputError(f"the trainer cannot be built: {error}") from error
         return trainer
 
@@ -105,7 +107,10 @@ class Trainers:
 
     def identity(self) -> dict[str, Any]:
         """The user's settings that change results, for the digest of a run."""
-        return {name: value for name, value in self.given.items() if name not in HARDWARE}
+        given = {name: value for name, value in self.given.items() if name not in HARDWARE}
+        if str(given.get("precision")) in FULL_PRECISION:
+            del given["precision"]  # as if it were not given
+        return given
 
     @property
     def _hardware(self) -> dict[str, Any]:
