@@ -88,9 +88,7 @@ def announced_rank(environ: Mapping[str, str]) -> int:
     """
     if "TORCHELASTIC_RUN_ID" in environ:
         return int(environ.get("RANK", 0))
-    if "SLURM_PROCID" in environ:
-        return int(environ["SLURM_PROCID"])
-    return max(int(environ.get(name, 0)) for name in ("NODE_RANK", "LOCAL_RANK"))
+    return max(int(environ.get(name, 0)) for name in ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
 
 
 def is_first_of_job() -> bool:
