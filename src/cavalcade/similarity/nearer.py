@@ -1,7 +1,6 @@
 """Is A nearer to B than to C? Tested over the same blocks of images."""
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control
 
 from cavalcade.similarity.derived import Number, matched_numbers
+from cavalcade.similarity.estimates import interval, p_value
 from cavalcade.similarity.layer_matrix import LayerMatrix
 from cavalcade.similarity.networks import NetworkMatrix
 
@@ -23,12 +23,8 @@ def nearer_of(b: str, to_b: Number, c: str, to_c: Number) -> dict[str, object]:
         `COLUMNS`: both names by value, the difference of their similarities with its standard
         error and interval, and p of no difference; paired over the same blocks.
     """
-    if to_b.value < to_c.value:
-        b, to_b, c, to_c = c, to_c, b, to_b
-    difference = to_b - to_c
-    low, high = difference.interval
-    found = (b, c, difference.value, difference.stderr, low, high, difference.p)
-    return dict(zip(COLUMNS, found, strict=True))
+    (columns,) = _tests({b: to_b, c: to_c})
+    return {name: column[0] for name, column in columns.items()}
 
 
 def nearer_networks(matrix: NetworkMatrix) -> pd.DataFrame:
@@ -65,13 +61,38 @@ def nearer_layers(
 
 
 def _table(about: list[str], similarities: Mapping[Any, Mapping[str, Number]]) -> pd.DataFrame:
-    rows = [
-        {**dict(zip(about, key, strict=True)), **nearer_of(b, others[b], c, others[c])}
-        for key, others in similarities.items()
-        for b, c in itertools.combinations(others, 2)
-    ]
-    table = pd.DataFrame(rows, columns=[*about, *COLUMNS])
-    return table.assign(q=_adjusted_for_number(table["p"].to_numpy(dtype=float)))
+    found: dict[str, list[np.ndarray]] = {name: [np.empty(0)] for name in (*about, *COLUMNS)}
+    for key, others in similarities.items():
+        for columns in _tests(others):
+            asked = len(columns["p"])
+            for name, part in zip(about, key, strict=True):
+                found[name].append(np.full(asked, part, dtype=object))
+            for name, column in columns.items():
+                found[name].append(column)
+    table = pd.DataFrame({name: np.concatenate(parts) for name, parts in found.items()})
+    return table.infer_objects().assign(q=_adjusted_for_number(table["p"].to_numpy(dtype=float)))
+
+
+def _tests(similarities: Mapping[str, Number]) -> Iterator[dict[str, np.ndarray]]:
+    """`COLUMNS` for one network and each of those after it, one network after the other.
+
+    Tests are as many as pairs, hence the arrays.
+    """
+    names, numbers = np.array([*similarities], dtype=object), [*similarities.values()]
+    values = np.array([number.value for number in numbers])
+    for b in range(len(numbers) - 1):
+        c = np.arange(b + 1, len(numbers))
+        swapped = values[b] < values[c]
+        near, far = np.where(swapped, c, b), np.where(swapped, b, c)
+        blocks, sign = numbers[b].num_blocks, np.where(swapped, -1.0, 1.0)[:, None]
+        replicates = np.stack([number.replicates for number in numbers[b + 1 :]])
+        replicates = sign * (numbers[b].replicates - replicates)
+        difference = values[near] - values[far]
+        stderr = replicates.std(axis=1, ddof=1) if blocks > 1 else np.full(len(c), np.nan)
+        low, high = interval(replicates.T, blocks)
+        p = p_value(difference, stderr, blocks)
+        columns = (names[near], names[far], difference, stderr, low, high, p)
+        yield dict(zip(COLUMNS, columns, strict=True))
 
 
 def _adjusted_for_number(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
