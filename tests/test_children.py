@@ -15,7 +15,8 @@ from cavalcade.children import is_alive, run_child, sentence_of_exit
 
 SLEEPER = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
 WRAPPER = """
-import runpy, sys
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
 run_child = runpy.run_path(sys.argv[1])["run_child"]
 run_child([sys.executable, "-c", sys.argv[2], sys.argv[3]], cwd=".", env={})
 """
