@@ -175,13 +175,18 @@ def interrupted_visit(folder, monkeypatch):
     return next(folder.glob("*/probes/.tiny-*/checkpoints/last.ckpt"))
 
 
-def test_interrupted_run_goes_on_and_ends_the_same(visited, tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_interrupted_run_goes_on_and_ends_the_same(
+    visited, tmp_path, monkeypatch, caplog, num_workers
+):
     assert interrupted_visit(tmp_path, monkeypatch).exists()
     assert not list(tmp_path.glob("*/probes/tiny-*"))
     surveys = []
     monkeypatch.setattr(Probes, "_survey", lambda *a: surveys.append(a))
+    backbone = tiny_backbone()
     with caplog.at_level(logging.INFO):
-        path = tiny_visit(tmp_path)
+        data = tiny_data(backbone, num_workers=num_workers)
+        path = tiny_visit(tmp_path, backbone, data=data)
     assert "tiny: goes on after epoch 1 of 2" in caplog.text
     assert not surveys
     assert contents(path) == contents(visited[0])

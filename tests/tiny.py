@@ -78,6 +78,7 @@ def tiny_data(
     *,
     batch_size: int = 4,
     splits: Sequence[str] = SPLITS,
+    num_workers: int = 0,
 ) -> ConceptDataModule:
     return ConceptDataModule(
         data or tiny_faces(),
@@ -85,6 +86,7 @@ def tiny_data(
         [layer.grid for layer in backbone.layers],
         batch_size=batch_size,
         splits=splits,
+        num_workers=num_workers,
     )
 
 

@@ -159,7 +159,7 @@ class Probes:
         )
         trainer.fit(
             fit,
-            data.train_dataloader(),
+            data.train_dataloader(epoch=done),
             data.val_dataloader(),
             ckpt_path=interrupted if done else None,
         )

@@ -172,9 +172,14 @@ class ConceptDataModule(LightningDataModule):
         """All images of a split in order; with targets on the layers' grids if asked."""
         return self._loader(split, self._target_grids if targets else ())
 
-    def train_dataloader(self) -> DataLoader[ConceptBatch]:
-        """The training split in a new order each epoch."""
-        return self._loader("train", self._target_grids, shuffle=True)
+    def train_dataloader(self, epoch: int = 0) -> DataLoader[ConceptBatch]:
+        """The training split in a new order each epoch.
+
+        Args:
+            epoch: the first. Lightning tells it as well, but of a fit that goes on only after
+                the processes that load images have asked for their order.
+        """
+        return self._loader("train", self._target_grids, shuffle=True, epoch=epoch)
 
     def val_dataloader(self) -> DataLoader[ConceptBatch]:
         """The validation split in order, with targets."""
@@ -189,12 +194,14 @@ class ConceptDataModule(LightningDataModule):
         return (*self.layer_grids, WHOLE_FRAME)
 
     def _loader(
-        self, split: str, layer_grids: Sequence[Grid], *, shuffle: bool = False
+        self, split: str, layer_grids: Sequence[Grid], *, shuffle: bool = False, epoch: int = 0
     ) -> DataLoader[ConceptBatch]:
         view = NetworkView(self.splits[split], self.preprocess, self.data.grid, layer_grids)
+        batches = SharedBatches(len(view), self.batch_size, self.seed if shuffle else None)
+        batches.sampler.set_epoch(epoch)
         return DataLoader(
             view,
-            batch_sampler=SharedBatches(len(view), self.batch_size, self.seed if shuffle else None),
+            batch_sampler=batches,
             num_workers=self.num_workers,
             collate_fn=collate,
             persistent_workers=self.num_workers > 0,
