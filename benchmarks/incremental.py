@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 from own_process import Stopwatch, in_own_process
-from synthetic_runs import write_synthetic_run, write_truth
+from synthetic_runs import write_synthetic_runs
 
 from cavalcade.comparing.comparison import compare
 from cavalcade.report.tables import print_table
@@ -36,11 +36,8 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        truth = write_truth(root, images=IMAGES, concepts=CONCEPTS)
-        runs = [
-            write_synthetic_run(root, truth, number, layers=LAYERS)
-            for number in range(max(args.networks) + 1)
-        ]
+        sizes = {"images": IMAGES, "layers": LAYERS, "concepts": CONCEPTS}
+        runs = write_synthetic_runs(root, max(args.networks) + 1, **sizes)
         for count in args.networks:
             found = [measured(runs[: count + 1], root / "pairs") for _ in range(args.repeats)]
             middle = {key: statistics.median(each[key] for each in found) for key in found[0]}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 from own_process import Stopwatch, in_own_process
-from synthetic_runs import write_synthetic_run, write_truth
+from synthetic_runs import write_synthetic_runs
 
 from cavalcade.comparing.analysis import Analysis
 from cavalcade.comparing.comparison import compare
@@ -35,12 +35,8 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        sizes = {"images": args.images, "concepts": args.concepts, "grid": args.grid}
-        truth = write_truth(root, **sizes)
-        runs = [
-            write_synthetic_run(root, truth, number, layers=args.layers)
-            for number in range(max(args.networks))
-        ]
+        sizes = {name: getattr(args, name) for name in ("images", "layers", "concepts", "grid")}
+        runs = write_synthetic_runs(root, max(args.networks), **sizes)
         for count in args.networks:
             rows.append(row(runs[:count], root / f"of-{count}"))
     title = f"{args.layers} layers, {args.concepts} concepts, {args.images} images"

@@ -18,7 +18,15 @@ CHANNELS = 64
 FLIPPED = 0.1
 
 
-def write_truth(root: Path, *, images: int, concepts: int, grid: int = 32) -> Truth:
+def write_synthetic_runs(
+    root: Path, count: int, *, images: int, layers: int, concepts: int, grid: int = 32
+) -> list[Path]:
+    """The folders of some runs of one data set, with its truth."""
+    truth = _write_truth(root, images=images, concepts=concepts, grid=grid)
+    return [_write_run(root, truth, number, layers=layers) for number in range(count)]
+
+
+def _write_truth(root: Path, *, images: int, concepts: int, grid: int) -> Truth:
     """Blobs of random places, and their truth folder."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(images, concepts, 4, 4, generator=generator)
@@ -41,7 +49,7 @@ def write_truth(root: Path, *, images: int, concepts: int, grid: int = 32) -> Tr
     return truth
 
 
-def write_synthetic_run(root: Path, truth: Truth, number: int, *, layers: int) -> Path:
+def _write_run(root: Path, truth: Truth, number: int, *, layers: int) -> Path:
     """A run whose masks are the truth with pixels flipped, other ones at each layer."""
     generator = torch.Generator().manual_seed(number + 1)
     folder = root / "synthetic" / "probes" / f"network{number:03}-{number:012}"

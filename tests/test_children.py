@@ -98,3 +98,16 @@ def test_exits_in_words():
     assert sentence_of_exit(-15, Path("a.log")) == (
         "killed by SIGTERM; run the same command again to go on"
     )
+
+
+def test_signals_that_are_ignored_stay_so_while_processes_meet():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with children.signals_at_once():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        signal.signal(signal.SIGINT, before)
+        with children.signals_at_once():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -8,7 +8,7 @@ from scipy.stats import false_discovery_control
 from cavalcade.errors import InputError
 from cavalcade.similarity import block_weights
 from cavalcade.similarity.derived import Number, cell_number
-from cavalcade.similarity.nearer import nearer_layers, nearer_networks
+from cavalcade.similarity.nearer import nearer_layers, nearer_networks, nearer_of
 from cavalcade.similarity.networks import NetworkMatrix
 from test_layer_matrix import layers, matrix, noisy
 from test_networks import NAMES, PLANTED, network_matrix
@@ -27,6 +27,12 @@ def test_the_nearer_of_two_is_named():
     row = table.set_index(["network", "nearer", "farther"]).loc["swin", "vit", "resnet"]
     assert row["p"] < 1e-6
     assert 0.35 < row["low"] < 0.45 < row["high"] < 0.55
+
+
+def test_one_network_twice_is_as_near_as_itself():
+    number = network_matrix(PLANTED, spread=0.02)["vit", "swin"]
+    found = nearer_of("swin", number, "swin", number)
+    assert (found["nearer"], found["farther"], found["difference"]) == ("swin", "swin", 0)
 
 
 def test_every_network_is_asked_about_every_two_others():

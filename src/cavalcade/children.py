@@ -97,11 +97,15 @@ def sigterm_raises() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_at_once() -> Iterator[None]:
-    """Within the block SIGINT and SIGTERM end the process, though it waits where Python is deaf."""
+    """Within the block SIGINT and SIGTERM end the process, though it waits where Python is deaf.
+
+    One that is ignored, as a shell has its background jobs do, stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: found for number, found in handlers.items() if callable(found)}
     for number in before:
         signal.signal(number, signal.SIG_DFL)
     try:

@@ -55,7 +55,7 @@ def _halve(backbone: FrozenBackbone, images: int) -> None:
         )
     backbone.images_at_once = images // 2
     log.warning(
-        "the device has no memory for %d images of %s at once; %d go through it from now on, "
+        "the device has no memory for %d images of %s at once; %d go through it, "
         "with the same results up to rounding",
         *(images, backbone.label, images // 2),
     )

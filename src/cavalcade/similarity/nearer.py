@@ -23,7 +23,7 @@ def nearer_of(b: str, to_b: Number, c: str, to_c: Number) -> dict[str, object]:
         `COLUMNS`: both names by value, the difference of their similarities with its standard
         error and interval, and p of no difference; paired over the same blocks.
     """
-    (columns,) = _tests({b: to_b, c: to_c})
+    (columns,) = _tests([(b, to_b), (c, to_c)])
     return {name: column[0] for name, column in columns.items()}
 
 
@@ -63,7 +63,7 @@ def nearer_layers(
 def _table(about: list[str], similarities: Mapping[Any, Mapping[str, Number]]) -> pd.DataFrame:
     found: dict[str, list[np.ndarray]] = {name: [np.empty(0)] for name in (*about, *COLUMNS)}
     for key, others in similarities.items():
-        for columns in _tests(others):
+        for columns in _tests([*others.items()]):
             asked = len(columns["p"])
             for name, part in zip(about, key, strict=True):
                 found[name].append(np.full(asked, part, dtype=object))
@@ -73,12 +73,13 @@ def _table(about: list[str], similarities: Mapping[Any, Mapping[str, Number]]) -
     return table.infer_objects().assign(q=_adjusted_for_number(table["p"].to_numpy(dtype=float)))
 
 
-def _tests(similarities: Mapping[str, Number]) -> Iterator[dict[str, np.ndarray]]:
+def _tests(similarities: Sequence[tuple[str, Number]]) -> Iterator[dict[str, np.ndarray]]:
     """`COLUMNS` for one network and each of those after it, one network after the other.
 
     Tests are as many as pairs, hence the arrays.
     """
-    names, numbers = np.array([*similarities], dtype=object), [*similarities.values()]
+    names = np.array([name for name, _ in similarities], dtype=object)
+    numbers = [number for _, number in similarities]
     values = np.array([number.value for number in numbers])
     for b in range(len(numbers) - 1):
         c = np.arange(b + 1, len(numbers))

@@ -12,6 +12,8 @@ from types import FrameType
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
+from cavalcade import processes
+
 log = logging.getLogger(__name__)
 
 
@@ -51,7 +53,7 @@ def told_to_stop() -> Iterator[None]:
 
 def _requeue() -> None:
     """Ask Slurm to queue this job again; it then ends the processes of the job."""
-    if os.environ.get("SLURM_PROCID", "0") != "0":
+    if not processes.is_first_of_job():
         return
     job = os.environ["SLURM_JOB_ID"]
     if "SLURM_ARRAY_JOB_ID" in os.environ:
