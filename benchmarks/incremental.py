@@ -1,6 +1,6 @@
 """What one network more costs a comparison: with the pairs that are kept, and from scratch.
 
-    python benchmarks/incremental.py
+    python -m benchmarks.incremental
 
 Of synthetic runs, probed with halves, by where concepts fire and by one measure of features.
 Each comparison is a process of its own, on one core, all in turn. Prints medians over repeats:
@@ -16,9 +16,9 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-from own_process import Stopwatch, in_own_process
-from synthetic_runs import write_synthetic_runs
 
+from benchmarks.own_process import Stopwatch, in_own_process
+from benchmarks.synthetic_runs import write_synthetic_runs
 from cavalcade.comparing.comparison import compare
 from cavalcade.report.tables import print_table
 from cavalcade.runs import load_run

@@ -1,7 +1,7 @@
 """What images cost before a network sees them: files decoded, labels read anew or kept at hand.
 
-    python benchmarks/loading.py
-    python benchmarks/loading.py path/to/camvid
+    python -m benchmarks.loading
+    python -m benchmarks.loading path/to/camvid
 
 Loads the training split of labelled images as a fit does, by none and by two workers: with
 labels decoded from files, as at the first time, and from the compact labels of later epochs.

@@ -1,7 +1,7 @@
 """What a comparison costs as networks become many: pairs, tables, memory, disk.
 
-    python benchmarks/many_networks.py
-    python benchmarks/many_networks.py --images 1000 --grid 64 --networks 4 8    # dear pairs
+    python -m benchmarks.many_networks
+    python -m benchmarks.many_networks --images 1000 --grid 64 --networks 4 8    # dear pairs
 
 Of synthetic runs, probed with halves; without pictures and measures of features. Each comparison
 is a process of its own, on one core. Prints processor seconds for each pair and for the tables
@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-from own_process import Stopwatch, in_own_process
-from synthetic_runs import write_synthetic_runs
 
+from benchmarks.own_process import Stopwatch, in_own_process
+from benchmarks.synthetic_runs import write_synthetic_runs
 from cavalcade.comparing.analysis import Analysis
 from cavalcade.comparing.comparison import compare
 from cavalcade.comparing.comparison_folder import tables_of, write_comparison

@@ -1,6 +1,6 @@
 """Where mined concepts should fire: thresholds and policies for negative activations compared.
 
-    python benchmarks/mask_thresholds.py --root camvid --group-pattern '^([^_]+)_'
+    python -m benchmarks.mask_thresholds --root camvid --group-pattern '^([^_]+)_'
 
 Mines EfficientNet-Lite0 and -Lite2 and their random twins on a labelled data set (labels are not
 used for it), every second block, and prints for each choice the mean similarity of layers and

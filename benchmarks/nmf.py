@@ -1,6 +1,6 @@
 """Factorisation of real activations against scikit-learn's, in turn, on one core.
 
-    python benchmarks/nmf.py
+    python -m benchmarks.nmf
 
 100,000 pixels of the last block of EfficientNet-Lite0 (320 channels, negative ones cut off) on
 rendered faces, 10 concepts. Prints relative errors |A - S V| / |A| with codes by non-negative

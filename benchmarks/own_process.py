@@ -17,7 +17,9 @@ Result = TypeVar("Result")
 def in_own_process(work: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:  # noqa: ANN401
     """What some work returns, and the kilobytes of memory that it added to its process."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cavalcade.comparing.comparison_folder", "synthetic_runs"])
+    context.set_forkserver_preload(
+        ["cavalcade.comparing.comparison_folder", "benchmarks.synthetic_runs"]
+    )
     with context.Pool(1) as pool:
         found = pool.apply(_prepared, (work, arguments))
         pool.close()

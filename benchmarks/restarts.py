@@ -1,6 +1,6 @@
 """What refits for stability cost: a fit with ten of them, in turn with a fit with one, on one core.
 
-    python benchmarks/restarts.py
+    python -m benchmarks.restarts
 
 Of the rows of nmf.py, drawn again by images that are drawn with replacement. Prints medians of
 the pairwise ratio, and the seconds of each.

@@ -1,7 +1,7 @@
 """What a visit costs, against the forwards of as many images: probes, with halves, and mining.
 
-    python benchmarks/visits.py
-    python benchmarks/visits.py --layers blocks
+    python -m benchmarks.visits
+    python -m benchmarks.visits --layers blocks
 
 Prints medians over repeats, all visits in turn. Forwards go to the deepest tap, with nothing
 behind; a visit also loads images, fits, encodes, writes and draws.
