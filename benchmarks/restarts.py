@@ -11,8 +11,8 @@ import statistics
 import time
 
 import torch
-from nmf import CONCEPTS, IMAGES, activations
 
+from benchmarks.nmf import CONCEPTS, IMAGES, activations
 from cavalcade.cli import prepare_process
 from cavalcade.concepts.nmf import factorise, refit
 
