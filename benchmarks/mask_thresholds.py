@@ -121,7 +121,7 @@ def mine(backbone: FrozenBackbone, loader: ConceptDataModule) -> Network:
         method = Factorisation(
             negative=negative, threshold=threshold, share=share or 0.25, restarts=0
         )
-        concepts[choice] = method.fit(backbone, loader, trainers).concepts
+        concepts[choice] = method.find(backbone, loader, trainers).concepts
         if negative not in maps:  # thresholds change no map
             maps[negative] = maps_of_test_images(backbone, concepts[choice], loader)
     return Network(backbone, concepts, maps)

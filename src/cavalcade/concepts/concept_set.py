@@ -58,12 +58,11 @@ class LayerConcepts:
         with the vectors fixed. kmeans: how much nearer the centre is than the nearest other one,
         as a difference of squared distances, halved.
         """
-        inputs = apply_transform(activations, self.transform, self.transform_tensors)
-        if self.kind == "probe":
-            return linear_maps(inputs, self.vectors, self.bias)
         # small differences of large numbers: in full precision, also under autocast
-        with torch.autocast(inputs.device.type, enabled=False):
-            inputs = inputs.to(self.vectors.dtype)
+        with torch.autocast(activations.device.type, enabled=False):
+            inputs = apply_transform(
+                activations.to(self.vectors.dtype), self.transform, self.transform_tensors
+            )
             if self.kind == "nmf":
                 return code_maps(inputs, self.vectors)
             maps = linear_maps(inputs, self.vectors, self.bias)
@@ -83,6 +82,10 @@ class LayerConcepts:
         if self.thresholds_of == "image":
             return thresholds * maps.amax(dim=(2, 3), keepdim=True)
         return thresholds
+
+    def with_thresholds(self, thresholds: Float[Tensor, " concepts"]) -> "LayerConcepts":
+        """The same concepts with other thresholds."""
+        return replace(self, thresholds=thresholds.clone())
 
     def to(self, device: torch.device) -> "LayerConcepts":
         """The same concepts on a device."""
@@ -175,10 +178,7 @@ class ConceptSet:
     def with_thresholds(self, thresholds: Mapping[str, Float[Tensor, " concepts"]]) -> "ConceptSet":
         """The same concepts with other thresholds for each layer."""
         return ConceptSet(
-            {
-                name: replace(layer, thresholds=thresholds[name].clone())
-                for name, layer in self.layers.items()
-            }
+            {name: layer.with_thresholds(thresholds[name]) for name, layer in self.layers.items()}
         )
 
     def save(self, path: Path) -> None:

@@ -101,7 +101,7 @@ class Factorisation:
         }
         return {name: value for name, value in vars(self).items() if not unused.get(name)}
 
-    def fit(
+    def find(
         self, backbone: FrozenBackbone, data: ConceptDataModule, new_trainer: TrainerFactory
     ) -> Mined:
         """Mine the concepts of all layers, after one pass over the training images.
@@ -115,7 +115,7 @@ class Factorisation:
         trainer.test(sample, data.in_order("train"), verbose=False)
         weights = bootstrap_weights(train.groups, self.restarts, data.seed)
         rows = {
-            name: sample.rows(name, processes.owner(k)) for k, name in enumerate(backbone.names)
+            name: sample.rows.of(name, processes.owner(k)) for k, name in enumerate(backbone.names)
         }
 
         def mine(layer: Layer) -> tuple[LayerConcepts, pd.DataFrame]:

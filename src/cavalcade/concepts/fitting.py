@@ -61,6 +61,7 @@ class ProbeFit(BackbonePass):
         containing: average each concept over the images that contain it, as Net2Vec does.
         transform: what happens to activations first: `none` or `quantile`.
         optimizer: given the parameters, the optimizer.
+        l2: strength of regularisation, see `Probes`.
         batch_size: images per step.
         seed: of the initial probes.
     """
@@ -80,12 +81,13 @@ class ProbeFit(BackbonePass):
         containing: bool,
         transform: str,
         optimizer: OptimizerFactory,
+        l2: float,
         batch_size: int,
         seed: int,
     ) -> None:
         super().__init__(backbone)
         self.loss, self.containing = loss, containing
-        self.optimizer, self.batch_size = optimizer, batch_size
+        self.optimizer, self.l2, self.batch_size = optimizer, l2, batch_size
         heads = (len(members), len(concepts))
         self.probes = [
             StackedProbes(
@@ -134,6 +136,7 @@ class ProbeFit(BackbonePass):
             logged += total
             for gradient, part in zip(gradients, own, strict=True):
                 gradient += part
+        self._regularise(gradients)
         # processes average what each has of the sum
         shares = processes.count()
         self.log(
@@ -158,6 +161,16 @@ class ProbeFit(BackbonePass):
         ]
         total = torch.stack(losses).sum(dim=0)
         return total[0].detach(), torch.autograd.grad(total.sum(), list(self.heads.parameters()))
+
+    def _regularise(self, gradients: Sequence[Tensor]) -> None:
+        """Add the gradient of the penalty, in proportion to the weight that a concept's loss has.
+
+        Processes share it out, as they do the images.
+        """
+        size = 2 * self.alpha * (1 - self.alpha) * self.l2 / processes.count()
+        weights = gradients[::2]  # of each layer, then its biases
+        for probes, gradient in zip(self.probes, weights, strict=True):
+            gradient.add_(size[..., None] * probes.weight.detach())
 
     def validation_step(self, batch: ConceptBatch) -> None:
         """Add up each probe's own loss on the validation images."""

@@ -1,31 +1,29 @@
-"""The supervised method: probes for labelled concepts, from survey to thresholds."""
+"""The supervised method: probes for labelled concepts, and how they are fitted."""
 
 import functools
-import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool
-from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
 
-from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts.checkpoints import WholeCheckpointIO, whole_epochs
-from cavalcade.concepts.concept_set import ConceptSet
-from cavalcade.concepts.fitting import OptimizerFactory, ProbeFit
+from cavalcade.concepts.fitting import OptimizerFactory
+from cavalcade.concepts.one_pass import fit_in_one_pass
 from cavalcade.concepts.passes import TrainerFactory
 from cavalcade.concepts.probes import LOSSES
 from cavalcade.concepts.replicates import Found, replicate_members
-from cavalcade.concepts.survey import Survey
-from cavalcade.concepts.thresholds import Calibration
+from cavalcade.concepts.stream import fit_by_stream
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import InputError, check_choice, check_whole
 
-log = logging.getLogger(__name__)
+FITS = ("one_pass", "stream")
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+STRENGTH = 1e-3  # where one alone is tried
+ADAM = functools.partial(torch.optim.Adam, lr=0.03)
+STREAM_ALONE = ("epochs", "optimizer")  # settings without a say in a fit in one pass
 
 
 @dataclass(kw_only=True)
@@ -33,8 +31,15 @@ class Probes:
     """Fits one probe for every concept at every layer (Net2Vec, Fong & Vedaldi 2018).
 
     Attributes:
-        optimizer: given parameters, the optimizer.
-        epochs: passes over the training images.
+        fit: `one_pass` keeps places of every layer while the images stream by, and then solves
+            for the optimum; `stream` follows the gradient in several passes over all places.
+        l2: strength of regularisation: half of it times the squared length of the vector of
+            standardised activations, where a loss that knows nothing is log 2. Of several, each
+            concept of each layer takes that of the lowest loss on validation images. None tries
+            `STRENGTHS`; by stream there is one, `STRENGTH`.
+        rows: places of each layer that are kept for a fit in one pass.
+        epochs: passes over the training images by stream.
+        optimizer: given parameters, the optimizer by stream.
         loss: `balanced`, the weighted cross-entropy, or `net2vec`, its form without logarithms.
         images: `all`, or `containing`: each concept learns from the images that contain it.
         input: `none`, or `quantile`: activations become 1 above their channel's 99.5 % quantile
@@ -47,10 +52,12 @@ class Probes:
 
     name = "probes"
     splits = ("train", "val", "test")
-    checkpoint = "checkpoints/last.ckpt"  # from which an interrupted fit goes on
 
-    optimizer: OptimizerFactory
+    fit: str = "one_pass"
+    l2: float | Sequence[float] | None = None
+    rows: int = 100_000
     epochs: int = 5
+    optimizer: OptimizerFactory = ADAM
     loss: str = "balanced"
     images: str = "all"
     input: str = "none"
@@ -58,10 +65,12 @@ class Probes:
     split_half: bool = True
 
     def __post_init__(self) -> None:
+        check_choice("concepts.fit", self.fit, FITS)
         check_choice("concepts.loss", self.loss, LOSSES)
         check_choice("concepts.images", self.images, ("all", "containing"))
         check_choice("concepts.input", self.input, ("none", "quantile"))
         check_whole("concepts.epochs", self.epochs, 1)
+        check_whole("concepts.rows", self.rows, 1)
         if not isinstance(self.split_half, bool):
             raise InputError(f"concepts.split_half is {self.split_half!r}; give true or false")
         try:
@@ -74,9 +83,41 @@ class Probes:
                 f"concepts.threshold is {self.threshold!r}; give calibrated, or a number between "
                 "0 and 1"
             )
+        self._check_fit()
+
+    def _check_fit(self) -> None:
+        """Raise for what a way to fit cannot do."""
+        for what, only in (("loss", "balanced"), ("input", "none")):
+            asked = getattr(self, what)
+            if self.fit == "one_pass" and asked != only:
+                raise InputError(
+                    f"concepts.{what}={asked} cannot be fitted in one pass; set concepts.fit=stream"
+                )
+        numbers = all(isinstance(each, int | float) and each > 0 for each in self.strengths)
+        if not self.strengths or not numbers:
+            raise InputError(f"concepts.l2 is {self.l2!r}; give one number above 0, or several")
+        if self.fit == "stream" and len(self.strengths) > 1:
+            raise InputError(
+                f"concepts.l2 is {self.l2!r}, and concepts.fit=stream takes one number; give one, "
+                "or set concepts.fit=one_pass"
+            )
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """Of regularisation, those that are tried."""
+        if self.l2 is None:
+            return STRENGTHS if self.fit == "one_pass" else (STRENGTH,)
+        return tuple(self.l2) if isinstance(self.l2, Sequence) else (self.l2,)
+
+    @property
+    def checkpoint(self) -> str | None:
+        """From which an interrupted fit goes on, in the run folder; one pass starts over."""
+        return "checkpoints/last.ckpt" if self.fit == "stream" else None
 
     def images_seen(self, sizes: Mapping[str, int]) -> int:
         """How many images go through the network, those of a split as often as they do."""
+        if self.fit == "one_pass":
+            return sizes["train"] + 2 * sizes["val"] + sizes["test"]
         passes = self.epochs + 1 + (self.threshold == "calibrated")
         return sizes["train"] * passes + sizes["val"] * (self.epochs + 1) + sizes["test"]
 
@@ -86,16 +127,20 @@ class Probes:
 
     def identity(self) -> dict[str, Any]:
         """All of the method that changes results, for the digest of a run."""
-        return vars(self) | {"optimizer": _describe(self.optimizer), "method": self.name}
+        unused = STREAM_ALONE if self.fit == "one_pass" else ("rows",)
+        settings = {name: value for name, value in vars(self).items() if name not in unused}
+        if "optimizer" in settings:
+            settings["optimizer"] = _describe(self.optimizer)
+        return settings | {"l2": list(self.strengths), "method": self.name}
 
-    def fit(
+    def find(
         self,
         backbone: FrozenBackbone,
         data: ConceptDataModule,
         new_trainer: TrainerFactory,
-        checkpoints: Path,
+        folder: Path,
     ) -> Found:
-        """Find the probes; goes on where a fit was interrupted that left a checkpoint.
+        """Find the probes; by stream it goes on where a fit was interrupted in this folder.
 
         Concepts without a training pixel are kept, with thresholds of NaN.
 
@@ -104,83 +149,36 @@ class Probes:
         """
         groups = data.splits["train"].groups
         members = replicate_members(groups, split_half=self.split_half)
-        fit = self._fit(backbone, data, members, new_trainer, checkpoints)
-        replicates = [
-            ConceptSet({probes.layer: probes.fold(index) for probes in fit.probes})
-            for index in range(len(members))
-        ]
-        if self.threshold == "calibrated":
-            calibration = Calibration(backbone, replicates, members, data.data.grid)
-            new_trainer().test(calibration, data.in_order("train"), verbose=False)
-            thresholds = calibration.thresholds()
+        probability = None if isinstance(self.threshold, str) else self.threshold
+        threshold = probability and math.log(probability / (1 - probability))
+        if self.fit == "one_pass":
+            (concepts, *halves), losses = fit_in_one_pass(
+                backbone,
+                data,
+                members,
+                new_trainer,
+                l2=self.strengths,
+                rows=self.rows,
+                containing=self.images == "containing",
+                threshold=threshold,
+            )
         else:
-            logit = torch.logit(torch.tensor(float(self.threshold)))
-            fixed = torch.where(fit.absent().cpu(), torch.nan, logit)
-            thresholds = [dict.fromkeys(backbone.names, row) for row in fixed]
-        concepts, *halves = (
-            found.to(torch.device("cpu")).with_thresholds(each)
-            for found, each in zip(replicates, thresholds, strict=True)
-        )
-        return Found(concepts, tuple(halves), fit.losses())
-
-    def _fit(
-        self,
-        backbone: FrozenBackbone,
-        data: ConceptDataModule,
-        members: Bool[Tensor, "replicates images"],
-        new_trainer: TrainerFactory,
-        checkpoints: Path,
-    ) -> ProbeFit:
-        fit = ProbeFit(
-            backbone,
-            data.splits["train"].concepts,
-            members,
-            loss=self.loss,
-            containing=self.images == "containing",
-            transform=self.input,
-            optimizer=self.optimizer,
-            batch_size=data.batch_size,
-            seed=data.seed,
-        )
-        interrupted = checkpoints / "last.ckpt"
-        done = processes.from_first(lambda: whole_epochs(interrupted))
-        if done:
-            log.info("%s: goes on after epoch %d of %d", backbone.label, done, self.epochs)
-        else:
-            fit.start_from(self._survey(backbone, data, members, new_trainer))
-        trainer = new_trainer(
-            max_epochs=self.epochs,
-            enable_checkpointing=True,
-            extra_callbacks=[
-                ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False)
-            ],
-            plugins=[WholeCheckpointIO()],
-            tracked=True,
-        )
-        trainer.fit(
-            fit,
-            data.train_dataloader(epoch=done),
-            data.val_dataloader(),
-            ckpt_path=interrupted if done else None,
-        )
-        return fit
-
-    def _survey(
-        self,
-        backbone: FrozenBackbone,
-        data: ConceptDataModule,
-        members: Bool[Tensor, "replicates images"],
-        new_trainer: TrainerFactory,
-    ) -> Survey:
-        survey = Survey(
-            backbone,
-            len(data.splits["train"].concepts),
-            members,
-            transform=self.input,
-            containing=self.images == "containing",
-        )
-        new_trainer().test(survey, data.in_order("train", targets=True), verbose=False)
-        return survey
+            assert self.checkpoint is not None
+            (concepts, *halves), losses = fit_by_stream(
+                backbone,
+                data,
+                members,
+                new_trainer,
+                epochs=self.epochs,
+                loss=self.loss,
+                containing=self.images == "containing",
+                transform=self.input,
+                optimizer=self.optimizer,
+                l2=self.strengths[0],
+                threshold=threshold,
+                checkpoint=folder / self.checkpoint,
+            )
+        return Found(concepts, tuple(halves), losses)
 
 
 def _describe(factory: OptimizerFactory) -> dict[str, Any]:

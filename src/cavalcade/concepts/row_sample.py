@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts.passes import BackbonePass, joined, taken
+from cavalcade.concepts.kept_rows import KeptRows
+from cavalcade.concepts.passes import BackbonePass
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.data.geometry import cells_inside
 
@@ -46,13 +46,13 @@ class RowSample(BackbonePass):
     def __init__(self, backbone: FrozenBackbone, num_images: int, budget: int, seed: int) -> None:
         super().__init__(backbone)
         self.num_images, self.budget, self.seed = num_images, budget, seed
-        self.parts: dict[str, list[LayerRows]] = {name: [] for name in backbone.names}
+        self.rows: KeptRows[LayerRows] = KeptRows(backbone.names)
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Keep some pixels of one batch."""
         for _, seen in self.in_parts(batch, self._look):
             for name, parts in seen.items():
-                self.parts[name] += parts
+                self.rows.add(name, parts)
 
     def _look(self, batch: ConceptBatch) -> dict[str, list[LayerRows]]:
         """The pixels of each layer that are kept, image by image."""
@@ -83,17 +83,3 @@ class RowSample(BackbonePass):
             first, last = (k * self.budget // self.num_images for k in (position, position + 1))
             chosen.append(order[cells[order]][: last - first])
         return chosen
-
-    def rows(self, layer: str, process: int = 0) -> LayerRows | None:
-        """What all processes kept of a layer, in the order of the images; can be asked for once.
-
-        None but in one process.
-        """
-        parts = self.parts.pop(layer)
-        own = joined(parts) if parts else None
-        del parts  # no two copies of all layers are held
-        everything = processes.gathered(own, process)
-        if everything is None:
-            return None
-        rows = joined([part for part in everything if part is not None])
-        return taken(rows, rows.images.argsort(stable=True))

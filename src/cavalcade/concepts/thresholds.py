@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -39,7 +39,7 @@ class LogitHistograms(Metric):
         counted: Bool[Tensor, "images concepts rows columns"],
     ) -> Int[Tensor, "concepts 2 bins"]:
         """Counts of the pixels whose truth is known and which the network saw."""
-        bins = ((logits.float() + RANGE) * (BINS / (2 * RANGE))).long().clamp_(0, BINS - 1)
+        bins = _bins(logits)
         concept = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
         cells = (2 * concept + truth.long()) * BINS + bins
         counts = torch.bincount(cells[counted], minlength=2 * logits.shape[1] * BINS)
@@ -54,8 +54,31 @@ class LogitHistograms(Metric):
         return best_thresholds(self.counts)
 
 
+def weighted_counts(
+    logits: Float[Tensor, "pixels concepts"],
+    present: Float[Tensor, "pixels concepts"],
+    labelled: Float[Tensor, "pixels concepts"],
+    weights: Float[Tensor, " pixels"],
+) -> Float[Tensor, "concepts 2 bins"]:
+    """The same of pixels that stand for others: each counts as its weight."""
+    concept = torch.arange(logits.shape[1], device=logits.device)
+    counts = [
+        torch.bincount(
+            (concept * BINS + _bins(logits)).flatten(),
+            weights=(part * weights[:, None]).double().flatten(),
+            minlength=logits.shape[1] * BINS,
+        ).view(-1, BINS)
+        for part in (labelled - present, present)
+    ]
+    return torch.stack(counts, dim=1)
+
+
+def _bins(logits: Float[Tensor, "*any"]) -> Int[Tensor, "*any"]:
+    return ((logits.float() + RANGE) * (BINS / (2 * RANGE))).long().clamp_(0, BINS - 1)
+
+
 def best_thresholds(
-    counts: Int[Tensor, "concepts 2 bins"],
+    counts: Real[Tensor, "concepts 2 bins"],
 ) -> Float[Tensor, " concepts"]:
     """The lower bin edge at which the mask `logit > edge` has the highest Jaccard index.
 

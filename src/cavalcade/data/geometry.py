@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -136,12 +136,47 @@ def to_common_grid(
     Upsampling is bilinear between cell centres; downsampling widens the triangle to the cells
     that it covers. Outside of the frame the nearest values are repeated: see `seen_cells`.
     """
-    rows, columns = _relative_centres(frames, grid)
-    down = _interpolation(rows, maps.shape[2], (frames[:, 2] - frames[:, 0]) * grid[0])
-    across = _interpolation(columns, maps.shape[3], (frames[:, 3] - frames[:, 1]) * grid[1])
+    down, across = _interpolations(maps, frames, grid)
     if bool((frames == frames[:1]).all()):  # one small matrix serves the whole batch
         return down[0] @ maps @ across[0].T
     return down[:, None] @ maps @ across[:, None].transpose(2, 3)
+
+
+def interpolated(
+    maps: Float[Tensor, "images channels height width"],
+    frames: Float[Tensor, "images 4"],
+    grid: Sequence[int],
+    image: Int[Tensor, " pixels"],
+    row: Int[Tensor, " pixels"],
+    column: Int[Tensor, " pixels"],
+) -> Float[Tensor, "pixels channels"]:
+    """All channels at some pixels of the common grid, as `to_common_grid` would give them.
+
+    Since that is linear with weights that add up to 1, w·A + b is the same number there,
+    whether maps are brought to the grid before or after.
+    """
+    down, across = (
+        _largest(weights[image, where])
+        for weights, where in zip(_interpolations(maps, frames, grid), (row, column), strict=True)
+    )
+    cells = maps.movedim(1, -1)[image[:, None, None], down[1][:, :, None], across[1][:, None, :]]
+    return torch.einsum("pr,pc,prcn->pn", down[0], across[0], cells.float())
+
+
+def _largest(
+    weights: Float[Tensor, "pixels cells"],
+) -> tuple[Float[Tensor, "pixels some"], Int[Tensor, "pixels some"]]:
+    """The weights above 0 of each pixel, and where they are."""
+    found = weights.topk(int((weights > 0).sum(dim=1).max()) if len(weights) else 1)
+    return found.values, found.indices
+
+
+def _interpolations(maps: Tensor, frames: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Weights down and across, (images, rows or columns of the grid, those of the maps)."""
+    rows, columns = _relative_centres(frames, grid)
+    down = _interpolation(rows, maps.shape[2], (frames[:, 2] - frames[:, 0]) * grid[0])
+    across = _interpolation(columns, maps.shape[3], (frames[:, 3] - frames[:, 1]) * grid[1])
+    return down, across
 
 
 def _relative_centres(frames: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from cavalcade.galleries import ROW_BYTES
 
 FLOAT = 4  # bytes
 STRENGTH = 2
-PROBE_COPIES = 5  # of each probe: found, and in the checkpoint as it is, at its best, two moments
+CHECKPOINT = 4  # numbers of each coefficient: as it is, at its best, two moments
 PICTURE_BYTES = 60_000  # scores.png and what else does not grow
 LINE_BYTES = 60  # of a table
 LONG = 0.2  # seconds for one image, above which a batch is not worth its time
@@ -76,7 +76,7 @@ def _bytes(
     bits = sizes["test"] * (masks * layers + 1) * rows * columns  # and where the network saw
     pooled = sizes["test"] * (channels * FLOAT + masks * layers * STRENGTH)
     mined = isinstance(method, Factorisation)
-    vectors = masks * channels * FLOAT * (1 if mined else PROBE_COPIES)
+    vectors = masks * channels * FLOAT * (1 if method.checkpoint is None else 1 + CHECKPOINT)
     pages = ROW_BYTES * masks * layers if mined and data.thumbnails is not None else 0
     return bits / 8 + pooled + vectors + pages + PICTURE_BYTES + LINE_BYTES * masks * layers
 

@@ -38,7 +38,7 @@ def reduce_mined(
 
     None but in the first process, which alone writes.
     """
-    mined = method.fit(backbone, data, trainers)
+    mined = method.find(backbone, data, trainers)
     encoding = Encoding(backbone, mined.concepts, data.data.grid, "test")
     trainers().test(encoding, data.in_order("test"), verbose=False)
     encoded = encoding.result()

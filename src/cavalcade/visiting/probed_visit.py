@@ -33,7 +33,7 @@ def reduce_probed(
 
     None but in the first process, which alone writes.
     """
-    found = method.fit(backbone, data, trainers, (folder / method.checkpoint).parent)
+    found = method.find(backbone, data, trainers, folder)
     seen = _encode(backbone, data, found, trainers)
     if seen is None:
         return None

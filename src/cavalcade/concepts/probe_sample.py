@@ -1,0 +1,235 @@
+"""One pass over a split that keeps the pixels of every layer from which probes are fitted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts.drawing import inclusion, systematic
+from cavalcade.concepts.kept_rows import KeptRows
+from cavalcade.concepts.passes import BackbonePass
+from cavalcade.concepts.survey import ConceptShares
+from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch, Grid
+from cavalcade.data.contents import Contents
+from cavalcade.data.geometry import interpolated, seen_cells
+
+FEWEST_ROWS = 20_000  # of a layer; more by ROWS_PER_CHANNEL, since so many numbers are fitted
+ROWS_PER_CHANNEL = 200
+GOLDEN = 0.6180339887498949  # multiples of it are evenly spread over [0, 1), never in step
+
+
+@dataclass(frozen=True)
+class DrawnRows:
+    """Activations of a layer at some places, with the truth there.
+
+    Attributes:
+        activations: one place each row, as the network gave them.
+        images: position of the image that each is of.
+        weights: by how much a row counts in the mean over all places of its image.
+        present: share of the place where each concept is and its truth is known.
+        labelled: share of the place where the truth of each concept is known.
+    """
+
+    activations: Float[Tensor, "rows channels"]
+    images: Int[Tensor, " rows"]
+    weights: Float[Tensor, " rows"]
+    present: Float[Tensor, "rows concepts"]
+    labelled: Float[Tensor, "rows concepts"]
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What a place may add to the balanced losses of all concepts, 1 on average over a split.
+
+    A balanced loss gives either class half of its weight, so that a place of a rare concept
+    matters most: drawn in proportion, it takes a tenth of the rows that an even draw takes.
+
+    Attributes:
+        present: of a place that shows a concept.
+        absent: of one that does not.
+    """
+
+    present: Float[Tensor, " concepts"]
+    absent: Float[Tensor, " concepts"]
+
+    @classmethod
+    def of(cls, contents: Contents, *, containing: bool) -> "Importance":
+        """From the labels of the images of a split, or of those that contain each concept."""
+        pixels = contents.num_pixels[:, None].double()
+        present, labelled = contents.present / pixels, contents.labelled / pixels
+        if containing:
+            labelled = labelled * (present > 0)
+        shown, known = present.sum(dim=0), labelled.sum(dim=0)
+        classes = torch.stack([shown, (known - shown).clamp(min=0)])
+        occurring = classes > 0
+        each = len(pixels) / occurring.sum().clamp(min=1)
+        present, absent = torch.where(occurring, each / classes, 0).float()
+        return cls(present, absent)
+
+    def __call__(
+        self,
+        present: Float[Tensor, "images concepts rows columns"],
+        labelled: Float[Tensor, "images concepts rows columns"],
+    ) -> Float[Tensor, "images places"]:
+        """Of every place of a grid."""
+        shown = torch.einsum("ikhw,k->ihw", present, (self.present - self.absent).to(present))
+        known = torch.einsum("ikhw,k->ihw", labelled, self.absent.to(present))
+        return (shown + known).flatten(1).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Some places of a grid in a batch, in the order of its images.
+
+    Attributes:
+        batch: which image of the batch each is in.
+        row: where it lies.
+        column: likewise.
+        rows: everything about them but the activations.
+    """
+
+    batch: Int[Tensor, " places"]
+    row: Int[Tensor, " places"]
+    column: Int[Tensor, " places"]
+    images: Int[Tensor, " places"]
+    weights: Float[Tensor, " places"]
+    present: Float[Tensor, "places concepts"]
+    labelled: Float[Tensor, "places concepts"]
+
+    def with_activations(self, activations: Float[Tensor, "places channels"]) -> DrawnRows:
+        """The rows of one layer."""
+        return DrawnRows(activations.cpu(), self.images, self.weights, self.present, self.labelled)
+
+
+class ProbeSample(BackbonePass):
+    """Keeps places of every layer's grid, and pixels of the common grid, of all images of a split.
+
+    Drawn in proportion to their importance, systematically within each image: neighbours, which
+    are alike, are never all drawn. A row weighs as one over its chance, so that sums over rows
+    are unbiased. If all places fit, all are kept. What is drawn depends on the seed, the image,
+    its labels and the grid alone; layers of one grid share it.
+
+    Args:
+        backbone: the frozen network.
+        importance: of places.
+        num_images: of the split.
+        rows: most rows of a layer that are kept, on average over draws.
+        pixels: of the common grid that are kept, with activations that are interpolated as
+            concept maps are; 0 for none.
+        grid: the common one.
+        members: which of the images each replicate learns from.
+        containing: only images that contain a concept count for it.
+        seed: of the draw.
+    """
+
+    phase = "sampling activations for probes"
+    members: Tensor
+
+    def __init__(
+        self,
+        backbone: FrozenBackbone,
+        importance: Importance,
+        num_images: int,
+        *,
+        rows: int,
+        pixels: int,
+        grid: Sequence[int],
+        members: Bool[Tensor, "replicates images"],
+        containing: bool,
+        seed: int,
+    ) -> None:
+        super().__init__(backbone)
+        self.importance, self.num_images, self.containing = importance, num_images, containing
+        self.pixels, self.grid = pixels, (grid[0], grid[1])
+        self.budgets = _budgets(backbone, rows)
+        self.start = float(np.random.default_rng(seed).random())
+        self.rows: KeptRows[DrawnRows] = KeptRows(backbone.names)
+        self.on_grid: KeptRows[DrawnRows] = KeptRows(backbone.names if pixels else ())
+        self.shares = ConceptShares(len(members), len(importance.present), containing=containing)
+        self.register_buffer("members", members, persistent=False)
+
+    def test_step(self, batch: ConceptBatch) -> None:
+        """Keep some places of one batch."""
+        for part, (rows, on_grid) in self.in_parts(batch, self._look):
+            self.shares.update(part.targets[WHOLE_FRAME], self.members[:, part.positions])
+            for kept, seen in ((self.rows, rows), (self.on_grid, on_grid)):
+                for name, own in seen.items():
+                    kept.add(name, [own])
+
+    def _look(self, batch: ConceptBatch) -> tuple[dict[str, DrawnRows], dict[str, DrawnRows]]:
+        """The rows of each layer: on its own grid, and on the common one."""
+        activations = self.backbone(batch.inputs)
+        with torch.autocast(self.device.type, enabled=False):  # chances have all digits
+            return self._on_layers(batch, activations), self._on_common(batch, activations)
+
+    def _on_layers(
+        self, batch: ConceptBatch, activations: Mapping[str, Tensor]
+    ) -> dict[str, DrawnRows]:
+        places = {grid: self._on_layer(batch, grid) for grid in self.budgets}
+        rows = {}
+        for layer in self.backbone.layers:
+            own = places[layer.grid]
+            pixels = activations[layer.name].movedim(1, -1)[own.batch, own.row, own.column]
+            rows[layer.name] = own.with_activations(pixels)
+        return rows
+
+    def _on_common(
+        self, batch: ConceptBatch, activations: Mapping[str, Tensor]
+    ) -> dict[str, DrawnRows]:
+        if not self.pixels:
+            return {}
+        counted = batch.labelled & seen_cells(batch.frames, self.grid)[:, None]
+        places = self._drawn(batch, (batch.truth & counted).float(), counted.float(), self.pixels)
+        where = (places.batch, places.row, places.column)
+        rows = {}
+        for name, maps in activations.items():
+            between = interpolated(maps, batch.frames, self.grid, *where)
+            rows[name] = places.with_activations(between.to(maps.dtype))
+        return rows
+
+    def _on_layer(self, batch: ConceptBatch, grid: Grid) -> Places:
+        present, labelled = batch.targets[grid]
+        if self.containing:
+            contained = batch.targets[WHOLE_FRAME].present > 0
+            present, labelled = present * contained, labelled * contained
+        return self._drawn(batch, present, labelled, self.budgets[grid])
+
+    def _drawn(
+        self,
+        batch: ConceptBatch,
+        present: Float[Tensor, "images concepts rows columns"],
+        labelled: Float[Tensor, "images concepts rows columns"],
+        budget: int,
+    ) -> Places:
+        """Some places of a grid, where the budget is that of the whole split."""
+        importance = self.importance(present, labelled)
+        columns, places = present.shape[3], importance.shape[1]
+        if self.num_images * places <= budget:
+            chances = (importance > 0).float()
+        else:
+            share = budget / (self.num_images * places)
+            chances = inclusion(importance, importance.sum(dim=1, keepdim=True) * share)
+        starts = (batch.positions.double() * GOLDEN + self.start) % 1
+        image, place = systematic(chances, starts[:, None]).nonzero(as_tuple=True)
+        return Places(
+            batch=image,
+            row=place // columns,
+            column=place % columns,
+            images=batch.positions[image].cpu(),
+            weights=(1 / (chances[image, place] * places)).cpu(),
+            present=present.flatten(2)[image, :, place].cpu(),
+            labelled=labelled.flatten(2)[image, :, place].cpu(),
+        )
+
+
+def _budgets(backbone: FrozenBackbone, most: int) -> Mapping[Grid, int]:
+    """Rows of each grid: enough for the layer of most channels, whose fit takes most."""
+    budgets: dict[Grid, int] = {}
+    for layer in backbone.layers:
+        wanted = FEWEST_ROWS + ROWS_PER_CHANNEL * layer.channels
+        budgets[layer.grid] = min(most, max(wanted, budgets.get(layer.grid, 0)))
+    return budgets
