@@ -7,6 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from cavalcade import cli
+from cavalcade.concepts import ActivationCache
 from cavalcade.data import ConceptDataModule
 from cavalcade.report.layers import print_layers
 from cavalcade.report.public_config import without_secrets
@@ -21,7 +22,7 @@ from cavalcade.visiting.visited import Visited
 KEYS = (
     *("backbone", "data", "concepts", "trainer", "logger"),
     *("seed", "batch_size", "num_workers", "runs", "force", "list_layers", "estimate"),
-    "artifacts",
+    *("artifacts", "compile", "cache", "cache_gigabytes"),
 )
 
 
@@ -53,6 +54,11 @@ def train(config: DictConfig, tracker: Tracker) -> Visited:
     trainers.start()
     data = instantiate(config.data, _convert_="all")
     backbone = instantiate(config.backbone, _convert_="all")
+    if config.compile:
+        backbone.compile_taps()
+    cache = None
+    if config.cache is not None:
+        cache = ActivationCache(Path(str(config.cache)).expanduser(), config.cache_gigabytes)
     method = instantiate(config.concepts, _convert_="all")
     loader = ConceptDataModule(
         data,
@@ -72,6 +78,7 @@ def train(config: DictConfig, tracker: Tracker) -> Visited:
         config=without_secrets(cli.as_plain(config)),  # a run folder may be passed on
         force=config.force,
         tracker=tracker,
+        cache=cache,
     )
 
 

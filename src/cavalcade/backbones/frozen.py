@@ -11,10 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cavalcade.backbones.compiled import CompiledForward, Forward
 from cavalcade.backbones.layers import Layer, choose_layers
 from cavalcade.backbones.preprocessing import Preprocessing
 from cavalcade.backbones.tracing import Run, call, hooked, trace
 from cavalcade.errors import InputError
+
+CPU_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class FrozenBackbone(nn.Module):
         preprocessing: how an image reaches the network.
         random: its weights are random, not trained.
         trace: its watched forward, with every module that could be tapped.
+        compiled: whether its forward is compiled.
         images_at_once: the most that go through it together; a device with too little memory
             halves it.
     """
@@ -99,6 +103,8 @@ class FrozenBackbone(nn.Module):
             ) from error
         self._network = network
         self.layers = self.choose(layers)
+        self._forward: Forward = self._taps
+        self.compiled = False
 
     def choose(self, layers: str | Sequence[str]) -> tuple[Layer, ...]:
         """The layers that would be tapped: by a rule, or by names; see `choose_layers`."""
@@ -120,10 +126,24 @@ class FrozenBackbone(nn.Module):
         """Stay in evaluation mode, whatever is asked."""
         return super().train(False)
 
+    def compile_taps(self) -> None:
+        """Have the forward compiled for the first shape of images that it meets."""
+        self._forward = CompiledForward(self._taps, self.label)
+        self.compiled = True
+
+    @property
+    def fastest_at_once(self) -> int:
+        """Images that go through a network fastest: the maps of more leave the caches of a CPU."""
+        on_cpu = next(self.model.parameters()).device.type == "cpu"
+        return CPU_IMAGES if on_cpu else sys.maxsize
+
     def forward(
         self, inputs: Float[Tensor, "images 3 height width"]
     ) -> dict[str, Float[Tensor, "images _ _ _"]]:
         """Map (images, channels, rows, columns) of every tap, without gradients."""
+        return self._forward(inputs.contiguous(memory_format=torch.channels_last))
+
+    def _taps(self, inputs: Tensor) -> dict[str, Tensor]:
         taps: dict[str, Tensor] = {}
 
         def tap(name: str, _: nn.Module, output: object) -> None:
@@ -138,7 +158,7 @@ class FrozenBackbone(nn.Module):
             torch.no_grad(),
             hooked(self.model, self.names, tap),
         ):
-            self.run(self.model, inputs.contiguous(memory_format=torch.channels_last))
+            self.run(self.model, inputs)
         return {name: taps[name] for name in self.names}
 
     def weights_fingerprint(self) -> str:
@@ -158,4 +178,5 @@ class FrozenBackbone(nn.Module):
             "layers": [asdict(layer) for layer in self.layers],
             "layouts": [asdict(self.trace.layout(name)) for name in self.names],
             "settings": dict(self._network.settings),
+            **({"compiled": True} if self.compiled else {}),  # it rounds otherwise
         }

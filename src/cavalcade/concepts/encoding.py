@@ -125,7 +125,7 @@ class Encoding(ConceptPass):
         self.parts += (seen for _, seen in self.in_parts(batch, self._look))
 
     def _look(self, batch: ConceptBatch) -> Part:
-        activations = self.backbone(batch.inputs)
+        activations = self.activations(batch)
         seen = seen_cells(batch.frames, self.grid)
         concepts, *halves = self.replicates
         layers, counts = {}, {}

@@ -241,7 +241,7 @@ class ProbeFit(BackbonePass):
 
     def _losses(self, batch: ConceptBatch) -> list[Float[Tensor, "images replicates concepts"]]:
         """For each layer the losses, relative to the mean labelled area."""
-        activations = self.backbone(batch.inputs)
+        activations = self.activations(batch)
         contained = batch.targets[WHOLE_FRAME].present[:, :, 0, 0] > 0
         losses = []
         with torch.autocast(self.device.type, enabled=False):  # probes have all digits

@@ -37,7 +37,7 @@ def as_memory_allows(backbone: FrozenBackbone, images: int, work: Callable[[int]
         InputError: if there is no memory for a single image.
     """
     while True:
-        most = min(images, backbone.images_at_once)
+        most = min(images, backbone.images_at_once, backbone.fastest_at_once)
         try:
             return work(most)
         except RuntimeError as error:
@@ -76,14 +76,18 @@ class BackbonePass(LightningModule):
         self.backbone = backbone
         self.strict_loading = False  # the network is not in the checkpoint, see below
 
+    def activations(self, batch: ConceptBatch) -> dict[str, Tensor]:
+        """Maps (images, channels, rows, columns) of every layer: computed, unless stored."""
+        return batch.activations or self.backbone(batch.inputs)
+
     def in_parts(
         self, batch: ConceptBatch, look: Callable[[ConceptBatch], Seen]
     ) -> Iterator[tuple[ConceptBatch, Seen]]:
         """The parts of a batch, and what `look` sees in each.
 
-        There is one part, until the device runs out of memory: from then on parts have half as
-        many images, and that one is looked at again. So `look` must change nothing. There is none
-        of a batch that only keeps a process busy.
+        There is one part, of as many images as are fastest on the device. Where it runs out of
+        memory, parts have half as many from then on, and that one is looked at again. So `look`
+        must change nothing. There is none of a batch that only keeps a process busy.
 
         Raises:
             InputError: if there is no memory for a single image.

@@ -162,7 +162,7 @@ class ProbeSample(BackbonePass):
 
     def _look(self, batch: ConceptBatch) -> tuple[dict[str, DrawnRows], dict[str, DrawnRows]]:
         """The rows of each layer: on its own grid, and on the common one."""
-        activations = self.backbone(batch.inputs)
+        activations = self.activations(batch)
         with torch.autocast(self.device.type, enabled=False):  # chances have all digits
             return self._on_layers(batch, activations), self._on_common(batch, activations)
 

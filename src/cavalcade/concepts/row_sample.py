@@ -56,15 +56,15 @@ class RowSample(BackbonePass):
 
     def _look(self, batch: ConceptBatch) -> dict[str, list[LayerRows]]:
         """The pixels of each layer that are kept, image by image."""
-        activations = self.backbone(batch.inputs)
+        activations = self.activations(batch)
         frames, positions = batch.frames.cpu(), batch.positions.tolist()
-        grids = {tuple(maps.shape[2:]) for maps in activations.values()}
+        grids = {(maps.shape[2], maps.shape[3]) for maps in activations.values()}
         cells = {grid: self._cells(grid, frames, positions) for grid in sorted(grids)}
         seen: dict[str, list[LayerRows]] = {name: [] for name in activations}
         for name, maps in activations.items():
             pixels = maps.flatten(2).transpose(1, 2)
             for image, chosen, position in zip(
-                pixels, cells[tuple(maps.shape[2:])], positions, strict=True
+                pixels, cells[maps.shape[2], maps.shape[3]], positions, strict=True
             ):
                 rows = image[chosen.to(maps.device)].float().cpu()
                 seen[name].append(LayerRows(rows, torch.full((len(rows),), position)))

@@ -214,7 +214,7 @@ class Survey(BackbonePass):
 
     def _look(self, batch: ConceptBatch) -> list[tuple[Tensor, ...]]:
         """What the statistics of each layer take of a batch."""
-        activations = self.backbone(batch.inputs)
+        activations = self.activations(batch)
         seen = []
         for name, channels in zip(self.backbone.names, self.channels, strict=True):
             inside = cells_inside(batch.frames, activations[name].shape[2:])

@@ -125,7 +125,7 @@ class Calibration(ConceptPass):
 
     def _look(self, batch: ConceptBatch) -> list[Int[Tensor, "concepts 2 bins"]]:
         """The counts of each replicate and layer."""
-        activations = self.backbone(batch.inputs)
+        activations = self.activations(batch)
         counted = batch.labelled & seen_cells(batch.frames, self.grid)[:, None]
         seen = []
         for concepts, own in zip(self.replicates, self.members[:, batch.positions], strict=True):

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cavalcade.data.cached import CachedActivations
 from cavalcade.data.contents import concept_table, read_splits
 from cavalcade.data.geometry import Frame, area_averages, at_cell_centres
 from cavalcade.data.sample import SPLITS, ConceptData, ConceptDataset
@@ -46,6 +47,8 @@ class ConceptBatch(NamedTuple):
     """For each grid of the network's layers, and for the `WHOLE_FRAME` as one cell."""
     positions: Int[Tensor, " images"]
     """Of each image in its split; -1 in a batch that only keeps a process busy."""
+    activations: dict[str, Tensor] = {}  # noqa: RUF012
+    """Maps (images, channels, rows, columns) of every layer, if they are stored: no inputs then."""
 
     def part(self, first: int, last: int) -> "ConceptBatch":
         """Some of the images."""
@@ -57,6 +60,7 @@ class ConceptBatch(NamedTuple):
             self.labelled[some],
             {grid: Targets(*(part[some] for part in own)) for grid, own in self.targets.items()},
             self.positions[some],
+            {name: maps[some] for name, maps in self.activations.items()},
         )
 
 
@@ -69,8 +73,9 @@ class NetworkView(Dataset[ConceptBatch]):
         preprocess: Preprocess,
         grid: Sequence[int],
         layer_grids: Sequence[Grid],
+        cached: CachedActivations | None = None,
     ) -> None:
-        self.dataset = dataset
+        self.dataset, self.cached = dataset, cached
         self.preprocess = preprocess
         self.grid = grid
         self.layer_grids = tuple(dict.fromkeys(layer_grids))
@@ -80,12 +85,12 @@ class NetworkView(Dataset[ConceptBatch]):
 
     def __getitem__(self, index: int) -> ConceptBatch:
         """An image; at -1 - index the same one, with a position of -1."""
-        sample = self.dataset[index if index >= 0 else -1 - index]
-        inputs, frame = self.preprocess(sample.image)
-        present = sample.masks & sample.labelled
+        place = index if index >= 0 else -1 - index
+        inputs, frame, activations = self._seen(place)
+        labels = self.dataset.labels(place)
         shares = zip(
-            area_averages(present, frame, self.layer_grids),
-            _labelled_shares(sample.labelled, frame, self.layer_grids),
+            area_averages(labels.masks & labels.labelled, frame, self.layer_grids),
+            _labelled_shares(labels.labelled, frame, self.layer_grids),
             strict=True,
         )
         targets = {
@@ -95,11 +100,18 @@ class NetworkView(Dataset[ConceptBatch]):
         return ConceptBatch(
             inputs[None],
             torch.tensor([frame]),
-            at_cell_centres(sample.masks, self.grid)[None],
-            at_cell_centres(sample.labelled, self.grid)[None],
+            at_cell_centres(labels.masks, self.grid)[None],
+            at_cell_centres(labels.labelled, self.grid)[None],
             targets,
             torch.tensor([max(index, -1)]),
+            activations,
         )
+
+    def _seen(self, index: int) -> tuple[Tensor, Frame, dict[str, Tensor]]:
+        """The network's input and its frame; where activations are stored, those instead."""
+        if self.cached is None:
+            return *self.preprocess(self.dataset.image(index)), {}
+        return torch.empty(3, 0, 0), Frame(*self.cached.frames[index]), self.cached[index]
 
 
 def _labelled_shares(labelled: Tensor, frame: Frame, grids: Sequence[Grid]) -> list[Tensor]:
@@ -111,7 +123,7 @@ def _labelled_shares(labelled: Tensor, frame: Frame, grids: Sequence[Grid]) -> l
 
 def collate(batches: Sequence[ConceptBatch]) -> ConceptBatch:
     """Join batches along the images."""
-    inputs, frames, truth, labelled, targets, positions = zip(*batches, strict=True)
+    inputs, frames, truth, labelled, targets, positions, activations = zip(*batches, strict=True)
     joined = {
         grid: Targets(*(torch.cat(part) for part in zip(*(t[grid] for t in targets), strict=True)))
         for grid in targets[0]
@@ -123,6 +135,7 @@ def collate(batches: Sequence[ConceptBatch]) -> ConceptBatch:
         torch.cat(labelled),
         joined,
         torch.cat(positions),
+        {name: torch.cat([maps[name] for maps in activations]) for name in activations[0]},
     )
 
 
@@ -131,6 +144,8 @@ class ConceptDataModule(LightningDataModule):
 
     The training split is shuffled by the seed and the epoch alone, so that a resumed fit
     meets the same batches. Every other pass goes through a split in its order.
+
+    Where the activations of a split are `cached`, they are loaded in place of its images.
 
     Every sample of the splits that are named is read and checked when the module is made, so
     that whatever is wrong with one is said before anything starts. See `contents.read_splits`.
@@ -158,6 +173,7 @@ class ConceptDataModule(LightningDataModule):
         check_whole("num_workers", num_workers, 0)
         check_whole("seed", seed, 0)
         self.splits = read_splits(data, splits)
+        self.cached: dict[str, CachedActivations] = {}
 
     def concept_table(self) -> pd.DataFrame:
         """How often each concept is shown in each split; see `contents.concept_table`."""
@@ -196,7 +212,13 @@ class ConceptDataModule(LightningDataModule):
     def _loader(
         self, split: str, layer_grids: Sequence[Grid], *, shuffle: bool = False, epoch: int = 0
     ) -> DataLoader[ConceptBatch]:
-        view = NetworkView(self.splits[split], self.preprocess, self.data.grid, layer_grids)
+        view = NetworkView(
+            self.splits[split],
+            self.preprocess,
+            self.data.grid,
+            layer_grids,
+            self.cached.get(split),
+        )
         batches = SharedBatches(len(view), self.batch_size, self.seed if shuffle else None)
         batches.sampler.set_epoch(epoch)
         return DataLoader(

@@ -21,6 +21,7 @@ from cavalcade.backbones import FrozenBackbone
 from cavalcade.cli import prepare_process
 from cavalcade.data import ConceptData, ConceptDataset
 from cavalcade.visiting.cost import Cost, cost_of, seconds_per_image
+from cavalcade.visiting.trainers import device_of
 
 BUDGET = 120.0  # seconds, after which no other network is built
 UNIMPORTANT = ("seed", "label")  # to the cost of a network
@@ -88,10 +89,7 @@ def _network_key(config: Config) -> str:
 
 
 def _device(trainer: Config) -> torch.device:
-    """That the trainer would use."""
-    wanted = str(trainer.get("accelerator", "auto"))
-    cuda = wanted in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return torch.device("cuda" if cuda else "cpu")
+    return device_of(str(trainer.get("accelerator", "auto")))
 
 
 def _processes(trainer: Config) -> int:

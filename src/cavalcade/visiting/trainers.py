@@ -23,7 +23,21 @@ HARDWARE = (  # settings of the trainer that change no result
 SETTINGS = (*HARDWARE, "precision", "deterministic")
 STRATEGIES = ("auto", "ddp")
 FULL_PRECISION = ("32-true", "32")
-PRECISIONS = (*FULL_PRECISION, "bf16-mixed", "16-mixed")
+HALF_PRECISION = "bf16-mixed"
+PRECISIONS = ("auto", *FULL_PRECISION, HALF_PRECISION, "16-mixed")
+
+
+def device_of(accelerator: str) -> torch.device:
+    """That a trainer uses: a CUDA device where there is one, unless it is not to."""
+    cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if cuda else "cpu")
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for it, rather than imitating it slowly."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 @dataclass
@@ -60,7 +74,7 @@ class Trainers:
             trainer = self.base(
                 callbacks=[*bars, *(extra_callbacks or [])],
                 logger=(self.logger or False) if tracked else False,
-                **(quiet | self._hardware | settings),
+                **(quiet | self._hardware | {"precision": self.precision} | settings),
             )
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise InputError(f"the trainer cannot be built: {error}") from error
@@ -108,9 +122,17 @@ class Trainers:
     def identity(self) -> dict[str, Any]:
         """The user's settings that change results, for the digest of a run."""
         given = {name: value for name, value in self.given.items() if name not in HARDWARE}
-        if str(given.get("precision")) in FULL_PRECISION:
-            del given["precision"]  # as if it were not given
+        given["precision"] = self.precision
         return given
+
+    @property
+    def precision(self) -> str:
+        """Of the network, `auto` as that which is fastest on the device."""
+        asked = str(self.given.get("precision", FULL_PRECISION[0]))
+        if asked == "auto":
+            device = device_of(str(self.given.get("accelerator", "auto")))
+            return HALF_PRECISION if computes_in_bfloat16(device) else FULL_PRECISION[0]
+        return FULL_PRECISION[0] if asked in FULL_PRECISION else asked
 
     @property
     def _hardware(self) -> dict[str, Any]:

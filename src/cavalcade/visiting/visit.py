@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 
 from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts import Factorisation, Probes
+from cavalcade.concepts import ActivationCache, Factorisation, Probes
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import listed
 from cavalcade.folders import check_name, digest_of, recover, written_whole
@@ -46,6 +46,7 @@ def visit(
     config: Mapping[str, Any],
     force: bool = False,
     tracker: Tracker | None = None,
+    cache: ActivationCache | None = None,
 ) -> Visited:
     """Find the concepts of one network and record where they fire on the test images.
 
@@ -61,6 +62,7 @@ def visit(
         config: what was asked, kept beside the results.
         force: run again even if finished, from the start unless that was interrupted too.
         tracker: makes the logger of the fit, unless the visit is skipped; None tracks nothing.
+        cache: has activations, or gets them; None computes them in every pass.
 
     Returns:
         The run folder, and whether it was finished before.
@@ -79,6 +81,8 @@ def visit(
             return Visited(place, skipped=True)
         trainers.check()
         processes.from_first(lambda: _announce(backbone, data, method))
+        if cache:
+            cache.serve(backbone, data, trainers, trainers.precision)
         meta = _describe(backbone, data, method, identity)
         job = train_job(place, meta, len(backbone.layers), force=force)
         trainers.logger = _begun(tracker, job, config)

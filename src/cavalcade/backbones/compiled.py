@@ -1,0 +1,76 @@
+"""A forward that a compiler has made for images of one shape: faster, after a slow start."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch._inductor import config as inductor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from cavalcade.errors import InputError
+
+Forward = Callable[[Tensor], dict[str, Tensor]]
+
+
+class CompiledForward:
+    """Compiles a forward for the first shape that it meets; others go the old way.
+
+    The forward is recorded as it runs, hooks, early stop and all, so that what is compiled holds
+    the taps' operations alone and leaves the network as it is.
+
+    Args:
+        forward: gives the maps of every tap.
+        who: for messages.
+    """
+
+    def __init__(self, forward: Forward, who: str) -> None:
+        self.forward, self.who = forward, who
+        self.key: tuple[object, ...] | None = None
+        self.names: tuple[str, ...] = ()
+        self.run: Callable[[Tensor], tuple[Tensor, ...]] | None = None
+
+    def __call__(self, inputs: Tensor) -> dict[str, Tensor]:
+        """The maps of every tap.
+
+        Raises:
+            InputError: if the network cannot be compiled.
+        """
+        device = inputs.device.type
+        half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        key = (inputs.shape, inputs.dtype, inputs.device, half)
+        if self.key is None:
+            self._compile(inputs)
+            self.key = key
+        if key != self.key or self.run is None:
+            return self.forward(inputs)
+        # the casts are recorded too
+        with _compiling(), torch.autocast(device, enabled=False):
+            return dict(zip(self.names, self.run(inputs), strict=True))
+
+    def _compile(self, inputs: Tensor) -> None:
+        def record(images: Tensor) -> tuple[Tensor, ...]:
+            taps = self.forward(images)
+            self.names = tuple(taps)
+            return tuple(taps.values())
+
+        try:
+            with _compiling():
+                graph: nn.Module = make_fx(record)(inputs)
+                self.run = torch.compile(graph, dynamic=False)
+                with torch.autocast(inputs.device.type, enabled=False):
+                    self.run(inputs)
+        except Exception as error:  # a compiler may raise anything
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            raise InputError(
+                f"{self.who} cannot be compiled ({reason}); set compile=false"
+            ) from error
+
+
+@contextlib.contextmanager
+def _compiling() -> Iterator[None]:
+    """With the weights as constants, which convolutions on CPUs are much faster with."""
+    with torch.no_grad(), inductor.patch(freezing=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler, on what it does not do
+        yield

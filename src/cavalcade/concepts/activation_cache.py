@@ -1,0 +1,188 @@
+"""Keeps the activations of a network on the disk, for repeated work on the same images."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cavalcade import processes
+from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts.passes import BackbonePass, TrainerFactory
+from cavalcade.data import ConceptDataModule
+from cavalcade.data.batches import ConceptBatch
+from cavalcade.data.cached import META, CachedActivations, StoredMaps, file_of
+from cavalcade.errors import InputError
+from cavalcade.folders import digest_of, sync
+from cavalcade.locks import locked
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ActivationCache:
+    """A folder of activations, one entry for each network and split.
+
+    What an entry is called is a digest of all that decides on what it holds: weights and
+    architecture, preprocessing, layers, the images of the split, and precision. So an entry is
+    never stale: after a change of any of them another one is looked for. Activations are kept
+    in the type in which the network gives them, bfloat16 under `bf16-mixed`, so that results
+    are those without a cache.
+
+    Attributes:
+        folder: where entries lie.
+        gigabytes: the most that all entries take; those that were not used for longest go.
+    """
+
+    folder: Path
+    gigabytes: float = 50.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.gigabytes, int | float) or not self.gigabytes > 0:
+            raise InputError(f"cache_gigabytes is {self.gigabytes!r}; give a number above 0")
+
+    def serve(
+        self,
+        backbone: FrozenBackbone,
+        data: ConceptDataModule,
+        new_trainer: TrainerFactory,
+        precision: object,
+    ) -> None:
+        """Have a data module load activations, of every split that has or gets an entry.
+
+        Those that are not there are computed in one pass. A split whose activations are more
+        than may be kept is left as it is, and a line says so.
+
+        Raises:
+            InputError: with more than one process, or if nothing can be written.
+        """
+        if processes.count() > 1:
+            raise InputError("cache works with one process; set cache=null, or trainer.devices=1")
+        for split, dataset in data.splits.items():
+            key = {
+                "network": backbone.identity(),
+                "images": data.fingerprints[split],
+                "precision": precision,
+                "torch": torch.__version__,
+            }
+            place = self.folder / f"{backbone.label}-{split}-{digest_of(key)}"
+            with locked(place):
+                if not (place / META).exists():
+                    layers = _stored(backbone, data, split, new_trainer)
+                    if not self._make_room(place, len(dataset), layers):
+                        continue
+                    _write(place, backbone, data, split, new_trainer, layers)
+            os.utime(place)
+            data.cached[split] = CachedActivations(place)
+            log.info("%s: activations for %s images from %s", backbone.label, split, place)
+
+    def _make_room(self, place: Path, num_images: int, layers: Sequence[StoredMaps]) -> bool:
+        """Remove what was not used for longest; False if there is no room for that many."""
+        needed = num_images * sum(layer.bytes_per_image for layer in layers)
+        limit = self.gigabytes * 1e9
+        entries = sorted(
+            self.folder.glob(f"*/{META}"), key=lambda meta: meta.parent.stat().st_mtime
+        )
+        sizes = {meta.parent: _size(meta.parent) for meta in entries}
+        free = shutil.disk_usage(self.folder).free + sum(sizes.values())
+        if needed > min(limit, free):
+            log.warning(
+                "%s: not cached, since its activations take %.3g GB: %.3g GB are free, and "
+                "cache_gigabytes=%g allows no more",
+                *(place.name, needed / 1e9, free / 1e9, self.gigabytes),
+            )
+            return False
+        while sizes and sum(sizes.values()) + needed > min(limit, free):
+            oldest = next(iter(sizes))
+            log.info("%s: removed from the cache, to make room for %s", oldest.name, place.name)
+            (oldest / META).unlink()  # first, so that what a kill leaves is no entry
+            shutil.rmtree(oldest)
+            del sizes[oldest]
+        return True
+
+
+class _Fill(BackbonePass):
+    """One pass that writes the activations of every image."""
+
+    phase = "storing activations"
+
+    def __init__(self, backbone: FrozenBackbone, maps: Sequence[Tensor]) -> None:
+        super().__init__(backbone)
+        self.maps = tuple(maps)
+        self.frames: dict[int, list[float]] = {}
+
+    def test_step(self, batch: ConceptBatch) -> None:
+        """Write those of one batch."""
+        for part, taps in self.in_parts(batch, self.activations):
+            where = part.positions.cpu()
+            for stored, tap in zip(self.maps, taps.values(), strict=True):
+                stored[where] = tap.cpu()
+            self.frames |= zip(where.tolist(), part.frames.tolist(), strict=True)
+
+
+class _FirstMaps(BackbonePass):
+    """Looks at what one image gives: shapes and types."""
+
+    phase = "measuring activations"
+
+    def test_step(self, batch: ConceptBatch) -> None:
+        """Of the first image."""
+        taps = self.activations(batch.part(0, 1))
+        self.layers = [
+            StoredMaps(name, (maps.shape[1], maps.shape[2], maps.shape[3]), maps.dtype)
+            for name, maps in taps.items()
+        ]
+
+
+def _stored(
+    backbone: FrozenBackbone, data: ConceptDataModule, split: str, new_trainer: TrainerFactory
+) -> list[StoredMaps]:
+    first = _FirstMaps(backbone)
+    new_trainer(limit_test_batches=1).test(first, data.in_order(split), verbose=False)
+    return first.layers
+
+
+def _write(
+    place: Path,
+    backbone: FrozenBackbone,
+    data: ConceptDataModule,
+    split: str,
+    new_trainer: TrainerFactory,
+    layers: Sequence[StoredMaps],
+) -> None:
+    """Write an entry beside its place, and rename it when it is whole."""
+    partial = place.with_name(f".{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    num_images = len(data.splits[split])
+    try:
+        maps = [
+            layer.opened(partial / file_of(k), num_images, writable=True)
+            for k, layer in enumerate(layers)
+        ]
+        fill = _Fill(backbone, maps)
+        new_trainer().test(fill, data.in_order(split), verbose=False)
+        frames = [fill.frames[index] for index in range(num_images)]
+        meta: dict[str, Any] = {"frames": frames, "layers": [_described(own) for own in layers]}
+        (partial / META).write_text(json.dumps(meta), encoding="utf-8")
+        del fill, maps
+        for path in partial.iterdir():
+            sync(path)
+        partial.rename(place)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _described(layer: StoredMaps) -> dict[str, Any]:
+    return {**vars(layer), "dtype": str(layer.dtype).removeprefix("torch.")}
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
