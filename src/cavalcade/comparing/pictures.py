@@ -15,7 +15,7 @@ from cavalcade.report.curves import draw_best_matches, draw_flow, draw_series
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.report.networks import draw_agreement, draw_networks
 from cavalcade.report.tables import print_places, print_sentence, print_table
-from cavalcade.similarity import KEYS, MEASURE_TITLES, LayerMatrix, Pair
+from cavalcade.similarity import KEYS, MEASURE_TITLES, LayerMatrix, Pair, tidy
 from cavalcade.similarity.derived import null_difference
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def track_comparison(
     matrices = analysis.comparison.matrices[analysis.similarity]
     for name in (name for name in tables if name not in CELL_TABLES):
         tracking.log_table(logger, name, tables[name])
-    cells = pd.concat([matrix.tidy() for matrix in matrices], ignore_index=True)
+    cells = tidy(matrices)
     tracking.log_table(logger, "layer_similarity", cells[[*KEYS, "value", "stderr"]])
     shown = drawn_pairs(analysis, MOST_PAIRS)
     for path in pictures_to_track(place, [matrix.pair for matrix in matrices], shown):
