@@ -103,9 +103,9 @@ def _judged_again(
         np.subtract(rivals, without, out=without)
         still = lead[0] - copies[block] * own[..., block].ravel().take(place)
         row, resample = np.nonzero(without.max(axis=0) > still - rounding)
-        mine = said[block, row]
+        mine, each = said[block, row], np.arange(len(row))
         match = (total[resample, row] - left[resample, None] * mine).argmax(axis=-1)
-        change = said[block, row, match] - said[block, row, top[resample, row]]
+        change = mine[each, match] - mine[each, top[resample, row]]
         judged[resample, row] += weight[resample] * change / blocks
     return judged
 

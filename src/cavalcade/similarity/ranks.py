@@ -31,8 +31,20 @@ def correlation(
 
 
 def _ranks(x: Float[np.ndarray, "*stack cells"]) -> Float[np.ndarray, "*stack cells"]:
-    if x.shape[-1] > FEW or np.isnan(x).any():
+    if x.shape[-1] <= FEW and not np.isnan(x).any():
+        return _ranks_of_few(x)
+    order = x.argsort(axis=-1)
+    ordered = np.take_along_axis(x, order, axis=-1)
+    if not (ordered[..., 1:] > ordered[..., :-1]).all():  # ties, or NaN
         return np.asarray(rankdata(x, axis=-1))
+    ranks = np.empty(x.shape)
+    places = np.broadcast_to(np.arange(1.0, x.shape[-1] + 1), x.shape)
+    np.put_along_axis(ranks, order, places, axis=-1)
+    return ranks
+
+
+def _ranks_of_few(x: Float[np.ndarray, "*stack cells"]) -> Float[np.ndarray, "*stack cells"]:
+    """By comparing each with each."""
     smaller = np.zeros(x.shape)
     for k in range(x.shape[-1]):
         other = x[..., k, None]
