@@ -87,32 +87,35 @@ def _judged_again(
     Most choices are the same without a block. Which may differ is found in float32 for all
     rivals of the best match at once; these few are made again in float64.
     """
-    blocks, rows = len(said), np.arange(said.shape[1])
+    blocks, (resamples, rows, columns) = len(said), total.shape
+    total = np.ascontiguousarray(total.swapaxes(0, 1)).reshape(-1, columns)  # row by row
     top = total.argmax(axis=-1)
-    lead = np.take_along_axis(total, top[..., None], axis=-1)
-    judged = lead[..., 0] / blocks
+    lead = np.take_along_axis(total, top[:, None], axis=-1)[:, 0]
+    judged = lead / blocks
     # nothing is left without a block that was drawn each time
     left_out = np.where(weights < blocks, weights, 0)
-    rivals = total.copy()
-    np.put_along_axis(rivals, top[..., None], -np.inf, axis=-1)
-    rivals, lead, own, copies = (_single(x) for x in (rivals, lead, said, left_out))
-    rounding = ROUNDING * (np.abs(lead).max(initial=0) + blocks * np.abs(own).max(initial=0))
-    place, without = top.T * len(rows) + rows[:, None], np.empty_like(rivals)
+    others = total.astype(np.float32)
+    np.put_along_axis(others, top[:, None], -np.inf, axis=-1)
+    rivals = np.ascontiguousarray(others.T).reshape(columns, rows, resamples)
+    own, copies, best = (x.astype(np.float32) for x in (said, left_out.T, lead))
+    rounding = ROUNDING * (np.abs(best).max(initial=0) + blocks * np.abs(own).max(initial=0))
+    best = best.reshape(rows, resamples) - rounding
+    row_of, without = np.repeat(np.arange(rows), resamples), np.empty_like(rivals)
+    place = (row_of * columns + top).reshape(rows, resamples)
     for block, (weight, left) in enumerate(zip(weights.T, left_out.T, strict=True)):
-        np.multiply(own[..., block, None], copies[block], out=without)
+        np.multiply(own[block].T[..., None], copies[block], out=without)
         np.subtract(rivals, without, out=without)
-        still = lead[0] - copies[block] * own[..., block].ravel().take(place)
-        row, resample = np.nonzero(without.max(axis=0) > still - rounding)
-        mine, each = said[block, row], np.arange(len(row))
-        match = (total[resample, row] - left[resample, None] * mine).argmax(axis=-1)
-        change = mine[each, match] - mine[each, top[resample, row]]
-        judged[resample, row] += weight[resample] * change / blocks
-    return judged
-
-
-def _single(x: Float[np.ndarray, "*axes"]) -> Float[np.ndarray, "*reversed"]:
-    """In float32, axes in reverse order, so that resamples lie side by side."""
-    return np.ascontiguousarray(x.T, dtype=np.float32)
+        still = own[block].ravel().take(place)
+        still *= copies[block]
+        np.subtract(best, still, out=still)
+        found = np.flatnonzero(without.max(axis=0) > still)
+        row, resample = row_of.take(found), found % max(resamples, 1)
+        again, mine = total.take(found, axis=0), said[block].ravel()
+        again -= left.take(resample)[:, None] * said[block].take(row, axis=0)
+        match = row * columns + again.argmax(axis=-1)
+        change = mine.take(match) - mine.take(place.ravel().take(found))
+        judged[found] += weight.take(resample) * change / blocks
+    return judged.reshape(rows, resamples).T
 
 
 def _less_sampled_chance(way: HeldOut) -> HeldOut:
