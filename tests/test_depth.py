@@ -8,10 +8,10 @@ from cavalcade.similarity.depth import (
     alignment,
     best_matches,
     both_ways,
-    held_out_matches,
     match_table,
 )
 from cavalcade.similarity.estimates import interval
+from cavalcade.similarity.held_out import held_out_matches
 from test_layer_matrix import VALUES, layers, matrix, noisy
 
 WEIGHTS = block_weights(21, resamples=60)
@@ -231,6 +231,22 @@ def test_held_out_matches_agree_with_a_loop_over_blocks():
         np.testing.assert_allclose(first.replicates[draw], wide)
     assert second.positions.tolist() == [0, 1, 3, 4]
     assert held_out_matches(one.transposed(), WEIGHTS)[0].values == pytest.approx(second.values)
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.3, 3.0])
+def test_held_out_matches_agree_with_a_loop_however_often_a_block_decides(spread):
+    rng = np.random.default_rng(11)
+    said = rng.random((6, 5)) + spread * rng.normal(size=(21, 6, 5))
+    said[:, 1, 4] = np.nan
+    cells = Estimate(said.mean(axis=0), (said.sum(axis=0) - said) / 20)
+    weights = np.concatenate([WEIGHTS, [[21] + [0] * 20]])  # one block alone chooses for itself
+    (way, _) = held_out_matches(matrix(cells.value, cells=cells), weights)
+    defined, known = np.isfinite(said).all(axis=0), np.ones(5, dtype=bool)
+    said = np.where(defined, said, -1e3)
+    reference = [held_out_by_loop(said, draw, known) for draw in WEIGHTS]
+    reference = np.array([*reference, said[0].max(axis=1)])
+    wide = way.values + np.sqrt(21 / 20) * (reference - way.values)
+    np.testing.assert_allclose(way.replicates, wide, rtol=1e-9)
 
 
 def test_held_out_matches_of_noise_are_not_above_chance():

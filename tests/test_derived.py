@@ -2,14 +2,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cavalcade.similarity import Estimate, block_weights
+from cavalcade.similarity import Estimate, block_weights, derived
 from cavalcade.similarity.depth import STATISTICS, alignment
 from cavalcade.similarity.derived import (
     Number,
+    ceiling_number,
     matched_numbers,
     mean_number,
     null_difference,
     pair_numbers,
+    rows_of,
     share_numbers,
 )
 from test_layer_matrix import matrix, noisy
@@ -163,10 +165,14 @@ def test_undefined_cells_give_undefined_numbers():
         assert np.isnan([found.value, *found.interval, found.p]).all()
 
 
+def ceiling_of(values):
+    """Of layers without an error."""
+    return ceiling_number(Estimate(np.array(values), np.stack([values] * 21)), WEIGHTS)
+
+
 def test_share_of_the_ceiling():
     own = number(0.4, np.full(400, 0.4))
-    ceilings = [Estimate(np.array(v), np.stack([v] * 21)) for v in ([0.7, 0.9], [0.8, 0.8, 0.8])]
-    numbers = share_numbers(own, ceilings, WEIGHTS)
+    numbers = share_numbers(own, [ceiling_of([0.7, 0.9]), ceiling_of([0.8, 0.8, 0.8])])
     assert numbers["ceiling"].value == pytest.approx(0.8)
     assert numbers["share_of_ceiling"].value == pytest.approx(0.5)
     np.testing.assert_allclose(numbers["share_of_ceiling"].replicates, 0.5)
@@ -175,7 +181,8 @@ def test_share_of_the_ceiling():
 def test_both_networks_weigh_the_same_in_the_ceiling():
     """Though one has more layers; errors are those of the same blocks."""
     ceilings = [noisy([0.6] * 4), noisy([0.9], seed=1)]
-    numbers = share_numbers(number(0.5, np.full(400, 0.5)), ceilings, WEIGHTS)
+    own = number(0.5, np.full(400, 0.5))
+    numbers = share_numbers(own, [ceiling_number(each, WEIGHTS) for each in ceilings])
     assert numbers["ceiling"].value == pytest.approx(0.75)
     parts = [ceiling.replicates(WEIGHTS).mean(axis=1) for ceiling in ceilings]
     reference = (parts[0] + parts[1]) / 2
@@ -184,8 +191,8 @@ def test_both_networks_weigh_the_same_in_the_ceiling():
 
 
 def test_a_share_of_nothing_is_undefined():
-    ceilings = [Estimate(np.array(v), np.stack([v] * 21)) for v in ([-0.1], [0.05])]
-    share = share_numbers(number(0.4, np.full(400, 0.4)), ceilings, WEIGHTS)["share_of_ceiling"]
+    ceilings = [ceiling_of([-0.1]), ceiling_of([0.05])]
+    share = share_numbers(number(0.4, np.full(400, 0.4)), ceilings)["share_of_ceiling"]
     assert np.isnan(share.value)
     assert np.isnan(share.replicates).all()
 
@@ -198,3 +205,14 @@ def test_random_twins_are_a_null_of_their_own():
     assert found["z_random"] == pytest.approx(0.5 / (0.5 * replicates.std(ddof=1)))
     assert np.isnan(list(null_difference(own, None).values())).all()
     assert np.isnan(null_difference(own, own)["z_random"])
+
+
+def test_rows_of_many_numbers_are_those_of_each(monkeypatch):
+    monkeypatch.setattr(derived, "AT_ONCE", 2)
+    rng = np.random.default_rng(4)
+    one = matrix(VALUES, cells=noisy(VALUES), repaired=0.1 * rng.normal(size=(4, 3, 3)))
+    numbers = [*pair_numbers(one, WEIGHTS).values(), ceiling_of([0.7, 0.9])]
+    found = rows_of(numbers)
+    reference = [each.row() for each in numbers]
+    for name in reference[0]:
+        np.testing.assert_array_equal(found[name], [row[name] for row in reference])

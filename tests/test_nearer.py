@@ -1,12 +1,13 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from scipy.stats import false_discovery_control
 
 from cavalcade.errors import InputError
-from cavalcade.similarity import block_weights
+from cavalcade.similarity import block_weights, nearer
 from cavalcade.similarity.derived import Number, cell_number
 from cavalcade.similarity.nearer import nearer_layers, nearer_networks, nearer_of
 from cavalcade.similarity.networks import NetworkMatrix
@@ -116,6 +117,36 @@ def test_the_network_with_the_nearer_match_is_named_for_each_layer():
     np.testing.assert_allclose(own["difference"], 0.3, atol=1e-9)
     assert (own["low"] > 0.2).all()
     assert (own["q"] < 0.001).all()
+
+
+def test_of_many_others_the_nearest_are_tested(monkeypatch):
+    monkeypatch.setattr(nearer, "NEAREST", 2)
+    one = network_matrix(PLANTED, spread=0.02)
+    table = nearer_networks(one)
+    assert table["network"].tolist() == list(one.networks)
+    for row in table.itertuples():
+        similar = sorted(number.value for number in one.of(row.network).values())
+        tested = [one[row.network, other].value for other in (row.nearer, row.farther)]
+        assert tested == similar[:-3:-1]
+
+
+def test_of_many_others_the_nearest_of_each_layer_are_tested(monkeypatch):
+    """Those of one layer are not those of another, and their tests are those among all."""
+    off = {("a", "b"): (0.1, 0.3), ("a", "c"): (0.2, 0.2), ("a", "d"): (0.3, 0.1),
+           ("b", "c"): (0.4, 0.4), ("b", "d"): (0.5, 0.5), ("c", "d"): (0.6, 0.6)}  # fmt: skip
+    found = []
+    for seed, (names, less) in enumerate(off.items()):
+        values = np.where(np.eye(2, dtype=bool), 1 - np.array(less)[:, None], 0.1)
+        cells = noisy(values, seed=seed)
+        found.append(matrix(values, layers(0.0, 1.0), layers(0.0, 1.0), cells=cells, names=names))
+    keys = ["network", "layer", "nearer", "farther"]
+    full = nearer_layers(found, WEIGHTS).drop(columns="q").set_index(keys)
+    monkeypatch.setattr(nearer, "NEAREST", 2)
+    few = nearer_layers(found, WEIGHTS).drop(columns="q").set_index(keys)
+    assert len(full) == 4 * 2 * 3
+    assert len(few) == 4 * 2
+    assert list(few.index[:2]) == [("a", "l0", "b", "c"), ("a", "l1", "d", "c")]
+    pd.testing.assert_frame_equal(few, full.loc[few.index])
 
 
 def test_a_cell_is_a_number_of_its_own():

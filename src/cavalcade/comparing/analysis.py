@@ -1,27 +1,33 @@
 """What a comparison says: numbers of each pair and network, with errors and nulls."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cavalcade.comparing.comparison import Comparison
 from cavalcade.comparing.concept_matches import concept_matches
+from cavalcade.comparing.pair_store import bytes_digest
 from cavalcade.comparing.stored_numbers import stored_numbers
 from cavalcade.errors import InputError, check_choice
 from cavalcade.similarity import LayerMatrix, block_weights
 from cavalcade.similarity.agreement import agreement, disagreements
-from cavalcade.similarity.depth import match_table
+from cavalcade.similarity.depth import match_columns
 from cavalcade.similarity.derived import (
     Number,
+    ceiling_number,
     cell_number,
     null_difference,
+    rows_of,
     share_numbers,
 )
 from cavalcade.similarity.flow import Flow, ceilings, trunk_ceilings
 from cavalcade.similarity.nearer import nearer_layers, nearer_networks, nearer_of
 from cavalcade.similarity.networks import NetworkMatrix
+from cavalcade.similarity.threads import in_threads
 
 Names = tuple[str, str]
 Named = str | tuple[str, str]
@@ -43,10 +49,11 @@ class Analysis:
     @cached_property
     def numbers(self) -> Mapping[str, Mapping[Names, Mapping[str, Number]]]:
         """For each measure and pair of different networks its statistics."""
+        weights = bytes_digest(self.weights)
         return {
             measure: {
-                (matrix.pair.network_a, matrix.pair.network_b): self._numbers(matrix)
-                for matrix in self.comparison.between(measure)
+                (matrix.pair.network_a, matrix.pair.network_b): numbers
+                for matrix, numbers in self._all_numbers(measure, weights)
             }
             for measure in self.comparison.matrices
         }
@@ -59,36 +66,38 @@ class Analysis:
         stderr, low and high (interval of 95 %), repaired (mean over re-paired images) and
         z_repaired, random (the same of the random twins) and z_random, n_concepts.
         """
-        rows = []
-        for measure, matrices in ((m, self.comparison.between(m)) for m in self.numbers):
-            for matrix in matrices:
+        about, numbers = list[tuple[Any, ...]](), list[Number]()
+        nulls = list[tuple[float, float]]()
+        for measure in self.numbers:
+            for matrix in self.comparison.between(measure):
                 names = (matrix.pair.network_a, matrix.pair.network_b)
-                numbers, twins = self.numbers[measure][names], self.twin_numbers(measure, names)
-                for statistic, number in numbers.items():
-                    rows.append(
-                        {
-                            "network_a": names[0],
-                            "network_b": names[1],
-                            "kind": self.comparison.kind(matrix.pair),
-                            "measure": measure,
-                            "statistic": statistic,
-                            **number.row(),
-                            **null_difference(number, twins[statistic] if twins else None),
-                            "n_concepts": matrix.n_concepts,
-                        }
-                    )
-        return pd.DataFrame(rows, columns=PAIR_COLUMNS)
+                found, twins = self.numbers[measure][names], self.twin_numbers(measure, names)
+                kind = self.comparison.kind(matrix.pair)
+                for statistic, number in found.items():
+                    about.append((*names, kind, measure, statistic, matrix.n_concepts))
+                    null = null_difference(number, twins[statistic] if twins else None)
+                    nulls.append((null["random"], null["z_random"]))
+                    numbers.append(number)
+        table = pd.DataFrame(about, columns=[*PAIR_COLUMNS[:5], "n_concepts"])
+        if numbers:
+            table[list(PAIR_COLUMNS[5:11])] = pd.DataFrame(rows_of(numbers))
+            table[["random", "z_random"]] = nulls
+        return table.reindex(columns=PAIR_COLUMNS)
 
     @cached_property
     def best_matches(self) -> pd.DataFrame:
-        """The best-match curve of each pair of different networks; see `match_table`."""
-        tables = [
-            match_table(matrix, self.weights).assign(
-                network_a=matrix.pair.network_a, network_b=matrix.pair.network_b
-            )
-            for matrix in self.comparison.between(self.similarity)
-        ]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        """The best-match curve of each pair of different networks; see `match_columns`."""
+        matrices = self.comparison.between(self.similarity)
+        parts = list(in_threads(lambda matrix: match_columns(matrix, self.weights), matrices))
+        if not parts:
+            return pd.DataFrame()
+        sizes = [len(part["layer"]) for part in parts]
+        a, b = (
+            np.repeat(np.array([getattr(m.pair, side) for m in matrices], dtype=object), sizes)
+            for side in ("network_a", "network_b")
+        )
+        table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return pd.DataFrame(table | {"network_a": a, "network_b": b})
 
     @cached_property
     def concept_matches(self) -> pd.DataFrame:
@@ -220,14 +229,22 @@ class Analysis:
         }
         return self.comparison.between(self.similarity), others
 
-    def _numbers(self, matrix: LayerMatrix) -> dict[str, Number]:
-        numbers = stored_numbers(matrix, self.weights, self.comparison.store)
-        halves = self.comparison.halves.get(matrix.measure, {})
-        found = [halves.get(name) for name in (matrix.pair.network_a, matrix.pair.network_b)]
-        if None in found or not matrix.without_chance:
-            return numbers
-        own = [trunk_ceilings(half) for half in found if half is not None]
-        return numbers | share_numbers(numbers["similarity"], own, self.weights)
+    def _all_numbers(
+        self, measure: str, weights: str
+    ) -> Iterator[tuple[LayerMatrix, dict[str, Number]]]:
+        """The numbers of each pair of different networks."""
+        store, matrices = self.comparison.store, self.comparison.between(measure)
+        ceilings = {
+            network: ceiling_number(trunk_ceilings(half), self.weights)
+            for network, half in self.comparison.halves.get(measure, {}).items()
+        }
+        found = in_threads(lambda m: stored_numbers(m, self.weights, weights, store), matrices)
+        for matrix, numbers in zip(matrices, found, strict=True):
+            both = [ceilings.get(x) for x in (matrix.pair.network_a, matrix.pair.network_b)]
+            own = [each for each in both if each is not None]
+            if matrix.without_chance and len(own) == 2:
+                numbers |= share_numbers(numbers["similarity"], own)
+            yield matrix, numbers
 
 
 PAIR_COLUMNS = (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from cavalcade.comparing.chunks import Key
 from cavalcade.comparing.comparable import (
@@ -36,6 +36,7 @@ from cavalcade.similarity import (
     attainable,
     ceilings,
     repaired_orders,
+    tidy,
 )
 
 log = logging.getLogger(__name__)
@@ -83,8 +84,9 @@ class Comparison:
     @property
     def layer_similarity(self) -> pd.DataFrame:
         """A row for each pair of layers and measure, with standard error, ceiling and share."""
-        matrices = itertools.chain.from_iterable(self.matrices.values())
-        return pd.concat([self._tidy(matrix) for matrix in matrices], ignore_index=True)
+        matrices = list(itertools.chain.from_iterable(self.matrices.values()))
+        table, ceiling = tidy(matrices), np.concatenate([self._ceiling(m) for m in matrices])
+        return table.assign(ceiling=ceiling, share_of_ceiling=table["value"] / ceiling)
 
     @property
     def undefined(self) -> pd.DataFrame:
@@ -142,11 +144,9 @@ class Comparison:
             return None
         return attainable(*(ceilings(found[name]) for name in names))
 
-    def _tidy(self, matrix: LayerMatrix) -> pd.DataFrame:
+    def _ceiling(self, matrix: LayerMatrix) -> Float[np.ndarray, " cells"]:
         most = self.attainable(matrix)
-        ceiling = np.full(matrix.values.size, np.nan) if most is None else most.value.ravel()
-        table = matrix.tidy()
-        return table.assign(ceiling=ceiling, share_of_ceiling=table["value"] / ceiling)
+        return np.full(matrix.values.size, np.nan) if most is None else most.value.ravel()
 
 
 def matrix_of(

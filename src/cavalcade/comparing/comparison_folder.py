@@ -43,6 +43,8 @@ from cavalcade.comparing.series import series_table
 from cavalcade.folders import digest_of, read_meta, read_table, write_meta, written_whole
 from cavalcade.locks import locked
 from cavalcade.runs import Run
+from cavalcade.similarity.nearer import NEAREST
+from cavalcade.table_files import write_table
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +118,16 @@ def write_comparison(
     pairs = len(comparison.matrices[analysis.similarity])
     if len(drawn) < pairs:
         log.info("%d of %d pairs have no pictures; see pictures=", pairs - len(drawn), pairs)
+    others = len(comparison.networks) - 1
+    if others > NEAREST:
+        log.info(
+            "nearer.csv and nearer_layers.csv test, for each network and layer, the %d nearest of "
+            "%d others against each other; Analysis.is_nearer tests any two",
+            *(NEAREST, others),
+        )
     with locked(place), written_whole(place, kind="comparison") as folder:
         for name, table in tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+            write_table(table, folder / f"{name}.csv")
         arrays: dict[str, Any] = _labelled_arrays(comparison)
         np.savez_compressed(folder / "matrices.npz", **arrays)
         if comparison.concept_cells:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from cavalcade.comparing.chunks import Key
 from cavalcade.comparing.concept_counts import REPAIRED, ConceptCounts
@@ -18,6 +18,7 @@ from cavalcade.similarity import (
     Estimate,
     LayerMatrix,
     Pair,
+    cells_of,
     fixed_concepts,
     mean_over,
 )
@@ -48,7 +49,7 @@ class ConceptMatrices:
         noted = [counts.pairs.noted(*key) for key in between]
         noted += [counts.halves.noted(i, i) for i in own]
         self.kept = fixed_concepts(noted, self.concepts)
-        self._tables: list[pd.DataFrame] = []
+        self._cells: list[tuple[np.ndarray, np.ndarray]] = []
         self._matrices = {key: self._read(counts.pairs, key) for key in pairs}
         self._halves = {
             pairs[i, i].network_a: self._means(pairs[i, i], counts.halves.read(i, i)) for i in own
@@ -78,28 +79,26 @@ class ConceptMatrices:
         }
 
     def table(self) -> pd.DataFrame:
-        """A row for each pair of layers, concept and measure, with its standard error."""
-        return pd.concat(self._tables, ignore_index=True)
+        """A row for each pair of layers, concept and measure, with its standard error.
+
+        Of a pair concept after concept, and in each measure after measure.
+        """
+        pairs, kinds = list(self.pairs.values()), len(CONCEPT_MEASURES)
+        table = cells_of(pairs, len(self.concepts) * kinds)
+        concepts = np.repeat(np.array(self.concepts, dtype=object), kinds)
+        measures = np.tile(np.array(CONCEPT_MEASURES, dtype=object), len(self.concepts))
+        sizes = [len(pair.layers_a) * len(pair.layers_b) for pair in pairs]
+        for name, parts in (("concept", concepts), ("measure", measures)):
+            table[name] = np.concatenate([np.repeat(parts, size) for size in sizes])
+        for place, name in enumerate(("value", "stderr")):
+            table[name] = np.concatenate([cells[place] for cells in self._cells])
+        return table
 
     def _read(self, counted: StoredPairs, key: Key) -> Matrices:
-        arrays, pair = counted.read(*key), self.pairs[key]
-        self._tables.append(self._table(pair, arrays))
-        return self._means(pair, arrays)
-
-    def _table(self, pair: Pair, arrays: Arrays) -> pd.DataFrame:
-        """Concept after concept, and in each measure after measure."""
-        cells, value = pair.cells(), arrays["value"].swapaxes(0, 1)
+        arrays = counted.read(*key)
         stderr = Estimate(arrays["value"], np.moveaxis(arrays["without"], 2, 0)).stderr
-        count, kinds = len(cells), len(CONCEPT_MEASURES)
-        rows = cells.iloc[np.tile(np.arange(count), len(self.concepts) * kinds)]
-        return rows.assign(
-            concept=np.repeat(np.array(self.concepts, dtype=object), kinds * count),
-            measure=np.tile(
-                np.repeat(np.array(CONCEPT_MEASURES, dtype=object), count), len(self.concepts)
-            ),
-            value=value.ravel(),
-            stderr=stderr.swapaxes(0, 1).ravel(),
-        )
+        self._cells.append((_by_concept(arrays["value"]), _by_concept(stderr)))
+        return self._means(self.pairs[key], arrays)
 
     def _means(self, pair: Pair, arrays: Arrays) -> Matrices:
         return {
@@ -116,3 +115,10 @@ class ConceptMatrices:
         return LayerMatrix(
             pair, measure, estimate, repaired, names, without_chance=measure in WITHOUT_CHANCE
         )
+
+
+def _by_concept(
+    cells: Float[np.ndarray, "measures concepts rows columns"],
+) -> Float[np.ndarray, " cells"]:
+    """All cells one after the other, concepts first."""
+    return cells.swapaxes(0, 1).ravel()

@@ -17,6 +17,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,12 @@ class PairsOnDisk(PairStore):
 
 def versions() -> dict[str, Any]:
     """What every digest holds: numbers of another version are others."""
-    return {"store": STORE, "cavalcade": version("cavalcade")}
+    return {"store": STORE, "cavalcade": _installed()}
+
+
+@cache
+def _installed() -> str:
+    return version("cavalcade")
 
 
 def _checksum(digest: str, arrays: Arrays) -> np.ndarray:

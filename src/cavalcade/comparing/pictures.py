@@ -15,7 +15,7 @@ from cavalcade.report.curves import draw_best_matches, draw_flow, draw_series
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.report.networks import draw_agreement, draw_networks
 from cavalcade.report.tables import print_places, print_sentence, print_table
-from cavalcade.similarity import KEYS, MEASURE_TITLES, LayerMatrix, Pair
+from cavalcade.similarity import KEYS, MEASURE_TITLES, LayerMatrix, Pair, tidy
 from cavalcade.similarity.derived import null_difference
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def track_comparison(
     matrices = analysis.comparison.matrices[analysis.similarity]
     for name in (name for name in tables if name not in CELL_TABLES):
         tracking.log_table(logger, name, tables[name])
-    cells = pd.concat([matrix.tidy() for matrix in matrices], ignore_index=True)
+    cells = tidy(matrices)
     tracking.log_table(logger, "layer_similarity", cells[[*KEYS, "value", "stderr"]])
     shown = drawn_pairs(analysis, MOST_PAIRS)
     for path in pictures_to_track(place, [matrix.pair for matrix in matrices], shown):
@@ -219,30 +219,22 @@ def _draw_depth(analysis: Analysis, matrix: LayerMatrix, path: Path) -> None:
 
 
 def _draw_flow(analysis: Analysis, path: Path, measure: str) -> None:
-    curves = {network: flow.curve() for network, flow in analysis.flows.items()}
-    distances = {
-        network: flow.distances(analysis.weights) for network, flow in analysis.flows.items()
-    }
+    """Trained networks first."""
+    flows = dict(sorted(analysis.flows.items(), key=lambda x: analysis.comparison.random[x[0]]))
+    curves = {network: flow.curve() for network, flow in flows.items()}
+    distances = {network: flow.distances(analysis.weights) for network, flow in flows.items()}
     draw_flow(curves, distances, path, measure=measure)
 
 
 def _agreement_panels(analysis: Analysis) -> list[tuple[str, pd.DataFrame, float]]:
-    comparison = analysis.comparison
-    panels = []
+    comparison, panels = analysis.comparison, []
+    reference = comparison.between(analysis.similarity)
+    kinds = np.array([comparison.kind(matrix.pair) for matrix in reference], dtype=object)
+    cells = {
+        "x": np.concatenate([matrix.values.ravel() for matrix in reference]),
+        "kind": np.repeat(kinds, [matrix.values.size for matrix in reference]),
+    }
     for measure, rho in analysis.agreement[["measure", "value"]].to_numpy().tolist():
-        parts = [
-            pd.DataFrame(
-                {
-                    "x": own.values.ravel(),
-                    "y": other.values.ravel(),
-                    "kind": comparison.kind(own.pair),
-                }
-            )
-            for own, other in zip(
-                comparison.between(analysis.similarity),
-                comparison.between(measure),
-                strict=True,
-            )
-        ]
-        panels.append((title_of(measure), pd.concat(parts), rho))
+        y = np.concatenate([matrix.values.ravel() for matrix in comparison.between(measure)])
+        panels.append((title_of(measure), pd.DataFrame({**cells, "y": y}), rho))
     return panels

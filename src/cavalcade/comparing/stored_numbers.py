@@ -13,11 +13,14 @@ NUMBERS = ("similarity", *STATISTICS)
 
 
 def stored_numbers(
-    matrix: LayerMatrix, weights: Int[np.ndarray, "resamples blocks"], store: PairStore
+    matrix: LayerMatrix,
+    weights: Int[np.ndarray, "resamples blocks"],
+    weights_digest: str,
+    store: PairStore,
 ) -> dict[str, Number]:
     """See `pair_numbers`; both networks say the same, so that their order is that of contents."""
     (digest, chosen) = min(
-        ((_digest(each, weights), each) for each in (matrix, matrix.transposed())),
+        ((_digest(each, weights_digest), each) for each in (matrix, matrix.transposed())),
         key=lambda found: found[0],
     )
     arrays = store.read(KIND, digest)
@@ -27,12 +30,12 @@ def stored_numbers(
     return {name: _number(arrays[name], weights) for name in NUMBERS}
 
 
-def _digest(matrix: LayerMatrix, weights: np.ndarray) -> str:
+def _digest(matrix: LayerMatrix, weights: str) -> str:
     """Of all that the numbers are made of."""
     estimate, pair = matrix.estimate, matrix.pair
     layers = [[(x.depth, x.trunk) for x in part] for part in (pair.layers_a, pair.layers_b)]
-    numbers = (estimate.value, estimate.without, matrix.repaired, weights)
-    content = {"layers": layers, "numbers": bytes_digest(*numbers)}
+    numbers = bytes_digest(estimate.value, estimate.without, matrix.repaired)
+    content = {"layers": layers, "numbers": numbers, "weights": weights}
     return content_digest(content | {"chance": matrix.without_chance, **versions()})
 
 

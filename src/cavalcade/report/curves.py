@@ -1,5 +1,6 @@
 """Curves over relative depth and over a series, with their errors."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from matplotlib.colors import Normalize
 
 from cavalcade.report.figures import BLUE, GREY, RED, figure_of, save, tidy_axis
 from cavalcade.similarity.derived import Number
+
+MOST_NETWORKS = 24  # that have a panel each
 
 
 def draw_best_matches(
@@ -77,7 +80,7 @@ def draw_flow(
     *,
     measure: str,
 ) -> None:
-    """How fast the meaning of each network changes with depth.
+    """How fast the meaning of each network changes with depth; of the first `MOST_NETWORKS`.
 
     Args:
         curves: for each network the distances of all pairs of its layers, and by how much
@@ -86,10 +89,14 @@ def draw_flow(
         path: of the PNG file.
         measure: what the similarity is.
     """
+    title = "How far apart two layers must be to mean different things"
+    if len(curves) > MOST_NETWORKS:
+        title += f"\n{MOST_NETWORKS} of {len(curves)} networks; all are in flow.csv"
+        curves = dict(itertools.islice(curves.items(), MOST_NETWORKS))
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure = figure_of(4.4 * columns, 3.4 * rows + 0.5)
-    figure.suptitle("How far apart two layers must be to mean different things", fontsize=12)
+    figure.suptitle(title, fontsize=12)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axis, (network, (distance, loss)) in zip(axes.flat, curves.items(), strict=False):
         axis.scatter(distance, loss, s=9, color=BLUE, alpha=0.35, linewidths=0)

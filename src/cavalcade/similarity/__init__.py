@@ -19,7 +19,15 @@ from cavalcade.similarity.features import (
     prepare,
 )
 from cavalcade.similarity.flow import Flow, attainable, ceilings
-from cavalcade.similarity.layer_matrix import KEYS, LayerMatrix, Pair, fixed_concepts, mean_over
+from cavalcade.similarity.layer_matrix import (
+    KEYS,
+    LayerMatrix,
+    Pair,
+    cells_of,
+    fixed_concepts,
+    mean_over,
+    tidy,
+)
 from cavalcade.similarity.mined_layers import (
     ConceptCells,
     assigned_mean,
@@ -56,6 +64,7 @@ __all__ = [
     "best_match_mean",
     "block_weights",
     "ceilings",
+    "cells_of",
     "expected_intersection",
     "feature_similarity",
     "fixed_concepts",
@@ -67,4 +76,5 @@ __all__ = [
     "prepare",
     "repaired_orders",
     "similarity_of_pairs",
+    "tidy",
 ]

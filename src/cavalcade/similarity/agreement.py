@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
 from cavalcade.similarity.derived import Number
 from cavalcade.similarity.layer_matrix import LayerMatrix
 from cavalcade.similarity.ranks import spearman
+from cavalcade.similarity.threads import in_threads
 
 RESAMPLES = 200
 MOST = 10
+CELLS = 2**20  # resampled at a time, in each thread
 
 
 def agreement(
@@ -34,12 +36,7 @@ def agreement(
     rows = []
     for measure, matrices in others.items():
         x, y, used = _shared_cells(reference, matrices)
-        replicates = spearman(
-            *(
-                np.concatenate([_resampled(m, weights) for m in part], axis=1)[:, used]
-                for part in (reference, matrices)
-            )
-        )
+        replicates = _resampled_correlation(reference, matrices, used, weights)
         number = Number(float(spearman(x, y)), replicates, weights.shape[1], np.empty(0))
         low, high = number.interval
         within = [
@@ -93,6 +90,27 @@ def _shared_cells(
     x, y = (np.concatenate([m.values.ravel() for m in part]) for part in (reference, others))
     used = np.isfinite(x) & np.isfinite(y)
     return x[used], y[used], used
+
+
+def _resampled_correlation(
+    reference: Sequence[LayerMatrix],
+    others: Sequence[LayerMatrix],
+    used: Bool[np.ndarray, " cells"],
+    weights: Int[np.ndarray, "resamples blocks"],
+) -> Float[np.ndarray, " resamples"]:
+    """Spearman's correlation over some cells in each resample, a few resamples at a time."""
+    at_once = max(1, CELLS // max(len(used), 1))
+    some = [weights[first : first + at_once] for first in range(0, len(weights), at_once)]
+
+    def correlation_of(draws: Int[np.ndarray, "draws blocks"]) -> Float[np.ndarray, " draws"]:
+        return spearman(
+            *(
+                np.concatenate([_resampled(matrix, draws) for matrix in part], axis=1)[:, used]
+                for part in (reference, others)
+            )
+        )
+
+    return np.concatenate(list(in_threads(correlation_of, some)))
 
 
 def _resampled(

@@ -1,5 +1,6 @@
 """How well the depths of two networks align: each layer's best match in the other."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +71,8 @@ def alignment(
 
 def _rank_correlation(way: BestMatches) -> Float[np.ndarray, "*stack"]:
     """Of the depths of layers and of their matches; one match for all keeps no order: 0."""
-    correlation = spearman(np.broadcast_to(way.depths, way.match_depths.shape), way.match_depths)
+    depths = way.depths.reshape(*(1,) * (way.match_depths.ndim - 1), -1)
+    correlation = spearman(depths, way.match_depths)
     one_match = np.ptp(way.match_depths, axis=-1) == 0
     return np.where(one_match & (way.depths.size > 2), 0.0, correlation)
 
@@ -88,93 +90,9 @@ def both_ways(
     )
 
 
-class HeldOut(NamedTuple):
-    """How alike layers are to their best matches, chance removed."""
-
-    positions: Int[np.ndarray, " layers"]
-    """Of the trunk layers that have a match, in the network that they are of."""
-    values: Float[np.ndarray, " layers"]
-    replicates: Float[np.ndarray, "resamples layers"]
-    """Under a block bootstrap, in which no copy of a block has a say in the choices it judges."""
-    repaired: Float[np.ndarray, "repairings layers"]
-    """What each re-pairing gives for the same matches, less chance."""
-
-
-def held_out_matches(
+def match_columns(
     matrix: LayerMatrix, weights: Int[np.ndarray, "resamples blocks"]
-) -> tuple[HeldOut, HeldOut]:
-    """Similarity of the trunk layers of either network to their best matches in the other.
-
-    The largest of many noisy numbers is large by chance: the best matches of unrelated networks
-    are above the chance level of each cell. Here a layer's match is chosen without a block and
-    judged by that block, for every block in turn, so that unrelated networks give 0 on average.
-    Where the choice is the same without any block, the value is that of the best match itself,
-    less chance.
-    """
-    said, repaired = matrix.estimate.by_block, matrix.repaired
-    trunk_a, trunk_b = matrix.pair.trunk
-    ways = (
-        _held_out(said, repaired, weights, (trunk_a, trunk_b)),
-        _held_out(said.swapaxes(1, 2), repaired.swapaxes(1, 2), weights, (trunk_b, trunk_a)),
-    )
-    if matrix.without_chance:
-        return ways
-    first, second = (_less_sampled_chance(way) for way in ways)
-    return first, second
-
-
-def _held_out(
-    said: Float[np.ndarray, "blocks rows columns"],
-    repaired: Float[np.ndarray, "repairings rows columns"],
-    weights: Int[np.ndarray, "resamples blocks"],
-    trunk: tuple[Bool[np.ndarray, " rows"], Bool[np.ndarray, " columns"]],
-) -> HeldOut:
-    blocks = len(said)
-    defined = np.isfinite(said).all(axis=0) & trunk[1]
-    rows = np.flatnonzero(trunk[0] & defined.any(axis=1))
-    said = np.where(defined, said, 0.0)[:, rows]
-    weights = np.concatenate([np.ones((1, blocks)), weights])  # the first is of the blocks as such
-    total = np.where(defined[rows], np.tensordot(weights, said, axes=1), -np.inf)
-    judged, by_chance = np.zeros((len(weights), len(rows))), np.zeros((len(repaired), len(rows)))
-    row = np.arange(len(rows))
-    for own, weight in zip(said, weights.T, strict=True):
-        others = total - np.where(weight < blocks, weight, 0)[:, None, None] * own
-        matches = others.argmax(axis=-1)
-        judged += weight[:, None] * own[row, matches] / blocks
-        by_chance += repaired[:, rows, matches[0]] / blocks
-    value, again = judged[0], judged[1:]
-    spread = np.sqrt(blocks / max(blocks - 1, 1))  # as in `Estimate.replicates`
-    return HeldOut(rows, value, value + spread * (again - value), by_chance)
-
-
-def _less_sampled_chance(way: HeldOut) -> HeldOut:
-    """The same less the mean of re-paired images, whose own error comes from drawing them again.
-
-    NaN for fewer than two re-pairings.
-    """
-    chance, again = sampled_mean(way.repaired, len(way.replicates))
-    return way._replace(
-        values=way.values - chance,
-        replicates=way.replicates - again,
-        repaired=way.repaired - chance,
-    )
-
-
-def sampled_mean(
-    repaired: Float[np.ndarray, "repairings *cells"], resamples: int
-) -> tuple[Float[np.ndarray, "*cells"], Float[np.ndarray, "resamples *cells"]]:
-    """Mean over re-pairings, and its bootstrap; NaN for fewer than two."""
-    count = len(repaired)
-    if count < 2:
-        nothing = np.full(repaired.shape[1:], np.nan)
-        return nothing, np.broadcast_to(nothing, (resamples, *nothing.shape))
-    draws = np.random.default_rng(0).multinomial(count, [1 / count] * count, size=resamples)
-    mean = np.asarray(repaired.mean(axis=0))
-    spread = np.sqrt(count / (count - 1))
-    return mean, mean + spread * (np.tensordot(draws / count, repaired, axes=1) - mean)
-
-
-def match_table(matrix: LayerMatrix, weights: Int[np.ndarray, "resamples blocks"]) -> pd.DataFrame:
+) -> dict[str, np.ndarray]:
     """The best-match curve of a pair: a row for each trunk layer of either network.
 
     Columns: network, layer, depth, match, match_depth, value, low, high (interval of the
@@ -184,7 +102,7 @@ def match_table(matrix: LayerMatrix, weights: Int[np.ndarray, "resamples blocks"
     replicates = matrix.estimate.replicates(weights)
     # a cell that is undefined without some block has no interval, and is no match
     values = np.where(np.isfinite(replicates).all(axis=0), matrix.values, np.nan)
-    tables = []
+    parts = []
     for way, again, network, layers, others in zip(
         both_ways(matrix, values),
         both_ways(matrix, replicates),
@@ -195,20 +113,27 @@ def match_table(matrix: LayerMatrix, weights: Int[np.ndarray, "resamples blocks"
     ):
         low, high = interval(again.values, weights.shape[1])
         depth_low, depth_high = interval(again.match_depths, weights.shape[1])
-        tables.append(
-            pd.DataFrame(
-                {
-                    "network": network,
-                    "layer": [layers[k].name for k in way.positions],
-                    "depth": way.depths,
-                    "match": [others[k].name for k in way.matches],
-                    "match_depth": way.match_depths,
-                    "value": way.values,
-                    "low": low,
-                    "high": high,
-                    "match_depth_low": depth_low,
-                    "match_depth_high": depth_high,
-                }
-            )
+        parts.append(
+            {
+                "network": _names([network] * len(way.positions)),
+                "layer": _names([layers[k].name for k in way.positions]),
+                "depth": way.depths,
+                "match": _names([others[k].name for k in way.matches]),
+                "match_depth": way.match_depths,
+                "value": way.values,
+                "low": low,
+                "high": high,
+                "match_depth_low": depth_low,
+                "match_depth_high": depth_high,
+            }
         )
-    return pd.concat(tables, ignore_index=True)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def match_table(matrix: LayerMatrix, weights: Int[np.ndarray, "resamples blocks"]) -> pd.DataFrame:
+    """`match_columns` as a table."""
+    return pd.DataFrame(match_columns(matrix, weights))
+
+
+def _names(names: Sequence[str]) -> np.ndarray:
+    return np.array(names, dtype=object)

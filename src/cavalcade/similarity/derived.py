@@ -6,10 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from cavalcade.backbones import Layer
 from cavalcade.errors import check_choice
-from cavalcade.similarity.depth import STATISTICS, alignment, held_out_matches, sampled_mean
+from cavalcade.similarity.depth import STATISTICS, alignment
 from cavalcade.similarity.estimates import Estimate, interval, p_value
+from cavalcade.similarity.held_out import HeldOut, held_out_matches, sampled_mean
 from cavalcade.similarity.layer_matrix import LayerMatrix
+
+AT_ONCE = 512  # numbers of which all replicates are held once more
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,27 @@ class Number:
         }
 
 
+def rows_of(numbers: Sequence[Number]) -> dict[str, Float[np.ndarray, " numbers"]]:
+    """`Number.row` of many numbers of one comparison at once, a column each."""
+    parts: list[dict[str, np.ndarray]] = []
+    for first in range(0, len(numbers), AT_ONCE):
+        some = numbers[first : first + AT_ONCE]
+        blocks, replicates = some[0].num_blocks, np.stack([each.replicates for each in some])
+        low, high = interval(replicates.T, blocks)
+        again = replicates.std(axis=1, ddof=1) if blocks > 1 else np.full(len(some), np.nan)
+        parts.append(
+            {
+                "value": np.array([each.value for each in some]),
+                "stderr": again,
+                "low": low,
+                "high": high,
+                "repaired": np.array([each.null for each in some]),
+                "z_repaired": np.array([each.z for each in some]),
+            }
+        )
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def mean_number(numbers: list[Number]) -> Number:
     """Mean of some numbers of one comparison."""
     shared = min(len(number.repaired) for number in numbers)
@@ -136,19 +161,26 @@ def matched_numbers(
     Chance removed: 0 on average for unrelated networks, see `held_out_matches`. Layers without
     a defined cell are left out.
     """
-    blocks, pair = weights.shape[1], matrix.pair
     first, second = (
-        {
-            layers[position].name: Number(
-                float(way.values[k]), way.replicates[:, k], blocks, way.repaired[:, k]
-            )
-            for k, position in enumerate(way.positions)
-        }
+        layer_numbers(way, layers, weights)
         for way, layers in zip(
-            held_out_matches(matrix, weights), (pair.layers_a, pair.layers_b), strict=True
+            held_out_matches(matrix, weights),
+            (matrix.pair.layers_a, matrix.pair.layers_b),
+            strict=True,
         )
     )
     return first, second
+
+
+def layer_numbers(
+    way: HeldOut, layers: Sequence[Layer], weights: Int[np.ndarray, "resamples blocks"]
+) -> dict[str, Number]:
+    """How alike each layer is to its best match, by its name."""
+    columns = zip(way.values, way.replicates.T, way.repaired.T, strict=True)
+    return {
+        layers[position].name: Number(float(value), again, weights.shape[1], repaired)
+        for position, (value, again, repaired) in zip(way.positions, columns, strict=True)
+    }
 
 
 def cell_number(
@@ -177,28 +209,29 @@ def cell_number(
     )
 
 
-def share_numbers(
-    own: Number, ceilings: Sequence[Estimate], weights: Int[np.ndarray, "resamples blocks"]
-) -> dict[str, Number]:
+def ceiling_number(ceilings: Estimate, weights: Int[np.ndarray, "resamples blocks"]) -> Number:
+    """The mean of the ceilings of the trunk layers of a network."""
+    again = ceilings.replicates(weights).mean(axis=1)
+    return Number(float(ceilings.value.mean()), again, weights.shape[1], np.empty(0))
+
+
+def share_numbers(own: Number, ceilings: Sequence[Number]) -> dict[str, Number]:
     """`ceiling`, the mean over the layers of both networks, and a similarity's share of it.
 
     A yardstick, not a bound: the halves have fewer training images than either network.
 
     Args:
         own: the similarity of a pair.
-        ceilings: of the trunk layers of either network.
-        weights: of the block bootstrap.
+        ceilings: of either network, see `ceiling_number`.
     """
-    value = float(np.mean([ceiling.value.mean() for ceiling in ceilings]))
-    again = np.mean([ceiling.replicates(weights).mean(axis=1) for ceiling in ceilings], axis=0)
-    nothing = np.empty(0)
+    ceiling = mean_number(list(ceilings))
+    again, nothing = ceiling.replicates, np.empty(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(again > 0, own.replicates / again, np.nan)
+    value = own.value / ceiling.value if ceiling.value > 0 else float("nan")
     return {
-        "ceiling": Number(value, again, own.num_blocks, nothing),
-        "share_of_ceiling": Number(
-            own.value / value if value > 0 else float("nan"), share, own.num_blocks, nothing
-        ),
+        "ceiling": Number(ceiling.value, again, own.num_blocks, nothing),
+        "share_of_ceiling": Number(value, share, own.num_blocks, nothing),
     }
 
 

@@ -45,12 +45,19 @@ class Pair:
 
     def cells(self) -> pd.DataFrame:
         """A row for each pair of layers, row by row: names and depths."""
-        rows = [
-            (self.network_a, a.name, a.depth, self.network_b, b.name, b.depth)
-            for a in self.layers_a
-            for b in self.layers_b
-        ]
-        return pd.DataFrame(rows, columns=KEYS)
+        return cells_of([self])
+
+    def columns(self) -> list[np.ndarray]:
+        """`KEYS` of all pairs of layers, a column each."""
+        shape = (len(self.layers_a), len(self.layers_b))
+        sides = []
+        for network, layers in ((self.network_a, self.layers_a), (self.network_b, self.layers_b)):
+            names = np.array([layer.name for layer in layers], dtype=object)
+            depths = np.array([layer.depth for layer in layers], dtype=float)
+            sides.append((np.full(len(layers), network, dtype=object), names, depths))
+        rows, columns = sides
+        spread = [np.broadcast_to(part[:, None], shape).ravel() for part in rows]
+        return spread + [np.broadcast_to(part, shape).ravel() for part in columns]
 
 
 @dataclass(frozen=True)
@@ -95,13 +102,8 @@ class LayerMatrix:
         )
 
     def tidy(self) -> pd.DataFrame:
-        """A row for each cell."""
-        return self.pair.cells().assign(
-            measure=self.measure,
-            value=self.values.ravel(),
-            stderr=self.estimate.stderr.ravel(),
-            n_concepts=self.n_concepts,
-        )
+        """A row for each cell; see `tidy`."""
+        return tidy([self])
 
     def transposed(self) -> "LayerMatrix":
         """The same with rows and columns changed over."""
@@ -114,6 +116,33 @@ class LayerMatrix:
             self.concepts,
             self.without_chance,
         )
+
+
+def cells_of(pairs: Sequence[Pair], times: int = 1) -> pd.DataFrame:
+    """A row for each pair of layers of each pair of networks: names and depths.
+
+    Args:
+        pairs: of networks.
+        times: how often the rows of a pair follow each other.
+    """
+    found = [pair.columns() for pair in pairs]
+    columns = {
+        name: np.concatenate([np.tile(keys[k], times) for keys in found])
+        for k, name in enumerate(KEYS)
+    }
+    return pd.DataFrame(columns)
+
+
+def tidy(matrices: Sequence[LayerMatrix]) -> pd.DataFrame:
+    """A row for each cell of some matrices."""
+    sizes = [matrix.values.size for matrix in matrices]
+    measures = np.array([matrix.measure for matrix in matrices], dtype=object)
+    return cells_of([matrix.pair for matrix in matrices]).assign(
+        measure=np.repeat(measures, sizes),
+        value=np.concatenate([matrix.values.ravel() for matrix in matrices]),
+        stderr=np.concatenate([matrix.estimate.stderr.ravel() for matrix in matrices]),
+        n_concepts=np.repeat([matrix.n_concepts for matrix in matrices], sizes),
+    )
 
 
 def fixed_concepts(

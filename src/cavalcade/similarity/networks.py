@@ -1,11 +1,12 @@
 """Network x network: which networks are alike, and how they cluster."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
@@ -42,7 +43,7 @@ class NetworkMatrix:
     def frame(self) -> pd.DataFrame:
         """The matrix with names, NaN on the diagonal."""
         return pd.DataFrame(
-            self._filled([self.pairs[key].value for key in self.pairs], np.nan),
+            self._filled(np.array([number.value for number in self.pairs.values()]), np.nan),
             index=pd.Index(self.networks, name="network"),
             columns=list(self.networks),
         )
@@ -65,15 +66,22 @@ class NetworkMatrix:
 
     def _linkage(self, values: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, "merges 4"]:
         """Average linkage on the distance 1 - similarity, at least 0: noise may go beyond 1."""
-        distances = list(np.clip(1 - values, 0, None))
+        distances = np.clip(1 - values, 0, None)
         return linkage(squareform(self._filled(distances, 0.0)), method="average")
 
-    def _filled(self, values: Sequence[float], diagonal: float) -> Float[np.ndarray, "n n"]:
-        places = {name: k for k, name in enumerate(self.networks)}
-        matrix = np.full((len(places), len(places)), diagonal)
-        for (a, b), value in zip(self.pairs, values, strict=True):
-            matrix[places[a], places[b]] = matrix[places[b], places[a]] = value
+    def _filled(
+        self, values: Float[np.ndarray, " pairs"], diagonal: float
+    ) -> Float[np.ndarray, "n n"]:
+        matrix = np.full((len(self.networks), len(self.networks)), diagonal)
+        a, b = self._places
+        matrix[a, b] = matrix[b, a] = values
         return matrix
+
+    @cached_property
+    def _places(self) -> Int[np.ndarray, "2 pairs"]:
+        """Row and column of each pair."""
+        places = {name: k for k, name in enumerate(self.networks)}
+        return np.array([(places[a], places[b]) for a, b in self.pairs], dtype=int).reshape(-1, 2).T
 
 
 @dataclass(frozen=True)
