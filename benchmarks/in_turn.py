@@ -11,13 +11,15 @@ from cavalcade.report.tables import print_table
 Seconds = Mapping[str, Sequence[float]]
 
 
-def in_turn(works: Mapping[str, Callable[[], object]], repeats: int) -> Seconds:
+def in_turn(
+    works: Mapping[str, Callable[[], object]], repeats: int, *, warm_up: bool = True
+) -> Seconds:
     """Seconds of each work in each repeat, in which all have their turn, so that they share luck.
 
-    A first round warms up and is not counted.
+    A first round warms up and is not counted, but where works of minutes need none.
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
-    for repeat in range(repeats + 1):
+    for repeat in range(0 if warm_up else 1, repeats + 1):
         for name, work in works.items():
             start = time.perf_counter()
             work()
