@@ -8,12 +8,14 @@ are the same for all. Ours averages each channel over its map and takes all imag
 pytorch-cka, which add up HSIC_1 over batches: as they come, of whole maps flattened and with the
 networks run to their ends; and of our pooled maps, by our taps.
 
-Forwards are plain ones to the deepest tap, and part of every other row. Differences are from
+Forwards are plain ones to the deepest tap, and part of every other row. Seconds are of the
+processor, since ours adds no more than a neighbour on the machine might. Differences are from
 `cka_unbiased`: of what was timed on average, and the largest where the definitions are one, with
 our pooled features of all images given to a peer as one batch.
 """
 
 import argparse
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -72,7 +74,7 @@ def table(
     for name, other in others.items():
         add(name, partial(comparison.theirs, other, WholeMaps))
         add(f"{name}, pooled", partial(comparison.theirs, other, PooledMaps))
-    rows = ratio_table(in_turn(works, repeats), FORWARDS)
+    rows = ratio_table(in_turn(works, repeats, clock=time.process_time), FORWARDS)
     rows.insert(0, "layers of", title)
     rows["mean difference"] = [
         difference(found[name], found[UNBIASED]).mean() if name in found else np.nan

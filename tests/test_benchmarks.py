@@ -8,6 +8,7 @@ import benchmarks
 import numpy as np
 import pytest
 import torch
+from benchmarks.captum_cavs import captum_cavs
 from benchmarks.cka_peers import peers
 from benchmarks.peers import peer
 from benchmarks.tapped import KeptFeatures, PooledMaps, TappedModule, WholeMaps
@@ -104,3 +105,14 @@ def test_peers_agree_on_the_same_features(name):
     loader = DataLoader(TensorDataset(torch.arange(30)), batch_size=30)
     assert (ours > 0).all()  # pytorch-cka cuts off the rest
     np.testing.assert_allclose(peers()[name](*modules, loader), ours, atol=1e-5)
+
+
+def test_cavs_of_captum_point_to_the_concept():
+    pytest.importorskip("captum")
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(60, 5, generator=generator)
+    features[:20, 1] += 6  # what the first concept is
+    features[20:40, 3] += 6
+    examples = {"one": torch.arange(20).split(8), "two": torch.arange(20, 40).split(8)}
+    (found,) = captum_cavs(KeptFeatures([features]), examples, torch.arange(40, 60).split(8))
+    assert found.argmax(dim=1).tolist() == [1, 3]
