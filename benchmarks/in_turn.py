@@ -11,18 +11,28 @@ from cavalcade.report.tables import print_table
 Seconds = Mapping[str, Sequence[float]]
 
 
-def in_turn(works: Mapping[str, Callable[[], object]], repeats: int) -> Seconds:
+def in_turn(
+    works: Mapping[str, Callable[[], object]],
+    repeats: int,
+    *,
+    warm_up: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Seconds:
     """Seconds of each work in each repeat, in which all have their turn, so that they share luck.
 
-    A first round warms up and is not counted.
+    Args:
+        works: by their names.
+        repeats: how often each is timed.
+        warm_up: have a first round that is not counted; works of minutes need none.
+        clock: `time.process_time` where a few per cent matter and others use the machine.
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
-    for repeat in range(repeats + 1):
+    for repeat in range(0 if warm_up else 1, repeats + 1):
         for name, work in works.items():
-            start = time.perf_counter()
+            start = clock()
             work()
             if repeat:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

@@ -1,0 +1,118 @@
+"""Benchmarks: that they start, and that peers see what ours does; never how long anything takes."""
+
+import importlib
+import pkgutil
+import sys
+
+import benchmarks
+import numpy as np
+import pytest
+import torch
+from benchmarks.captum_cavs import captum_cavs
+from benchmarks.cka_peers import peers
+from benchmarks.peers import peer
+from benchmarks.tapped import KeptFeatures, PooledMaps, TappedModule, WholeMaps
+from torch.utils.data import DataLoader, TensorDataset
+
+from cavalcade.errors import InputError
+from cavalcade.similarity import prepare
+from tiny import tiny_backbone
+
+MODULES = [module.name for module in pkgutil.iter_modules(benchmarks.__path__)]
+PEERS = {
+    "captum.concept": "captum",
+    "cka": "pytorch-cka",
+    "torch_cka": "torch-cka",
+    "torchnmf.nmf": "torchnmf",
+}
+
+
+@pytest.fixture
+def without_peers(monkeypatch):
+    for name in PEERS:
+        monkeypatch.setitem(sys.modules, name.partition(".")[0], None)
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def tapped(module: TappedModule, inputs):
+    """What hooks at the layers of a module see."""
+    modules, seen = dict(module.named_modules()), []
+    hooks = [
+        modules[name].register_forward_hook(lambda _, __, output: seen.append(output))
+        for name in module.names
+    ]
+    module(inputs)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.usefixtures("without_peers")
+def test_every_benchmark_is_imported_without_its_peers_and_says_how_to_run(
+    name, monkeypatch, capsys
+):
+    module = importlib.reload(importlib.import_module(f"benchmarks.{name}"))
+    if not hasattr(module, "main"):
+        return
+    assert f"python -m benchmarks.{name}" in module.__doc__
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert not ended.value.code
+    assert "usage:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("module", "package"), PEERS.items())
+@pytest.mark.usefixtures("without_peers")
+def test_a_missing_peer_is_one_sentence(module, package):
+    with pytest.raises(InputError, match=rf"^{package} is not installed.*pip install -e"):
+        peer(module)
+
+
+def test_what_a_peer_itself_lacks_is_no_missing_peer(tmp_path, monkeypatch):
+    (tmp_path / "broken_peer.py").write_text("import nothing_of_that_name")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="nothing_of_that_name"):
+        peer("broken_peer")
+
+
+def test_peers_see_the_maps_and_the_features_that_ours_does():
+    backbone = tiny_backbone()
+    inputs = torch.randn(3, 3, *backbone.preprocessing.size)
+    maps = list(backbone(inputs).values())
+    for seen, expected in zip(tapped(WholeMaps(backbone), inputs), maps, strict=True):
+        torch.testing.assert_close(seen, expected)
+    for seen, own in zip(tapped(PooledMaps(backbone), inputs), maps, strict=True):
+        torch.testing.assert_close(seen, own.mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("name", ["torch-cka", "pytorch-cka"])
+def test_peers_agree_on_the_same_features(name):
+    pytest.importorskip("cka")
+    pytest.importorskip("torch_cka")
+    rng = np.random.default_rng(0)
+    scenes = rng.normal(size=(30, 6))
+    ones, others = (
+        [scenes @ rng.normal(size=(6, width)) + rng.normal(size=(30, width)) for width in widths]
+        for widths in ((4, 9), (7, 20, 3))
+    )
+    ours = prepare("cka_unbiased", ones).similarity(prepare("cka_unbiased", others))
+    modules = [
+        KeptFeatures([torch.from_numpy(layer).float() for layer in layers])
+        for layers in (ones, others)
+    ]
+    loader = DataLoader(TensorDataset(torch.arange(30)), batch_size=30)
+    assert (ours > 0).all()  # pytorch-cka cuts off the rest
+    np.testing.assert_allclose(peers()[name](*modules, loader), ours, atol=1e-5)
+
+
+def test_cavs_of_captum_point_to_the_concept():
+    pytest.importorskip("captum")
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(60, 5, generator=generator)
+    features[:20, 1] += 6  # what the first concept is
+    features[20:40, 3] += 6
+    examples = {"one": torch.arange(20).split(8), "two": torch.arange(20, 40).split(8)}
+    (found,) = captum_cavs(KeptFeatures([features]), examples, torch.arange(40, 60).split(8))
+    assert found.argmax(dim=1).tolist() == [1, 3]
