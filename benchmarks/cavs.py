@@ -120,7 +120,7 @@ class Ways:
         """Probes with thresholds, as a visit fits them."""
         trainers = Trainers(functools.partial(Trainer, enable_progress_bar=False))
         with tempfile.TemporaryDirectory() as place:
-            concepts = PROBES.fit(self.backbone, self.data, trainers, Path(place)).concepts
+            concepts = PROBES.find(self.backbone, self.data, trainers, Path(place)).concepts
         self.found[OURS] = [concepts.layers[name].vectors for name in self.backbone.names]
 
     def captum(self, name: str, module: TappedModule) -> None:
