@@ -14,10 +14,18 @@ from torchmetrics import Metric
 from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.passes import BackbonePass, computed
-from cavalcade.concepts.probes import StackedProbes, probe_loss
+from cavalcade.concepts.probes import (
+    StackedProbes,
+    logit_gradient,
+    losses_of_rows,
+    probe_loss,
+    weighted_classes,
+)
 from cavalcade.concepts.survey import Survey
 from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch
 from cavalcade.errors import InputError
+
+LOGGED = 10  # steps, of which one computes the loss itself
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -106,6 +114,7 @@ class ProbeFit(BackbonePass):
         self.val_present = MeanOverImages(len(concepts))
         self.registered = nn.ModuleList(self.val_losses)
         self.history: list[list[float]] = []
+        self._logging = True
         self.register_buffer("alpha", torch.ones(heads))
         self.register_buffer("area", torch.ones(heads))
         self.register_buffer("members", members, persistent=False)
@@ -123,44 +132,54 @@ class ProbeFit(BackbonePass):
         """Concepts without a single labelled pixel in the training images of a replicate."""
         return (self.alpha >= 1) | (self.area <= 0)
 
-    def training_step(self, batch: ConceptBatch) -> Tensor:
+    def training_step(self, batch: ConceptBatch, batch_idx: int) -> Tensor:
         """A loss whose gradients are those of the summed loss of all probes on one batch.
 
         They are added up part by part, see `in_parts`, and the processes meet once. The summed
-        loss of the first replicate is logged.
+        loss of the first replicate is logged, of one step in ten: it takes longer than they do.
         """
-        parameters = list(self.heads.parameters())
-        gradients = [torch.zeros_like(each) for each in parameters]
+        self._logging = batch_idx % LOGGED == 0
+        gradients = [torch.zeros_like(each) for each in self.heads.parameters()]
         logged = torch.zeros((), device=self.device)
         for _, (total, own) in self.in_parts(batch, self._gradients):
             logged += total
             for gradient, part in zip(gradients, own, strict=True):
                 gradient += part
         self._regularise(gradients)
-        # processes average what each has of the sum
-        shares = processes.count()
-        self.log(
-            "train/loss",
-            shares * logged,
-            prog_bar=True,
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=1,
-        )
+        shares = processes.count()  # processes average what each has of the sum
+        if self._logging:
+            self.log(
+                "train/loss",
+                shares * logged,
+                prog_bar=True,
+                on_step=False,
+                on_epoch=True,
+                sync_dist=True,
+                batch_size=1,
+            )
+        parameters = self.heads.parameters()
         with torch.autocast(self.device.type, enabled=False):
             pulls = [(each * own).sum() for each, own in zip(parameters, gradients, strict=True)]
             return shares * torch.stack(pulls).sum()
 
     def _gradients(self, batch: ConceptBatch) -> tuple[Tensor, Sequence[Tensor]]:
-        """The loss of the first replicate, and the gradients of that of all."""
-        weights = self._weights(batch)[..., None]
+        """The loss of the first replicate, if it is logged, and the gradients of that of all."""
+        activations = self.activations(batch)
         # by the full batch size, so that no image of a short last batch weighs more
-        losses = [
-            (loss * weights).sum(dim=(0, 2)) / self.batch_size for loss in self._losses(batch)
-        ]
-        total = torch.stack(losses).sum(dim=0)
-        return total[0].detach(), torch.autograd.grad(total.sum(), list(self.heads.parameters()))
+        weights = self._weights(batch).T[:, None] / self.area.clamp(min=1e-12)[..., None]
+        weights = weights / self.batch_size
+        if self.containing:
+            weights = weights * (batch.targets[WHOLE_FRAME].present[:, :, 0, 0] > 0).T
+        total = torch.zeros((), device=self.device)
+        gradients: list[Tensor] = []
+        with torch.autocast(self.device.type, enabled=False):  # probes have all digits
+            for layer, probes in zip(self.backbone.layers, self.probes, strict=True):
+                logits, rows = probes.logits_of_rows(activations[layer.name])
+                classes = weighted_classes(batch.targets[layer.grid], self.alpha, weights)
+                if self._logging:
+                    total += losses_of_rows(logits[0], classes[0][0], classes[1][0], self.loss)
+                gradients += probes.pull(logit_gradient(logits, *classes, self.loss), rows)
+        return total, gradients
 
     def _regularise(self, gradients: Sequence[Tensor]) -> None:
         """Add the gradient of the penalty, in proportion to the weight that a concept's loss has.

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from cavalcade.concepts.drawing import inclusion, systematic
+from cavalcade.concepts.probes import softplus
 
 CHUNK = 512  # rows that are converted to float32 at a time, so that they stay in the cache
 MEMORY = 20  # pairs of steps and changes of the gradient that L-BFGS remembers

