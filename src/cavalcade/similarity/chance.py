@@ -10,10 +10,11 @@ from jaxtyping import Float, Int, Real
 
 from cavalcade.similarity.estimates import Estimate, combined
 
-MOST_PRODUCTS = 2**17  # of two masks at a pixel, held at a time: they stay in the cache
+MOST_PRODUCTS = 2**18  # of two masks at a pixel, held at a time: they stay in the cache
 SIDE = 80  # masks of either side at a time
 PIXELS = 256  # at a time; part of the definition: what they contribute is rounded together
 LANES = 4  # of such parts, which may be summed at the same time; part of the definition, too
+EXACT_IN_FLOAT32 = 2**24  # the largest product over blocks of two counts of images
 EXACT = 51  # bits of a sum that float64 holds exactly, with room for rounded weights
 
 Rectangle = tuple[slice, slice]
@@ -169,9 +170,22 @@ def _add_pixels(
     places = EXACT - int(np.ceil(np.log2(3 * max(largest, 1.0))))
     weight = np.rint(np.ldexp(weight, places))
     left, right = (_and_total(fired.by_pixel[pixels]) for fired in (a, b))
+    signed = _negative(left)
+    if len(weight) == 1:
+        found = (weight[0][:, None, None] * signed).reshape(-1, a.num_rows)
+        other = right.reshape(-1, b.num_rows)
+        for rows, columns in wanted:
+            total[0, rows, columns] += np.ldexp(found[:, rows].T @ other[:, columns], -places)
+        return
+    largest = left.max(initial=0) * right.max(initial=0)
+    exact = np.float32 if largest <= EXACT_IN_FLOAT32 else np.float64
+    products = signed.astype(exact), right.astype(exact, copy=False)
+    each = weight[1:].T[..., None]
+    own, rest = each * left[:, 1:], each * (left[:, :1] - 2 * left[:, 1:])
     for rows, columns in wanted:
-        add = _all_blocks if len(weight) == 1 else _without_each_block
-        found = add(left[..., rows], right[..., columns], weight)
+        found = _over_blocks(products[0][..., rows], products[1][..., columns], weight)
+        found[1:] -= own[..., rows].transpose(1, 2, 0) @ right[:, 0, columns]
+        found[1:] -= rest[..., rows].transpose(1, 2, 0) @ right[:, 1:, columns].transpose(1, 0, 2)
         total[:, rows, columns] += np.ldexp(found, -places)
 
 
@@ -189,31 +203,17 @@ def _negative(counts: Counts) -> Counts:
     return np.concatenate([counts[:, :1], -counts[:, 1:]], axis=1)
 
 
-def _all_blocks(
-    a: Counts, b: Counts, weight: Float[np.ndarray, "1 pixels"]
-) -> Float[np.ndarray, "1 rows_a rows_b"]:
-    """The weighted sum over pixels of A B - sum_g A_g B_g."""
-    left = weight[0][:, None, None] * _negative(a)
-    flat, other = (part.reshape(-1, part.shape[2]) for part in (left, b))
-    return (flat.T @ other)[None]
-
-
-def _without_each_block(
-    a: Counts, b: Counts, weight: Float[np.ndarray, "parts pixels"]
+def _over_blocks(
+    a: Float[np.ndarray, "pixels parts rows_a"],
+    b: Float[np.ndarray, "pixels parts rows_b"],
+    weight: Float[np.ndarray, "parts pixels"],
 ) -> Float[np.ndarray, "parts rows_a rows_b"]:
-    """The same with all blocks, then without each, each with its own weights.
-
-    Without block g: (A - A_g)(B - B_g) - sum_h A_h B_h + A_g B_g.
-    """
-    found, signed = np.empty((len(weight), a.shape[2], b.shape[2])), _negative(a)
+    """The sum over pixels of products over blocks, with all weights; some masks at a time."""
+    found = np.empty((len(weight), a.shape[2], b.shape[2]))
     for i in range(0, a.shape[2], SIDE):
         for j in range(0, b.shape[2], SIDE):
-            part = signed[..., i : i + SIDE].transpose(0, 2, 1), b[..., j : j + SIDE]
+            part = a[..., i : i + SIDE].transpose(0, 2, 1), b[..., j : j + SIDE]
             found[:, i : i + SIDE, j : j + SIDE] = _summed(*part, weight)
-    each = weight[1:].T[..., None]
-    own, rest = each * a[:, 1:], each * (a[:, :1] - 2 * a[:, 1:])
-    found[1:] -= own.transpose(1, 2, 0) @ b[:, 0]
-    found[1:] -= rest.transpose(1, 2, 0) @ b[:, 1:].transpose(1, 0, 2)
     return found
 
 
@@ -227,7 +227,7 @@ def _summed(
     step, total = max(1, MOST_PRODUCTS // max(shape[1] * shape[2], 1)), np.zeros(shape)
     for first in range(0, len(a), step):
         part = slice(first, first + step)
-        products = a[part] @ b[part]
+        products = (a[part] @ b[part]).astype(np.float64, copy=False)
         total += (weight[:, part] @ products.reshape(len(products), -1)).reshape(shape)
     return total
 

@@ -90,9 +90,14 @@ def meetings(
 ) -> Int[np.ndarray, "rows_a rows_b"]:
     """In how many bits each row of one meets each row of the other, exactly."""
     product, total = _product(), np.zeros((len(a), len(b)), dtype=np.int64)
-    for first in range(0, a.shape[1], CACHED_BYTES):
-        part = slice(first, first + CACHED_BYTES)
-        total += product(a[:, part], b[:, part])
+    parts = max(1, -(-a.shape[1] // CACHED_BYTES))
+    ends = np.linspace(0, a.shape[1], parts + 1).astype(int)
+    for part in map(slice, ends[:-1], ends[1:]):
+        # the second is copied first: better the smaller
+        if len(a) < len(b):
+            total += product(b[:, part], a[:, part]).T
+        else:
+            total += product(a[:, part], b[:, part])
     return total
 
 

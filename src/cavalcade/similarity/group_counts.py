@@ -15,7 +15,7 @@ from cavalcade.similarity.counts import count_type, images_at_pixels, meetings, 
 from cavalcade.similarity.firing import Fires
 from cavalcade.similarity.threads import in_threads
 
-STRIP = 80  # rows of networks that are counted together with all their partners
+STRIP = 40  # rows of networks that are counted together with all their partners
 IMAGES = 64  # read at a time
 MANY_PIXELS = 1000
 
