@@ -131,18 +131,17 @@ def bits_and_their_meetings(rows=7, pixels=100_001):
 
 
 @pytest.mark.parametrize("way", [counts.counted_in_registers, counts.counted_by_product])
-def test_every_way_of_counting_is_exact(way, monkeypatch):
+def test_every_way_of_counting_is_exact(way):
     a, b, reference = bits_and_their_meetings()
-    monkeypatch.setattr(counts, "_product", lambda: way)
-    np.testing.assert_array_equal(meetings(a, b), reference)
+    np.testing.assert_array_equal(meetings(a, b, way), reference)
+    np.testing.assert_array_equal(meetings(b, a, way), reference.T)
 
 
 @pytest.mark.parametrize("available", [True, False])
 def test_products_of_integers_and_of_floats_are_the_same_counts(available, monkeypatch):
     a, b, reference = bits_and_their_meetings()
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: available)
-    monkeypatch.setattr(counts, "_product", lambda: counts.counted_by_product)
-    np.testing.assert_array_equal(meetings(a, b), reference)
+    np.testing.assert_array_equal(meetings(a, b, counts.counted_by_product), reference)
 
 
 @pytest.mark.parametrize("reason", ["missing", "another interface", "wrong"])
@@ -157,7 +156,7 @@ def test_a_machine_that_cannot_count_in_registers_counts_otherwise(reason, monke
         return counts.counted_by_product(a, b) + 1
 
     monkeypatch.setattr(counts, "counted_in_registers", broken)
-    assert counts.fastest() is counts.counted_by_product
+    assert counts.fastest.__wrapped__() is counts.counted_by_product
 
 
 def test_images_at_each_pixel():

@@ -86,10 +86,18 @@ class PixelCounts(Metric):
 
 
 def meetings(
-    a: UInt8[np.ndarray, "rows_a bytes"], b: UInt8[np.ndarray, "rows_b bytes"]
+    a: UInt8[np.ndarray, "rows_a bytes"],
+    b: UInt8[np.ndarray, "rows_b bytes"],
+    way: Callable[[Bits, Bits], np.ndarray] | None = None,
 ) -> Int[np.ndarray, "rows_a rows_b"]:
-    """In how many bits each row of one meets each row of the other, exactly."""
-    product, total = _product(), np.zeros((len(a), len(b)), dtype=np.int64)
+    """In how many bits each row of one meets each row of the other, exactly.
+
+    Args:
+        a: bits of some rows.
+        b: bits of others.
+        way: of counting a part of the bits; None for the fastest.
+    """
+    product, total = way or fastest(), np.zeros((len(a), len(b)), dtype=np.int64)
     parts = max(1, -(-a.shape[1] // CACHED_BYTES))
     ends = np.linspace(0, a.shape[1], parts + 1).astype(int)
     for part in map(slice, ends[:-1], ends[1:]):
@@ -102,10 +110,6 @@ def meetings(
 
 
 @cache
-def _product() -> Callable[[Bits, Bits], np.ndarray]:
-    return fastest()
-
-
 def fastest() -> Callable[[Bits, Bits], np.ndarray]:
     """The fastest way of counting that is right on this machine, of those below."""
     try:
