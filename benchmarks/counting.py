@@ -39,7 +39,7 @@ def main() -> None:
     masks = np.random.default_rng(0).random((args.masks, args.pixels), dtype=np.float32) < 0.3
     with threadpool_limits(1):
         floats = torch.from_numpy(masks.astype(np.float32))
-        ways = {"float32 product": lambda: product(floats)} | ways_of(masks)
+        ways: dict[str, Way] = {"float32 product": lambda: product(floats)} | ways_of(masks)
         reference = ways["float32 product"]()
         for name, way in ways.items():
             assert np.array_equal(np.triu(way()), np.triu(reference)), name

@@ -12,8 +12,8 @@ memory that the process has added, and what lies on the disk.
 With `--growth` the pairs alone, as networks, layers and images grow from a comparison of a middling
 size, against what the operations predict: of pairs of masks, chance takes as many whatever the
 images, meetings as many as there are images; and each mask of each network is read once for each
-group that it is compared with. The seconds that each kind of operation takes come from the smaller
-half of the points, and the picture shows how far the others lie from that.
+group that it is compared with. The seconds that each kind of operation takes come from all but the
+largest points, and the picture shows how far those lie from that.
 """
 
 import argparse
@@ -143,10 +143,10 @@ def operations(size: Size) -> list[float]:
 
 
 def predicted(points: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Seconds of all points, from those of the smaller half: of least error in proportion."""
+    """Seconds of all points, from all but the largest: of least error in proportion."""
     work = np.array([operations(point) for point in points])
     seconds = np.array([point["seconds"] for point in points])
-    small = np.array([point[point["grows"]] in GROWTH[point["grows"]][:2] for point in points])
+    small = np.array([point[point["grows"]] in GROWTH[point["grows"]][:3] for point in points])
     rates, _ = nnls(work[small] / seconds[small, None], np.ones(small.sum()))
     return work @ rates
 
@@ -159,7 +159,7 @@ def draw(table: pd.DataFrame) -> Figure:
         table.groupby("grows", sort=False), axes.T, strict=True
     ):
         x = points[grows]
-        above.plot(x, points["predicted"], color="0.6", label="predicted by the smaller two")
+        above.plot(x, points["predicted"], color="0.6", label="predicted by all but the last")
         above.plot(x, points["seconds"], "o", color="C0", label="measured")
         below.plot(x, points["MB"], "o-", color="C1")
         fixed = ", ".join(f"{n} {name}" for name, n in MIDDLING.items() if name != grows)
