@@ -14,6 +14,7 @@ import shutil
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -36,7 +37,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        sizes = {"images": IMAGES, "layers": LAYERS, "concepts": CONCEPTS}
+        sizes: dict[str, Any] = {"images": IMAGES, "layers": LAYERS, "concepts": CONCEPTS}
         runs = write_synthetic_runs(root, max(args.networks) + 1, **sizes)
         for count in args.networks:
             found = [measured(runs[: count + 1], root / "pairs") for _ in range(args.repeats)]

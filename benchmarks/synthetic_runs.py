@@ -15,15 +15,24 @@ from cavalcade.thumbnails import Thumbnails
 from cavalcade.truth import Truth
 
 CHANNELS = 64
-FLIPPED = 0.1
+FLIPPED = (1, 1, 0, 0, 0)  # 3/32 of all bits: binary digits, the last first
 
 
 def write_synthetic_runs(
-    root: Path, count: int, *, images: int, layers: int, concepts: int, grid: int = 32
+    root: Path,
+    count: int,
+    *,
+    images: int,
+    layers: int,
+    concepts: int,
+    grid: int = 32,
+    halves: bool = True,
 ) -> list[Path]:
     """The folders of some runs of one data set, with its truth."""
     truth = _write_truth(root, images=images, concepts=concepts, grid=grid)
-    return [_write_run(root, truth, number, layers=layers) for number in range(count)]
+    return [
+        _write_run(root, truth, number, layers=layers, halves=halves) for number in range(count)
+    ]
 
 
 def _write_truth(root: Path, *, images: int, concepts: int, grid: int) -> Truth:
@@ -49,9 +58,10 @@ def _write_truth(root: Path, *, images: int, concepts: int, grid: int) -> Truth:
     return truth
 
 
-def _write_run(root: Path, truth: Truth, number: int, *, layers: int) -> Path:
+def _write_run(root: Path, truth: Truth, number: int, *, layers: int, halves: bool) -> Path:
     """A run whose masks are the truth with pixels flipped, other ones at each layer."""
     generator = torch.Generator().manual_seed(number + 1)
+    bits = np.random.Generator(np.random.SFC64(number + 1))
     folder = root / "synthetic" / "probes" / f"network{number:03}-{number:012}"
     folder.mkdir(parents=True)
     taps = [
@@ -62,15 +72,16 @@ def _write_run(root: Path, truth: Truth, number: int, *, layers: int) -> Path:
     concept_set = ConceptSet({tap.name: _fitted_nowhere(truth) for tap in taps})
     encodings = {
         tap.name: LayerEncoding(
-            masks=_flipped(truth.masks, generator),
+            masks=_flipped(truth.masks, bits),
             strengths=torch.rand(images, concepts, generator=generator),
             features=common + torch.randn(images, CHANNELS, generator=generator),
         )
         for tap in taps
     }
-    halves = [{tap.name: _flipped(truth.masks, generator) for tap in taps} for _ in range(2)]
     seen = pack(torch.ones(images, *truth.grid, dtype=torch.bool))
-    write_halves(folder, [concept_set] * 2, halves)
+    if halves:
+        both = [{tap.name: _flipped(truth.masks, bits) for tap in taps} for _ in range(2)]
+        write_halves(folder, [concept_set] * 2, both)
     meta = {
         "label": f"network{number:03}",
         "method": "probes",
@@ -94,7 +105,10 @@ def _fitted_nowhere(truth: Truth) -> LayerConcepts:
     return LayerConcepts(truth.concepts, vectors, bias, thresholds=torch.zeros(count))
 
 
-def _flipped(bits: Tensor, generator: torch.Generator) -> Tensor:
-    """Bits with a share of them flipped."""
-    noise = torch.rand(*bits.shape, 8, generator=generator) < FLIPPED
-    return bits ^ torch.from_numpy(np.packbits(noise.numpy(), axis=-1)[..., 0])
+def _flipped(bits: Tensor, generator: np.random.Generator) -> Tensor:
+    """Bits with a share of them flipped: that of random numbers below `FLIPPED`."""
+    below = np.zeros(bits.numel(), dtype=np.uint8)
+    for digit in FLIPPED:
+        random = np.frombuffer(generator.bytes(below.size), dtype=np.uint8)
+        below = below | random if digit else below & random
+    return bits ^ torch.from_numpy(below).view(bits.shape)

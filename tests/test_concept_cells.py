@@ -102,6 +102,22 @@ def test_a_pair_does_not_depend_on_the_networks_beside_it():
     np.testing.assert_array_equal(among.repaired["adjusted"], alone.repaired["adjusted"])
 
 
+@pytest.mark.parametrize("visible", [1.0, 0.8])
+def test_a_pair_among_many_is_the_same_to_the_last_bit(visible):
+    """Also where large products round otherwise than small ones; seen alike or not."""
+    networks = [random_masks(seed, rows=9, pixels=300, visible=visible) for seed in range(12)]
+    strata = strata_of(9, pixels=300, count=2)
+    pairs = [(i, j) for i in range(12) for j in range(i, 12)]
+    among = cells_of(networks, pairs, strata)
+    for i, j in ((0, 0), (3, 10), (11, 11)):
+        alone = cells_of([networks[i], networks[j]], [(0, 1)], strata)[0, 1]
+        for name in CONCEPT_MEASURES:
+            one, other = among[i, j].measures[name], alone.measures[name]
+            np.testing.assert_array_equal(one.value, other.value)
+            np.testing.assert_array_equal(one.without, other.without)
+            np.testing.assert_array_equal(among[i, j].repaired[name], alone.repaired[name])
+
+
 def test_blind_to_the_order_of_images():
     networks, strata = three_networks(), strata_of(9, count=2)
     order = torch.from_numpy(np.random.default_rng(0).permutation(12))

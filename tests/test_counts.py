@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 
-from cavalcade.similarity import Firing, MeetingCounts, PixelCounts
+from cavalcade.similarity import Firing, MeetingCounts, PixelCounts, counts
 from cavalcade.similarity.counts import meetings
 
 
@@ -21,11 +21,11 @@ def rows_of(firing):
 
 def counted(a, b, blocks):
     x, y = rows_of(a), rows_of(b)
-    counts = MeetingCounts(max(blocks) + 1, x.shape[1], y.shape[1])
+    found = MeetingCounts(max(blocks) + 1, x.shape[1], y.shape[1])
     for block in sorted(set(blocks)):
         part = torch.tensor([other == block for other in blocks])
-        counts.update(block, x[part], y[part])
-    return counts.compute()
+        found.update(block, x[part], y[part])
+    return found.compute()
 
 
 def jaccard_of(meetings):
@@ -92,28 +92,28 @@ def test_exact_beyond_the_integers_of_float32(images):
     pixels = 2**21  # 9 · 2^21 - 1 is no float32, and 8 · 2^21 = 2^24 is the largest step
     masks = torch.ones(images, 1, pixels, dtype=torch.bool)
     masks[-1, 0, -1] = False
-    counts = MeetingCounts(1, 1, 1)
-    counts.update(0, masks, masks)
-    assert counts.compute().item() == images * pixels - 1
+    found = MeetingCounts(1, 1, 1)
+    found.update(0, masks, masks)
+    assert found.compute().item() == images * pixels - 1
 
 
 def test_sums_over_calls_are_exact_beyond_the_integers_of_float32():
     masks = torch.ones(8, 1, 2**21, dtype=torch.bool)
-    counts = MeetingCounts(1, 1, 1)
-    counts.update(0, masks, masks)
-    counts.update(0, masks[:1, :, :1], masks[:1, :, :1])
-    assert counts.compute().item() == 2**24 + 1
+    found = MeetingCounts(1, 1, 1)
+    found.update(0, masks, masks)
+    found.update(0, masks[:1, :, :1], masks[:1, :, :1])
+    assert found.compute().item() == 2**24 + 1
 
 
 def test_pixel_counts_are_images_per_block_and_stratum():
     a = random_masks(0)
     labels = torch.rand(12, 30, generator=torch.Generator().manual_seed(7)) < 0.4
     strata = torch.stack([labels, ~labels], dim=1)
-    counts = PixelCounts(2, 2, 3, 30)
-    counts.update(0, a.masks[:3], a.seen[:3], strata[:3])
-    counts.update(0, a.masks[3:5], a.seen[3:5], strata[3:5])
-    counts.update(1, a.masks[5:], a.seen[5:], strata[5:])
-    fired, seen = counts.compute()
+    per_pixel = PixelCounts(2, 2, 3, 30)
+    per_pixel.update(0, a.masks[:3], a.seen[:3], strata[:3])
+    per_pixel.update(0, a.masks[3:5], a.seen[3:5], strata[3:5])
+    per_pixel.update(1, a.masks[5:], a.seen[5:], strata[5:])
+    fired, seen = per_pixel.compute()
     assert torch.equal(fired[1, 0], (a.masks & labels[:, None])[5:].sum(dim=0).int())
     assert torch.equal(fired[0, 1], (a.masks & ~labels[:, None])[:5].sum(dim=0).int())
     assert torch.equal(seen[0, 0], (a.seen & labels)[:5].sum(dim=0).int())
@@ -122,9 +122,54 @@ def test_pixel_counts_are_images_per_block_and_stratum():
     assert torch.equal(seen.sum(dim=(0, 1)), a.seen.sum(dim=0).int())
 
 
+def bits_and_their_meetings(rows=7, pixels=100_001):
+    """Rows that are longer than what is counted at a time, apart in memory."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((size, pixels)) < 0.4 for size in (rows, rows + 2))
+    packed = [np.repeat(np.packbits(part, axis=1), 2, axis=0)[::2] for part in (a, b)]
+    return *packed, (a[:, None] & b).sum(axis=2)
+
+
+@pytest.mark.parametrize("way", [counts.counted_in_registers, counts.counted_by_product])
+def test_every_way_of_counting_is_exact(way):
+    a, b, reference = bits_and_their_meetings()
+    np.testing.assert_array_equal(meetings(a, b, way), reference)
+    np.testing.assert_array_equal(meetings(b, a, way), reference.T)
+
+
 @pytest.mark.parametrize("available", [True, False])
 def test_products_of_integers_and_of_floats_are_the_same_counts(available, monkeypatch):
-    a, b = (rows_of(random_masks(seed)).transpose(0, 1).flatten(1) for seed in (0, 1))
+    a, b, reference = bits_and_their_meetings()
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: available)
-    reference = (a[:, None] & b).sum(dim=2)
-    assert torch.equal(meetings(a, b), reference)
+    np.testing.assert_array_equal(meetings(a, b, counts.counted_by_product), reference)
+
+
+@pytest.mark.parametrize("reason", ["missing", "another interface", "wrong"])
+def test_a_machine_that_cannot_count_in_registers_counts_otherwise(reason, monkeypatch):
+    """Whatever a version or a processor does, the numbers are right."""
+
+    def broken(a, b):
+        if reason == "missing":
+            raise ImportError
+        if reason == "another interface":
+            raise TypeError
+        return counts.counted_by_product(a, b) + 1
+
+    monkeypatch.setattr(counts, "counted_in_registers", broken)
+    assert counts.fastest.__wrapped__() is counts.counted_by_product
+
+
+def test_images_at_each_pixel():
+    rng = np.random.default_rng(0)
+    for images in (0, 1, 255, 256):
+        masks = rng.random((3, images, 30)) < 0.9
+        found = counts.images_at_pixels(np.packbits(masks, axis=-1), 30)
+        np.testing.assert_array_equal(found, masks.sum(axis=1))
+        assert found.dtype == (np.uint8 if images < 256 else np.uint16)
+
+
+def test_some_pixels_packed_again():
+    rng = np.random.default_rng(0)
+    masks, some = rng.random((3, 4, 30)) < 0.5, np.array([0, 7, 8, 9, 13, 22, 23, 24, 29])
+    found = counts.only_some_pixels(np.packbits(masks, axis=-1), some)
+    np.testing.assert_array_equal(found, np.packbits(masks[..., some], axis=-1))

@@ -27,8 +27,10 @@ from cavalcade.concepts.scoring import score_matrix
 from cavalcade.errors import InputError, check_choice
 from cavalcade.folders import NAMES, read_meta, read_table, read_tensors, write_meta
 from cavalcade.similarity import Firing
+from cavalcade.stored_masks import StoredBits, StoredFiring
 from cavalcade.truth import Truth
 
+MASKS = "masks.safetensors"
 HALF_MASKS = "halves/masks.safetensors"
 PACKAGES = ("cavalcade", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn")
 
@@ -84,9 +86,7 @@ class Run:
     @cached_property
     def seen(self) -> Bool[Tensor, "images pixels"]:
         """Which pixels of each test image the network saw."""
-        return unpack(
-            read_tensors(self.path / "masks.safetensors", "seen")["seen"], self.truth.grid
-        )
+        return unpack(read_tensors(self.path / MASKS, "seen")["seen"], self.truth.grid)
 
     def masks(self, layer: str) -> Bool[Tensor, "images concepts pixels"]:
         """Where the concepts of a layer fire on the test images."""
@@ -95,7 +95,7 @@ class Run:
     def bits(self, layer: str) -> UInt8[Tensor, "images concepts bytes"]:
         """The same, packed."""
         name = f"layers/{layer}"
-        return read_tensors(self.path / "masks.safetensors", name)[name]
+        return read_tensors(self.path / MASKS, name)[name]
 
     def strengths(self, layer: str) -> Float[Tensor, "images concepts"]:
         """How strongly the concepts of a layer fire on each test image; see `LayerEncoding`."""
@@ -104,6 +104,13 @@ class Run:
     def features(self, layer: str) -> Float[Tensor, "images channels"]:
         """Activations of a layer on the test images, averaged over its map."""
         return read_tensors(self.path / "features.safetensors", layer)[layer]
+
+    def _stored(
+        self, file: str, rows: Sequence[tuple[str, slice]], found: Bool[Tensor, " rows"]
+    ) -> StoredFiring:
+        masks, seen = StoredBits(self.path / file), StoredBits(self.path / MASKS)
+        num_pixels = self.truth.grid[0] * self.truth.grid[1]
+        return StoredFiring(masks, rows, seen, found.numpy(), num_pixels)
 
 
 class MinedRun(Run):
@@ -129,6 +136,11 @@ class MinedRun(Run):
         """Where the concepts of all layers fire on the test images, layer after layer."""
         masks = torch.cat([self.masks(layer.name) for layer in self.layers], dim=1)
         return Firing(masks, self.seen, self.concept_set.found)
+
+    def stored_firing(self) -> StoredFiring:
+        """The same, read when it is asked for."""
+        rows = [(f"layers/{layer.name}", slice(None)) for layer in self.layers]
+        return self._stored(MASKS, rows, self.concept_set.found)
 
 
 class ProbedRun(Run):
@@ -164,6 +176,18 @@ class ProbedRun(Run):
         """Where one concept fires at all layers on the test images."""
         return unpack(self._bits[:, concept], self.truth.grid)
 
+    def stored_firing(self, concept: int, half: int | None = None) -> StoredFiring:
+        """Where one concept fires at all layers on the test images, read when it is asked for.
+
+        Args:
+            concept: its position.
+            half: 1 or 2 for the probes of that half of the training images.
+        """
+        file, prefix = (MASKS, "layers") if half is None else (HALF_MASKS, str(half))
+        one = slice(concept, concept + 1)
+        rows = [(f"{prefix}/{layer.name}", one) for layer in self.layers]
+        return self._stored(file, rows, self.found(concept, half))
+
     def found(self, concept: int, half: int | None = None) -> Bool[Tensor, " layers"]:
         """Which layers have a concept: one without a training pixel has no threshold.
 
@@ -198,7 +222,7 @@ class ProbedRun(Run):
 
     @cached_property
     def _bits(self) -> UInt8[Tensor, "images concepts layers bytes"]:
-        return self._read_bits("masks.safetensors", "layers")
+        return self._read_bits(MASKS, "layers")
 
     @cached_property
     def _half_bits(self) -> dict[str, UInt8[Tensor, "images concepts layers bytes"]]:
@@ -241,7 +265,7 @@ def write_run(
     """
     concepts.save(folder / "concepts.safetensors")
     masks = {f"layers/{name}": part.masks for name, part in encoded.layers.items()}
-    save_file({"seen": encoded.seen, **masks}, folder / "masks.safetensors")
+    save_file({"seen": encoded.seen, **masks}, folder / MASKS)
     for what in ("strengths", "features"):
         tensors = {name: getattr(part, what) for name, part in encoded.layers.items()}
         ready = {name: tensor.contiguous() for name, tensor in tensors.items()}

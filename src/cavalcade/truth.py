@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 from safetensors.torch import save_file
@@ -107,6 +108,13 @@ class Truth:
             thumbnail_size=meta.get("thumbnail_size"),
             thumbnails=Thumbnails.load(folder / THUMBNAILS) if has_thumbnails else Thumbnails(()),
         )
+
+    def strata_bits(self, concept: int) -> UInt8[np.ndarray, "images strata bytes"]:
+        """See `strata`; as bits."""
+        masks, labelled = (bits[:, concept].numpy() for bits in (self.masks, self.labelled))
+        every = np.packbits(np.ones(self.grid[0] * self.grid[1], dtype=bool))
+        strata = np.stack([masks & labelled, labelled & ~masks, every & ~labelled], axis=1)
+        return strata[:, strata.any(axis=(0, 2))]
 
     def strata(self, concept: int) -> Bool[Tensor, "images strata pixels"]:
         """Pixels of the same true label: with a concept, without it, and of unknown label."""

@@ -13,7 +13,7 @@ from cavalcade.comparing.pair_store import Arrays, PairStore, bytes_digest
 from cavalcade.comparing.stored_pairs import StoredPairs, halves_of, masks_of
 from cavalcade.report.progress import progress
 from cavalcade.runs import ProbedRun
-from cavalcade.similarity import CONCEPT_MEASURES, Firing, PairCells, similarity_of_pairs
+from cavalcade.similarity import CONCEPT_MEASURES, PairCells, similarity_of_pairs
 from cavalcade.truth import Truth
 
 # re-paired images do not share their labels either: see `concept_cells._repaired`
@@ -66,10 +66,8 @@ class ConceptCounts:
         positions = [(places.index(i), places.index(j)) for i, j in chunk]
         cells: dict[Key, list[PairCells]] = {key: [] for key in chunk}
         for concept in range(len(self.truth.concepts)):
-            firing = [
-                Firing(run.concept_masks(concept), run.seen, run.found(concept)) for run in runs
-            ]
-            strata = self.truth.strata(concept)
+            firing = [run.stored_firing(concept) for run in runs]
+            strata = self.truth.strata_bits(concept)
             found = similarity_of_pairs(firing, positions, strata, self.blocks, self.orders)
             for key, part in zip(chunk, found, strict=True):
                 cells[key].append(part)
@@ -81,11 +79,8 @@ class ConceptCounts:
         """All concepts of the two halves of a run."""
         run, cells = self._reader(self.halves.representatives[key[0]]), list[PairCells]()
         for concept in range(len(self.truth.concepts)):
-            firing = [
-                Firing(run.half_masks(half, concept), run.seen, run.found(concept, half))
-                for half in (1, 2)
-            ]
-            strata = self.truth.strata(concept)
+            firing = [run.stored_firing(concept, half) for half in (1, 2)]
+            strata = self.truth.strata_bits(concept)
             cells += similarity_of_pairs(firing, [(0, 1)], strata, self.blocks, self.orders[:0])
             yield concept
         self.halves.write(key, _arrays(cells))
@@ -103,11 +98,11 @@ class ConceptCounts:
         return MOST_BYTES // (8 * numbers * cells)
 
     def _most_networks(self) -> int:
-        """By masks and their copies, and counts for each block, pixel and stratum."""
+        """By counts for each block, pixel and stratum, and bits of some pixels of all images."""
         images, num_blocks = len(self.blocks), int(self.blocks.max()) + 1
         pixels = self.truth.grid[0] * self.truth.grid[1]
         rows = max(len(run.layers) for run in self.runs)
-        return MOST_NETWORK_BYTES // (rows * pixels * (2 * images + 24 * num_blocks))
+        return MOST_NETWORK_BYTES // (rows * pixels * (images // 8 + 8 * num_blocks))
 
 
 def defined_concepts(arrays: Arrays) -> Bool[np.ndarray, " concepts"]:

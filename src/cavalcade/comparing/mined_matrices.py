@@ -65,7 +65,7 @@ class MinedMatrices:
     def _count(self, i: int, j: int) -> Arrays:
         """Compare two runs; what is large is reduced at once."""
         runs = [self.runs[self.counted.representatives[place]] for place in (i, j)]
-        firing = [run.firing() for run in (runs[:1] if i == j else runs)]
+        firing = [run.stored_firing() for run in (runs[:1] if i == j else runs)]
         pair = (0, len(firing) - 1)
         (found,) = similarity_of_pairs(firing, [pair], None, self.blocks, self.orders)
         names = (runs[0].concepts, runs[1].concepts)

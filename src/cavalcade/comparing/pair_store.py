@@ -30,7 +30,7 @@ from cavalcade.errors import InputError
 
 log = logging.getLogger(__name__)
 
-STORE = 1  # to be raised whenever a number that is stored is defined anew
+STORE = 2  # to be raised whenever a number that is stored is defined anew
 CHECKSUM = "checksum"
 PARTIAL = ".cavalcade-*.partial"  # what is not whole yet
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -6,7 +6,6 @@ from cavalcade.similarity.concept_cells import (
     CONCEPT_MEASURES,
     MINED_MEASURES,
     WITHOUT_CHANCE,
-    Firing,
     PairCells,
     repaired_orders,
     similarity_of_pairs,
@@ -18,6 +17,7 @@ from cavalcade.similarity.features import (
     feature_similarity,
     prepare,
 )
+from cavalcade.similarity.firing import Fires, Firing
 from cavalcade.similarity.flow import Flow, attainable, ceilings
 from cavalcade.similarity.layer_matrix import (
     KEYS,
@@ -50,6 +50,7 @@ __all__ = [
     "ConceptCells",
     "Estimate",
     "Fired",
+    "Fires",
     "Firing",
     "Flow",
     "LayerMatrix",

@@ -1,21 +1,33 @@
 """What two masks would share by area and position alone, or by having learnt the same labels."""
 
-from collections.abc import Sequence
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int, Real
 
-from cavalcade.similarity.estimates import Estimate
+from cavalcade.similarity.estimates import Estimate, combined
 
-MOST_PRODUCTS = 2**23  # of two masks at a pixel, held at a time
+MOST_PRODUCTS = 2**18  # of two masks at a pixel, held at a time: they stay in the cache
+SIDE = 80  # masks of either side at a time
+PIXELS = 256  # at a time; part of the definition: what they contribute is rounded together
+LANES = 4  # of such parts, which may be summed at the same time; part of the definition, too
+EXACT_IN_FLOAT32 = 2**24  # the largest product over blocks of two counts of images
+EXACT = 51  # bits of a sum that float64 holds exactly, with room for rounded weights
+
+Rectangle = tuple[slice, slice]
+Run = Callable[[Callable[[int], np.ndarray], Iterable[int]], Iterator[np.ndarray]]
 
 
 class Fired:
-    """Where the masks of one network fire on the pixels of one stratum, per block of images.
+    """Where some masks fire on the pixels of one stratum, per block of images.
+
+    The masks may be those of several networks that saw the same.
 
     Attributes:
-        fired: images of each block in which each mask holds each pixel.
+        by_pixel: images of each block in which each mask holds each pixel.
         seen: images of each block in which the network saw each pixel.
     """
 
@@ -24,35 +36,44 @@ class Fired:
         fired: Real[np.ndarray, "blocks rows pixels"],
         seen: Real[np.ndarray, "blocks pixels"],
     ) -> None:
-        self.fired, self.seen = fired.astype(np.float32), seen.astype(np.float64)
+        # no copy of what lies in that order in memory
+        self.by_pixel = np.ascontiguousarray(fired.transpose(2, 0, 1))
+        self.seen = seen.astype(np.float64)
         self._thinned: dict[int, Fired] = {}
 
-    def part(self, rows: slice) -> "Fired":
-        """The same of some masks."""
-        return Fired(self.fired[:, rows], self.seen)
+    @property
+    def num_rows(self) -> int:
+        """The masks."""
+        return self.by_pixel.shape[2]
+
+    @cached_property
+    def images(self) -> Float[np.ndarray, " pixels"]:
+        """Images of all blocks in which the network saw each pixel."""
+        return self.seen.sum(axis=0)
 
     def thinned(self, every: int) -> "Fired":
         """The same on one of so many pixels; made once."""
         if every not in self._thinned:
             few = some_pixels(self.seen.shape[1], every)
-            self._thinned[every] = Fired(self.fired[..., few], self.seen[..., few])
+            fired = self.by_pixel[few].transpose(1, 2, 0)
+            self._thinned[every] = Fired(fired, self.seen[:, few])
         return self._thinned[every]
 
-    @cached_property
-    def total(self) -> Float[np.ndarray, "rows pixels"]:
-        """Images of all blocks."""
-        return self.fired.sum(axis=0)
-
-    @cached_property
-    def by_pixel(self) -> Float[np.ndarray, "pixels rows blocks"]:
-        """The same counts, in the order of a product over blocks."""
-        return np.ascontiguousarray(self.fired.transpose(2, 1, 0))
+    def anywhere(self, gone: int | None) -> Float[np.ndarray, "rows pixels"]:
+        """Images in which each mask holds each pixel, of all blocks, or of all but one."""
+        total = self.by_pixel.sum(axis=1, dtype=np.float64)
+        return (total if gone is None else total - self.by_pixel[:, gone]).T
 
 
 Stratum = tuple[Fired, Fired, Real[np.ndarray, "blocks _"]]
 
 
-def expected_intersection(strata: Sequence[Stratum], every: int = 1) -> Estimate:
+def expected_intersection(
+    strata: Sequence[Stratum],
+    every: int = 1,
+    wanted: Sequence[Rectangle] = ((slice(None), slice(None)),),
+    run: Run = map,
+) -> Estimate:
     """Mean intersection when images are re-paired with images of other blocks, within strata.
 
     With A(p), B(p) the counts of images in which each mask holds pixel p, V(p) those in which
@@ -65,20 +86,35 @@ def expected_intersection(strata: Sequence[Stratum], every: int = 1) -> Estimate
     has no such pair; it takes the mean rate of the other pixels of its stratum. NaN where no
     pixel of a stratum can be re-paired in which both masks fire.
 
+    The factor n / (...) is rounded to a whole number of small parts, so that the products of
+    matrices are sums of whole numbers, which float64 holds exactly: two masks have the same
+    number, to the last bit, whichever others they are counted beside.
+
     Args:
         strata: for each the counts of the first and of the second network, and in how many
             images of each block both saw each pixel.
         every: the change that leaving out a block makes is judged by one of so many pixels.
+        wanted: rows and columns that are asked for; elsewhere it is 0.
+        run: `map`, or what does the same on several cores.
 
     Returns:
         E[I] (rows_a, rows_b), also without each block of images; to the precision of float32.
     """
+    found = [expected_with_some_pixels(stratum, every, wanted, run)[0] for stratum in strata]
+    return combined(lambda *parts: functools.reduce(operator.add, parts), *found)
+
+
+def expected_with_some_pixels(
+    stratum: Stratum, every: int, wanted: Sequence[Rectangle], run: Run
+) -> tuple[Estimate, Float[np.ndarray, "rows_a rows_b"]]:
+    """The same of one stratum, and its value on one of so many pixels alone."""
+    some = _within_stratum(thinned(stratum, every), wanted, run)
     if every == 1:
-        exact = np.sum([_within_stratum(*stratum) for stratum in strata], axis=0)
-        return Estimate(exact[0], exact[1:])
-    value = np.sum([_of_all_blocks(*stratum) for stratum in strata], axis=0)
-    changes = np.sum([_changes(thinned(stratum, every), stratum) for stratum in strata], axis=0)
-    return Estimate(value, value + changes)
+        return Estimate(some[0], some[1:]), some[0]
+    pixels, used = (part.shape[1] for part in (stratum[2], thinned(stratum, every)[2]))
+    value = _within_stratum(stratum, wanted, run, leave_out=False)
+    changes = (some[1:] - some[0]) * (pixels / max(used, 1))
+    return Estimate(value[0], value + changes), some[0]
 
 
 def some_pixels(num_pixels: int, every: int) -> Int[np.ndarray, " some"]:
@@ -91,58 +127,109 @@ def some_pixels(num_pixels: int, every: int) -> Int[np.ndarray, " some"]:
 def thinned(stratum: Stratum, every: int) -> Stratum:
     """One of so many pixels of a stratum."""
     a, b, joint = stratum
+    if every == 1:
+        return stratum
     return a.thinned(every), b.thinned(every), joint[..., some_pixels(joint.shape[1], every)]
 
 
-def _changes(some: Stratum, all_pixels: Stratum) -> Float[np.ndarray, "blocks rows_a rows_b"]:
-    """By how much leaving out each block changes E[I] of a stratum, judged by some pixels."""
-    pixels, used = all_pixels[2].shape[1], some[2].shape[1]
-    expected = _within_stratum(*some)
-    return (expected[1:] - expected[0]) * (pixels / max(used, 1))
-
-
-def _of_all_blocks(
-    a: Fired, b: Fired, joint: Real[np.ndarray, "blocks pixels"]
-) -> Float[np.ndarray, "rows_a rows_b"]:
-    """E[I] of one stratum."""
-    weight = _weights(a.seen, b.seen, joint)[0]
-    if np.isnan(weight).any():
-        return np.where(a.total @ b.total.T > 0, np.nan, 0.0)
-    weight = weight.astype(np.float32)
-    one, two = ((weight * a.fired).transpose(1, 0, 2), b.fired.transpose(1, 0, 2))
-    inside = one.reshape(one.shape[0], -1) @ two.reshape(two.shape[0], -1).T
-    return ((weight * a.total) @ b.total.T - inside).astype(np.float64)
-
-
 def _within_stratum(
-    a: Fired, b: Fired, joint: Real[np.ndarray, "blocks pixels"]
-) -> Float[np.ndarray, "1+blocks rows_a rows_b"]:
-    """E[I] of one stratum, first from all blocks, then without each; some masks at a time."""
-    step = max(1, MOST_PRODUCTS // max(b.total.size, 1))
-    rows = a.fired.shape[1]
-    parts = [slice(first, first + step) for first in range(0, rows, step)]
-    wholes = [a] if len(parts) < 2 else [a.part(some) for some in parts]
-    return np.concatenate([_of_some_masks(some, b, joint) for some in wholes], axis=1)
+    stratum: Stratum, wanted: Sequence[Rectangle], run: Run, *, leave_out: bool = True
+) -> Float[np.ndarray, "_ rows_a rows_b"]:
+    """E[I] of one stratum, first from all blocks, then, if asked for, without each."""
+    a, b, joint = stratum
+    weights = _weights(a.seen, b.seen, joint)[: None if leave_out else 1]
+    none_left = np.flatnonzero(np.isnan(weights).any(axis=1))
+    weights = np.nan_to_num(weights)
+    firsts = range(0, joint.shape[1], PIXELS)
+
+    def lane(number: int) -> np.ndarray:
+        total = np.zeros((len(weights), a.num_rows, b.num_rows))
+        for first in firsts[number::LANES]:
+            _add_pixels(total, a, b, weights, slice(first, first + PIXELS), wanted)
+        return total
+
+    lanes = run(lane, range(max(1, min(LANES, len(firsts)))))
+    expected = functools.reduce(operator.iadd, lanes)
+    for index in none_left.tolist():
+        one, other = (fired.anywhere(index - 1 if index else None) for fired in (a, b))
+        expected[index] = np.where(one @ other.T > 0, np.nan, 0.0)
+    return expected
 
 
-def _of_some_masks(
-    a: Fired, b: Fired, joint: Real[np.ndarray, "blocks pixels"]
-) -> Float[np.ndarray, "1+blocks rows_a rows_b"]:
-    weight = _weights(a.seen, b.seen, joint)
-    none_left = np.isnan(weight).any(axis=1)
-    weight = np.nan_to_num(weight).astype(np.float32)
-    pairs = a.total.T[:, :, None] * b.total.T[:, None, :]  # (pixels, rows_a, rows_b)
-    pairs -= a.by_pixel @ b.by_pixel.transpose(0, 2, 1)
-    expected = (weight @ pairs.reshape(len(pairs), -1)).reshape(len(weight), *pairs.shape[1:])
-    # without block g: (A - A_g)(B - B_g) - sum_h A_h B_h + A_g B_g
-    left = weight[1:, None]
-    expected[1:] -= (left * a.fired) @ (b.total - 2 * b.fired).transpose(0, 2, 1)
-    expected[1:] -= (left * a.total) @ b.fired.transpose(0, 2, 1)
-    for index in np.flatnonzero(none_left):
-        gone = index - 1  # the first is without none
-        fire_a, fire_b = (n.total - n.fired[gone] if index else n.total for n in (a, b))
-        expected[index] = np.where(fire_a @ fire_b.T > 0, np.nan, 0.0)
-    return expected.astype(np.float64)
+def _add_pixels(
+    total: Float[np.ndarray, "_ rows_a rows_b"],
+    a: Fired,
+    b: Fired,
+    weights: Float[np.ndarray, "_ pixels"],
+    pixels: slice,
+    wanted: Sequence[Rectangle],
+) -> None:
+    """Add what some pixels contribute."""
+    weight = weights[:, pixels]
+    largest = (weight * (a.images * b.images)[pixels]).sum(axis=1).max()
+    places = EXACT - int(np.ceil(np.log2(3 * max(largest, 1.0))))
+    weight = np.rint(np.ldexp(weight, places))
+    left, right = (_and_total(fired.by_pixel[pixels]) for fired in (a, b))
+    signed = _negative(left)
+    if len(weight) == 1:
+        found = (weight[0][:, None, None] * signed).reshape(-1, a.num_rows)
+        other = right.reshape(-1, b.num_rows)
+        for rows, columns in wanted:
+            total[0, rows, columns] += np.ldexp(found[:, rows].T @ other[:, columns], -places)
+        return
+    largest = left.max(initial=0) * right.max(initial=0)
+    exact = np.float32 if largest <= EXACT_IN_FLOAT32 else np.float64
+    products = signed.astype(exact), right.astype(exact, copy=False)
+    each = weight[1:].T[..., None]
+    own, rest = each * left[:, 1:], each * (left[:, :1] - 2 * left[:, 1:])
+    for rows, columns in wanted:
+        found = _over_blocks(products[0][..., rows], products[1][..., columns], weight)
+        found[1:] -= own[..., rows].transpose(1, 2, 0) @ right[:, 0, columns]
+        found[1:] -= rest[..., rows].transpose(1, 2, 0) @ right[:, 1:, columns].transpose(1, 0, 2)
+        total[:, rows, columns] += np.ldexp(found, -places)
+
+
+Counts = Float[np.ndarray, "pixels parts _"]
+
+
+def _and_total(fired: Real[np.ndarray, "pixels blocks rows"]) -> Counts:
+    """The sum over blocks, then each block."""
+    total = fired.sum(axis=1, keepdims=True, dtype=np.float64)
+    return np.concatenate([total, fired.astype(np.float64)], axis=1)
+
+
+def _negative(counts: Counts) -> Counts:
+    """The same with blocks below 0, so that products over them are those of different blocks."""
+    return np.concatenate([counts[:, :1], -counts[:, 1:]], axis=1)
+
+
+def _over_blocks(
+    a: Float[np.ndarray, "pixels parts rows_a"],
+    b: Float[np.ndarray, "pixels parts rows_b"],
+    weight: Float[np.ndarray, "parts pixels"],
+) -> Float[np.ndarray, "parts rows_a rows_b"]:
+    """The sum over pixels of products over blocks, with all weights; some masks at a time."""
+    found = np.empty((len(weight), a.shape[2], b.shape[2]))
+    for i in range(0, a.shape[2], SIDE):
+        for j in range(0, b.shape[2], SIDE):
+            part = a[..., i : i + SIDE].transpose(0, 2, 1), b[..., j : j + SIDE]
+            found[:, i : i + SIDE, j : j + SIDE] = _summed(*part, weight)
+    return found
+
+
+def _summed(
+    a: Float[np.ndarray, "pixels rows_a parts"],
+    b: Float[np.ndarray, "pixels parts rows_b"],
+    weight: Float[np.ndarray, "parts pixels"],
+) -> Float[np.ndarray, "parts rows_a rows_b"]:
+    """Products of two masks over blocks, weighted and summed over pixels, a few at a time."""
+    shape = len(weight), a.shape[1], b.shape[2]
+    step, total = max(1, MOST_PRODUCTS // max(shape[1] * shape[2], 1)), np.zeros(shape)
+    for first in range(0, len(a), step):
+        part = slice(first, first + step)
+        products = (a[part] @ b[part]).astype(np.float64, copy=False)
+        total += (weight[:, part] @ products.reshape(len(products), -1)).reshape(shape)
+    return total
 
 
 def _weights(

@@ -1,23 +1,17 @@
 """How alike concepts fire in all pairs of networks: raw, chance removed, labels removed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cavalcade.similarity.chance import (
-    Fired,
-    Stratum,
-    adjusted_jaccard,
-    expected_intersection,
-    some_pixels,
-    thinned,
-)
-from cavalcade.similarity.counts import MeetingCounts, PixelCounts
+from cavalcade.similarity.chance import adjusted_jaccard
 from cavalcade.similarity.estimates import Estimate, combined
+from cavalcade.similarity.firing import Fires
+from cavalcade.similarity.group_chance import chance_of_group
+from cavalcade.similarity.group_counts import Group, Meetings, Strata, count_group
 from cavalcade.similarity.threads import in_threads
 
 CONCEPT_MEASURES = ("jaccard", "adjusted", "label_conditional")
@@ -25,20 +19,6 @@ MINED_MEASURES = ("jaccard", "adjusted", "assignment")
 # by definition 0 for unrelated masks
 WITHOUT_CHANCE = ("adjusted", "label_conditional", "assignment")
 FEWEST_BLOCKS = 3.0
-MANY_PIXELS = 1000
-
-
-class Firing(NamedTuple):
-    """Where some masks of one network fire on all test images.
-
-    A row is one labelled concept at one of the layers, or one mined concept of any layer.
-    """
-
-    masks: Bool[Tensor, "images rows pixels"]
-    """False where the network did not look."""
-    seen: Bool[Tensor, "images pixels"]
-    found: Bool[Tensor, " rows"] | None = None
-    """Rows that have the concept at all; None for all. Others fire nowhere and say nothing."""
 
 
 class PairCells(NamedTuple):
@@ -51,9 +31,9 @@ class PairCells(NamedTuple):
 
 
 def similarity_of_pairs(
-    networks: Sequence[Firing],
+    networks: Sequence[Fires],
     pairs: Sequence[tuple[int, int]],
-    strata: Bool[Tensor, "images strata pixels"] | None,
+    strata: Bool[Tensor, "images strata pixels"] | Strata | None,
     blocks: Int[Tensor, " images"],
     orders: Int[Tensor, "repairings images"],
 ) -> Iterator[PairCells]:
@@ -62,75 +42,52 @@ def similarity_of_pairs(
     Args:
         networks: where they fire.
         pairs: positions in `networks`.
-        strata: pixels of the same true label; None leaves out `label_conditional`.
+        strata: pixels of the same true label, perhaps as bits; None leaves out
+            `label_conditional`.
         blocks: number of the block of each image.
         orders: see `repaired_orders`.
     """
-    num_blocks = int(blocks.max()) + 1
-    given_labels = strata is not None
+    given_labels, num_pixels = strata is not None, networks[0].num_pixels
     if strata is None:
-        strata = torch.ones(1, 1, 1, dtype=torch.bool).expand(
-            len(blocks), 1, networks[0].seen.shape[1]
-        )
-    left, right = (Rows(networks, sorted(set(side))) for side in zip(*pairs, strict=True))
-    meetings = MeetingCounts(num_blocks, left.count, right.count)
-    pixels = [
-        PixelCounts(num_blocks, strata.shape[1], *network.masks.shape[1:]) for network in networks
-    ]
-    for block in range(num_blocks):
-        images = blocks == block
-        part = left.masks(images)
-        meetings.update(block, part, part if left.same_as(right) else right.masks(images))
-        for per_pixel, network in zip(pixels, networks, strict=True):
-            per_pixel.update(block, network.masks[images], network.seen[images], strata[images])
-    met = meetings.compute().numpy()
-    fired = [_by_stratum(per_pixel, strata) for per_pixel in pixels]
-    every = _every(left.num_pixels)
-    met_again = _meetings_of_repaired(left, right, orders, every)
+        everywhere = np.packbits(np.ones((1, 1, num_pixels), dtype=bool), axis=-1)
+        strata = np.broadcast_to(everywhere, (len(blocks), 1, everywhere.shape[-1]))
+    bits = np.packbits(strata.numpy(), axis=-1) if isinstance(strata, Tensor) else strata
+    group = Group(networks, pairs, len(blocks))
+    counts = count_group(group, bits, blocks.numpy(), orders.numpy())
+    chance = chance_of_group(group, counts, bits, blocks.numpy(), given_labels=given_labels)
+    found = np.concatenate([network.rows_found() for network in group.networks])
 
-    def cells(pair: tuple[int, int]) -> PairCells:
-        i, j = pair
-        if torch.equal(networks[i].seen, networks[j].seen):
-            joint = [part.seen for part in fired[i]]
-        else:
-            joint = _jointly_seen(networks[i], networks[j], strata, blocks)
-        whole, *by_label = zip(fired[i], fired[j], joint, strict=True)
-        found = _found(networks[i])[:, None] & _found(networks[j])
-        given = by_label if given_labels else None
-        measures = _measures(_pair_counts(met, left, right, i, j), whole, given, every, found)
-        chance = expected_intersection([thinned(whole, every)]).value
-        repaired = _repaired(_pair_counts(met_again, left, right, i, j), chance)
+    def cells(strip: int) -> PairCells:
+        rows, columns = group.strips[strip]
+        both = found[rows, None] & found[columns]
+        nulls = chance.of_strip(group.strips[strip])
+        measures = _measures(_pair_counts(counts.blocks, group, strip), nulls, both)
+        expected = chance.of_some_pixels(group.strips[strip])
+        repaired = _repaired(_pair_counts(counts.repaired, group, strip), expected)
         return PairCells(measures, {name: repaired[name] for name in measures})
 
-    yield from in_threads(cells, pairs)
+    strips = list(in_threads(cells, range(len(group.strips))))
+    places = [(group.place[i], group.place[j]) for i, j in pairs]
+    for i, j in places:
+        yield _of_pair(group, strips, i, j)
 
 
-class Rows:
-    """All masks of some networks, then what each of them saw, as rows of one matrix."""
-
-    def __init__(self, networks: Sequence[Firing], chosen: Sequence[int]) -> None:
-        self.networks = [networks[k] for k in chosen]
-        self.chosen = list(chosen)
-        sizes = [network.masks.shape[1] for network in self.networks]
-        ends = np.cumsum(sizes).tolist()
-        self.masks_of = {
-            k: slice(end - size, end) for k, end, size in zip(chosen, ends, sizes, strict=True)
-        }
-        self.seen = {k: ends[-1] + place for place, k in enumerate(chosen)}
-        self.count = ends[-1] + len(chosen)
-        self.num_pixels = networks[0].seen.shape[1]
-
-    def same_as(self, other: "Rows") -> bool:
-        """Whether the rows are those of the same networks."""
-        return self.chosen == other.chosen
-
-    def masks(
-        self, images: Tensor | slice, pixels: Tensor | slice = slice(None)
-    ) -> Bool[Tensor, "images rows pixels"]:
-        """The rows of some images."""
-        masks = [network.masks[images][:, :, pixels] for network in self.networks]
-        seen = [network.seen[images][:, None, pixels] for network in self.networks]
-        return torch.cat(masks + seen, dim=1)
+def _of_pair(group: Group, strips: Sequence[PairCells], i: int, j: int) -> PairCells:
+    """The cells of two networks, by their places."""
+    strip = next(k for k, (rows, _) in enumerate(group.strips) if group.rows[i].stop <= rows.stop)
+    corner = [side.start for side in group.strips[strip]]
+    a, b = (
+        slice(rows.start - start, rows.stop - start)
+        for rows, start in zip((group.rows[i], group.rows[j]), corner, strict=True)
+    )
+    cells = strips[strip]
+    repaired = {name: again[:, a, b] for name, again in cells.repaired.items()}
+    if "label_conditional" in repaired:  # they are the same
+        repaired["label_conditional"] = repaired["adjusted"]
+    return PairCells(
+        {name: combined(lambda x: x[..., a, b], each) for name, each in cells.measures.items()},
+        repaired,
+    )
 
 
 def repaired_orders(
@@ -151,33 +108,11 @@ def repaired_orders(
     return orders
 
 
-def _every(num_pixels: int) -> int:
-    """Of how many pixels one is enough for chance alone: neighbours are alike on a fine grid."""
-    return 5 if num_pixels >= MANY_PIXELS else 1
-
-
-def _meetings_of_repaired(
-    left: Rows, right: Rows, orders: Int[Tensor, "repairings images"], each: int
-) -> Int[np.ndarray, "1+repairings left right"]:
-    """How often rows meet rows of the same images, then of other images; zeros for no orders."""
-    if not len(orders):
-        return np.zeros((1, left.count, right.count), dtype=np.int64)
-    counts = MeetingCounts(1 + len(orders), left.count, right.count)
-    pixels = torch.from_numpy(some_pixels(left.num_pixels, each))
-    masks = left.masks(slice(None), pixels)
-    others = masks if left.same_as(right) else right.masks(slice(None), pixels)
-    every = torch.arange(len(masks))
-    for images in torch.split(every, 50):
-        for index, order in enumerate([every, *orders]):
-            counts.update(index, masks[images], others[order[images]])
-    return counts.compute().numpy()
-
-
 def _repaired(
     counts: "Counts", expected: Float[np.ndarray, "rows_a rows_b"]
 ) -> dict[str, Float[np.ndarray, "repairings rows_a rows_b"]]:
     """All measures of re-paired images; the first counts are those of the images as they are."""
-    areas = counts[1][0]
+    areas = counts[1][:1]
     raw = _jaccard(*counts)[1:]
     adjusted = adjusted_jaccard(raw, expected, areas)
     # images that have nothing to do with each other do not share their labels either
@@ -190,13 +125,11 @@ Counts = tuple[
 ]
 
 
-def _pair_counts(
-    met: Int[np.ndarray, "blocks left right"], left: Rows, right: Rows, i: int, j: int
-) -> Counts:
+def _pair_counts(met: Meetings, group: Group, strip: int) -> Counts:
     """Intersections, and areas of both masks together, over pixels that both networks saw."""
-    a, b = left.masks_of[i], right.masks_of[j]
-    area_a, area_b = met[:, a, right.seen[j], None], met[:, None, left.seen[i], b]
-    return met[:, a, b], area_a + area_b
+    (rows, columns), view = group.strips[strip], group.view_of_rows()
+    area_a, area_b = met.first[:, rows][..., view[columns]], met.second[:, columns][..., view[rows]]
+    return met.met[strip].astype(np.int64), area_a + area_b.swapaxes(1, 2)
 
 
 def _jaccard(intersection: np.ndarray, areas: np.ndarray) -> np.ndarray:
@@ -205,33 +138,19 @@ def _jaccard(intersection: np.ndarray, areas: np.ndarray) -> np.ndarray:
 
 
 def _measures(
-    counts: Counts,
-    whole: Stratum,
-    by_label: Sequence[Stratum] | None,
-    every: int,
-    found: Bool[np.ndarray, "rows_a rows_b"],
+    counts: Counts, nulls: Mapping[str, Estimate], found: Bool[np.ndarray, "rows_a rows_b"]
 ) -> dict[str, Estimate]:
-    """All measures of a pair."""
+    """All measures of a strip of pairs."""
     intersection, areas = (Estimate.of_counts(part) for part in counts)
     jaccard = combined(_jaccard, intersection, areas)
-    expected = expected_intersection([whole], every)
-    measures = {
-        "jaccard": jaccard,
-        "adjusted": combined(adjusted_jaccard, jaccard, expected, areas),
-    }
-    if by_label is not None:
-        given_labels = expected_intersection(by_label)
-        measures["label_conditional"] = combined(adjusted_jaccard, jaccard, given_labels, areas)
     enough = found & _enough(counts[1] - counts[0])
+    measures = {"jaccard": jaccard}
+    for name, expected in nulls.items():
+        measures[name] = combined(adjusted_jaccard, jaccard, expected, areas)
     return {
         name: combined(lambda x: np.where(enough, x, np.nan), cells)
         for name, cells in measures.items()
     }
-
-
-def _found(network: Firing) -> Bool[np.ndarray, " rows"]:
-    rows = network.masks.shape[1]
-    return np.ones(rows, dtype=bool) if network.found is None else network.found.numpy()
 
 
 def _enough(
@@ -244,25 +163,3 @@ def _enough(
     with np.errstate(invalid="ignore"):
         effective = union.sum(axis=0) ** 2.0 / (union**2.0).sum(axis=0)
     return (effective >= FEWEST_BLOCKS) | (len(union) <= FEWEST_BLOCKS)
-
-
-def _by_stratum(counts: PixelCounts, strata: Bool[Tensor, "images strata pixels"]) -> list[Fired]:
-    """Counts over all pixels, then over the pixels of each stratum where it occurs."""
-    fired, seen = counts.fired.numpy(), counts.seen.numpy()  # not compute(), which copies them
-    parts = [Fired(*(part.sum(axis=1, dtype=np.int32) for part in (fired, seen)))]
-    for index, occurs in enumerate(strata.any(dim=0).numpy()):
-        where = slice(None) if occurs.all() else occurs
-        parts.append(Fired(fired[:, index][..., where], seen[:, index][..., where]))
-    return parts
-
-
-def _jointly_seen(
-    a: Firing, b: Firing, strata: Bool[Tensor, "images strata pixels"], blocks: Tensor
-) -> list[Real[np.ndarray, "blocks _"]]:
-    """In how many images of each block both networks saw each pixel, as in `_by_stratum`."""
-    both = ((a.seen & b.seen)[:, None] & strata).int()
-    joint = torch.zeros(int(blocks.max()) + 1, *strata.shape[1:], dtype=torch.int32)
-    counts = joint.index_add_(0, blocks, both).numpy()
-    occurring = strata.any(dim=0).numpy()
-    parts = [counts[:, index][..., occurs] for index, occurs in enumerate(occurring)]
-    return [counts.sum(axis=1), *parts]

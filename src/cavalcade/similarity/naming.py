@@ -10,8 +10,9 @@ from torch import Tensor
 
 from cavalcade.concepts.scoring import LabelCounts
 from cavalcade.data.groups import block_weights
-from cavalcade.similarity.concept_cells import Firing, similarity_of_pairs
+from cavalcade.similarity.concept_cells import similarity_of_pairs
 from cavalcade.similarity.estimates import Estimate, critical_t
+from cavalcade.similarity.firing import Firing
 
 
 def name_concepts(
