@@ -132,7 +132,7 @@ class ProbeFit(BackbonePass):
         """Concepts without a single labelled pixel in the training images of a replicate."""
         return (self.alpha >= 1) | (self.area <= 0)
 
-    def training_step(self, batch: ConceptBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: ConceptBatch, batch_idx: int = 0) -> Tensor:
         """A loss whose gradients are those of the summed loss of all probes on one batch.
 
         They are added up part by part, see `in_parts`, and the processes meet once. The summed

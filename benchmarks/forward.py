@@ -1,0 +1,74 @@
+"""Plain forwards of one network to its deepest tap, in every way that they can be run.
+
+    python -m benchmarks.forward
+    python -m benchmarks.forward --threads 2 --no-compile
+
+EfficientNet-Lite0 at 224 x 224 with 13 taps, 64 images. The first row is how a network comes from
+its zoo: channels first, float32, in one batch of 32; no tap is copied. The others are ours, with
+taps.
+"""
+
+import argparse
+import copy
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.in_turn import in_turn, print_ratios
+from benchmarks.rendered import BATCH, Precision, lite0
+from cavalcade.backbones import FrozenBackbone
+from cavalcade.cli import prepare_process
+
+IMAGES = 64
+PLAIN = "channels first, float32"
+
+
+def main() -> None:
+    """Time all ways in turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-compile", action="store_true")
+    args = parser.parse_args()
+    prepare_process()
+    torch.set_num_threads(args.threads)
+    backbone = lite0()
+    inputs = torch.randn(IMAGES, 3, *backbone.preprocessing.size)
+    works = {PLAIN: _plain(backbone, inputs)}
+    precisions: tuple[Precision, ...] = ("32-true", "bf16-mixed")
+    for precision in precisions:
+        for batch in (1, BATCH, 32):
+            works[f"{precision}, {batch} at once"] = _ours(backbone, inputs, precision, batch)
+        if not args.no_compile:
+            compiled = lite0()
+            compiled.compile_taps()
+            name = f"{precision}, {BATCH} at once, compiled"
+            works[name] = _ours(compiled, inputs, precision, BATCH)
+    seconds = in_turn(works, args.repeats)
+    print_ratios(f"Forwards of {IMAGES} images", seconds, PLAIN)
+
+
+def _plain(backbone: FrozenBackbone, inputs: torch.Tensor) -> Callable[[], None]:
+    model = copy.deepcopy(backbone.model).to(memory_format=torch.contiguous_format)
+
+    def run() -> None:
+        with torch.no_grad():
+            for part in torch.split(inputs, 32):
+                model(part)
+
+    return run
+
+
+def _ours(
+    backbone: FrozenBackbone, inputs: torch.Tensor, precision: Precision, batch: int
+) -> Callable[[], None]:
+    def run() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+            for part in torch.split(inputs, batch):
+                backbone(part)
+
+    return run
+
+
+if __name__ == "__main__":
+    main()
