@@ -68,6 +68,10 @@ class LayerConcepts:
             maps = linear_maps(inputs, self.vectors, self.bias)
             return margins(maps) if self.kind == "kmeans" else maps
 
+    def of_rows(self, rows: Float[Tensor, "rows channels"]) -> Float[Tensor, "rows concepts"]:
+        """What `encode` gives at some pixels."""
+        return self.encode(rows.T[None, :, :, None])[0, :, :, 0].T
+
     def fires(
         self, maps: Float[Tensor, "images concepts rows columns"]
     ) -> Bool[Tensor, "images concepts rows columns"]:
