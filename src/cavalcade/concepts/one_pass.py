@@ -17,9 +17,9 @@ from cavalcade.concepts.probe_sample import DrawnRows, Importance, ProbeSample
 from cavalcade.concepts.thresholds import best_thresholds, weighted_counts
 from cavalcade.data import ConceptDataModule
 
-VAL_ROWS = 20_000  # of each layer, for losses
-TRAIN_PIXELS = 60_000  # of the common grid, on which thresholds are chosen
-VAL_PIXELS = 60_000  # on which strengths of regularisation are compared
+VAL_ROWS = 20_000  # of each layer, on which strengths of regularisation are compared
+PIXELS = 60_000  # of the common grid, on which thresholds are chosen
+NEAR = 1.01  # times the lowest loss on validation images, up to which a strength is as good
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,11 @@ class Solved:
     Attributes:
         replicates: the probes of each, with their thresholds.
         losses: on validation images, with each strength.
-        jaccard: likewise.
         chosen: which strength each concept's probe has.
     """
 
     replicates: list[LayerConcepts]
     losses: Float[Tensor, "strengths concepts"]
-    jaccard: Float[Tensor, "strengths concepts"]
     chosen: Int[Tensor, " concepts"]
 
 
@@ -82,10 +80,10 @@ def fit_in_one_pass(
 ) -> tuple[list[ConceptSet], pd.DataFrame]:
     """The probes of each replicate, from rows that are kept while images stream by.
 
-    The strength of regularisation of each concept is that of the highest Jaccard index on
-    validation images for the first replicate, and all others take it over. (The lowest loss
-    would be another one: a balanced loss is not what masks are judged by.) Of the images about
-    `rows` places of each layer are kept, and as many pixels, however many images there are.
+    Each concept is regularised as strongly as its loss on validation images allows for the first
+    replicate: up to 1 % above the lowest, since what is that near is a matter of chance, and the
+    stronger one then holds better on other images. All replicates take its strength over. Of the
+    images about `rows` places of each layer are kept, however many images there are.
 
     Args:
         backbone: the network.
@@ -99,8 +97,7 @@ def fit_in_one_pass(
 
     Returns:
         The probes, and their losses on validation images: a row for each layer and strength,
-        with `l2`, `layer`, `depth`, `loss`, the sum over concepts, `jaccard`, the mean over
-        those that validation shows, and `probes`, how many chose it.
+        with `l2`, `layer`, `depth`, `loss`, the sum over concepts, and `probes`, how many have it.
     """
     importance = Importance.of(data.splits["train"], containing=containing)
 
@@ -122,15 +119,15 @@ def fit_in_one_pass(
         return sample
 
     device: list[torch.device] = []
-    train = sampled("train", members, rows, TRAIN_PIXELS if threshold is None else 0)
+    train = sampled("train", members, rows, PIXELS if threshold is None else 0)
     everything = torch.ones(1, len(data.splits["val"]), dtype=torch.bool)
-    val = sampled("val", everything, min(rows, VAL_ROWS), VAL_PIXELS)
+    val = sampled("val", everything, min(rows, VAL_ROWS), 0)
     alpha, area = (part.view(len(members), -1).cpu() for part in computed(train.shares))
     shares = Shares(alpha, area, members)
     gathered = [
         tuple(
             kept.of(name, processes.owner(k)) if name in kept.parts else None
-            for kept in (train.rows, train.on_grid, val.rows, val.on_grid)
+            for kept in (train.rows, train.on_grid, val.rows)
         )
         for k, name in enumerate(backbone.names)
     ]
@@ -138,13 +135,12 @@ def fit_in_one_pass(
     strengths = torch.tensor(sorted(l2))
 
     def solve(layer: Layer) -> Solved:
-        drawn, on_grid, judged, pixels = own.pop(layer.name)
+        drawn, on_grid, judged = own.pop(layer.name)
         assert drawn is not None
         assert judged is not None
-        assert pixels is not None
         names = data.splits["train"].concepts
         problem = _LayerFit(names, shares, strengths, threshold, device[0])
-        return problem.solve(drawn, on_grid, (judged, pixels), everything.shape[1])
+        return problem.solve(drawn, on_grid, judged, everything.shape[1])
 
     solved = processes.shared_out(solve, backbone.layers)
     replicates = [
@@ -170,43 +166,35 @@ class _LayerFit:
     device: torch.device
 
     def solve(
-        self,
-        drawn: DrawnRows,
-        on_grid: DrawnRows | None,
-        judged: tuple[DrawnRows, DrawnRows],
-        val_images: int,
+        self, drawn: DrawnRows, on_grid: DrawnRows | None, judged: DrawnRows, val_images: int
     ) -> Solved:
         """Solve for the probes of all replicates.
 
         Args:
             drawn: cells of training images.
             on_grid: pixels of training images, for thresholds.
-            judged: cells and pixels of validation images.
+            judged: cells of validation images.
             val_images: how many there are.
         """
         mean, scale = logistic.moments(drawn.activations, drawn.weights)
         tried = self.strengths[:, None].repeat(1, len(self.concepts))
         rows = self._weighted(drawn, 0, mean, scale)
         heads = logistic.fit(rows, tried.to(self.device))
-        present, absent = self.shares.weigh(judged[0], 0, val_images)
-        val = self._on_device(judged[0], present, absent, mean, scale)
+        present, absent = self.shares.weigh(judged, 0, val_images)
+        val = self._on_device(judged, present, absent, mean, scale)
         losses = logistic.losses(val, heads).cpu()
         del rows, val
-        candidates = [
-            self._with_thresholds(self._folded(own, mean, scale), on_grid, 0) for own in heads.cpu()
-        ]
-        jaccard = torch.stack([_jaccard(own, judged[1]) for own in candidates])
-        # what validation never shows cannot be judged by it
-        middle = torch.full_like(jaccard[0], len(tried) // 2).long()
-        shown = present.sum(dim=1) > 0
-        chosen = torch.where(shown, jaccard.nan_to_num(-1).argmax(dim=0), middle)
-        replicates = [_each_its_own(candidates, chosen)]
+        chosen = _strongest(losses, shown=present.sum(dim=1) > 0)
+        found = [heads.cpu()[chosen, torch.arange(len(chosen))]]
+        own = self.strengths[chosen][None].to(self.device)
         for replicate in range(1, len(self.shares.members)):
             rows = self._weighted(drawn, replicate, mean, scale)
-            found = logistic.fit(rows, self.strengths[chosen][None].to(self.device))[0].cpu()
-            folded = self._folded(found, mean, scale)
-            replicates.append(self._with_thresholds(folded, on_grid, replicate))
-        return Solved(replicates, losses, jaccard, chosen)
+            found.append(logistic.fit(rows, own)[0].cpu())
+        replicates = [
+            self._with_thresholds(self._folded(each, mean, scale), on_grid, index)
+            for index, each in enumerate(found)
+        ]
+        return Solved(replicates, losses, chosen)
 
     def _weighted(
         self, drawn: DrawnRows, replicate: int, mean: Tensor, scale: Tensor
@@ -246,24 +234,13 @@ class _LayerFit:
         return concepts.with_thresholds(thresholds)
 
 
-def _each_its_own(
-    candidates: Sequence[LayerConcepts], chosen: Int[Tensor, " concepts"]
-) -> LayerConcepts:
-    """Of each concept the probe of one candidate."""
-    vectors, bias, thresholds = (
-        torch.stack([getattr(own, name) for own in candidates])[chosen, torch.arange(len(chosen))]
-        for name in ("vectors", "bias", "thresholds")
-    )
-    return LayerConcepts(candidates[0].names, vectors, bias, thresholds)
-
-
-def _jaccard(concepts: LayerConcepts, pixels: DrawnRows) -> Float[Tensor, " concepts"]:
-    """Jaccard index of masks with labels, estimated; NaN for what neither has."""
-    fires = concepts.of_rows(pixels.activations) > concepts.thresholds
-    weights = pixels.weights[:, None].double()
-    hits = (fires * pixels.present * weights).sum(dim=0)
-    union = ((fires * pixels.labelled).maximum(pixels.present) * weights).sum(dim=0)
-    return (hits / union).float()
+def _strongest(
+    losses: Float[Tensor, "strengths concepts"], shown: Bool[Tensor, " concepts"]
+) -> Int[Tensor, " concepts"]:
+    """The strongest that is as good as the best; the middle one where validation cannot judge."""
+    good = losses <= NEAR * losses.amin(dim=0)
+    last = len(losses) - 1 - good.flip(0).int().argmax(dim=0)
+    return torch.where(shown, last, len(losses) // 2)
 
 
 def _of_images(rows: DrawnRows, members: Bool[Tensor, " images"]) -> DrawnRows:
@@ -284,7 +261,6 @@ def _loss_table(
             "layer": layer.name,
             "depth": layer.depth,
             "loss": float(own.losses[k] @ size),
-            "jaccard": float(own.jaccard[k].nanmean()),
             "probes": int((own.chosen == k).sum()),
         }
         for layer, own in zip(layers, solved, strict=True)

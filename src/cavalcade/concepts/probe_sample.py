@@ -17,8 +17,8 @@ from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch, Grid
 from cavalcade.data.contents import Contents
 from cavalcade.data.geometry import interpolated, seen_cells
 
-FEWEST_ROWS = 20_000  # of a layer; more by ROWS_PER_CHANNEL, since so many numbers are fitted
-ROWS_PER_CHANNEL = 200
+FEWEST_ROWS = 40_000  # of a layer; more by ROWS_PER_CHANNEL, since so many numbers are fitted
+ROWS_PER_CHANNEL = 300
 GOLDEN = 0.6180339887498949  # multiples of it are evenly spread over [0, 1), never in step
 
 

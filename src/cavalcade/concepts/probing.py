@@ -35,8 +35,8 @@ class Probes:
             for the optimum; `stream` follows the gradient in several passes over all places.
         l2: strength of regularisation: half of it times the squared length of the vector of
             standardised activations, where a loss that knows nothing is log 2. Of several, each
-            concept of each layer takes that of the highest Jaccard index on validation images.
-            None tries `STRENGTHS`; by stream there is one, `STRENGTH`.
+            concept of each layer takes the strongest that is as good on validation images as the
+            best. None tries `STRENGTHS`; by stream there is one, `STRENGTH`.
         rows: places of each layer that are kept for a fit in one pass.
         epochs: passes over the training images by stream.
         optimizer: given parameters, the optimizer by stream.
