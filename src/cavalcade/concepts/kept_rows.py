@@ -1,7 +1,7 @@
 """Rows that a pass keeps of every layer, until one process asks for all of them."""
 
 from collections.abc import Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Int
 from torch import Tensor
@@ -10,6 +10,7 @@ from cavalcade import processes
 from cavalcade.concepts.passes import joined, taken
 
 
+@runtime_checkable
 class OfImages(Protocol):
     """A dataclass of tensors, rows first, that tells which image each row is of."""
 
