@@ -18,7 +18,6 @@ SMALL = (
     "data.num_images={train: 16, val: 4, test: 24}",
     "data.size=48",
     "data.grid=[24,24]",
-    "concepts.epochs=1",
     "num_workers=0",
     "trainer.accelerator=cpu",
 )
