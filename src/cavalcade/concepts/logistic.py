@@ -102,7 +102,10 @@ class WeightedRows:
 def moments(
     activations: Float[Tensor, "rows channels"], weights: Float[Tensor, " rows"]
 ) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
-    """Weighted mean and standard deviation of each channel, that of a constant one as 1."""
+    """Weighted mean and standard deviation of each channel, that of a constant one as 1.
+
+    One is constant too whose deviation is no more than rounding leaves of its mean.
+    """
     shares = weights / weights.sum()
     mean, variance = (weights.new_zeros(activations.shape[1]) for _ in range(2))
     for rows, chunk in _chunks(activations):
@@ -110,7 +113,7 @@ def moments(
     for rows, chunk in _chunks(activations):
         variance += shares[rows] @ (chunk - mean).square()
     deviation = variance.sqrt()
-    dead = deviation <= 1e-6 * deviation.max()
+    dead = deviation <= 1e-6 * deviation.max() + 1e-5 * mean.abs()
     return mean, torch.where(dead, 1.0, deviation)
 
 
