@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -141,6 +141,8 @@ def fit(rows: WeightedRows, l2: Float[Tensor, "strengths concepts"]) -> Heads:
     """
     channels = len(rows.mean)
     heads = l2.new_zeros(*l2.shape, channels + 1)
+    if not bool(_decided(rows).any()):
+        return heads
     first = max(FEWEST_FIRST, FIRST_ROWS * channels)
     if len(rows.activations) < 2 * first:
         return _minimised(rows, heads, l2, _Memory(_Metric(rows.gram(), l2)))
@@ -148,6 +150,11 @@ def fit(rows: WeightedRows, l2: Float[Tensor, "strengths concepts"]) -> Heads:
     memory = _Memory(_Metric(some.gram(), l2))
     heads = _minimised(some, heads, l2, memory)
     return _minimised(rows, heads, l2, memory)
+
+
+def _decided(rows: WeightedRows) -> Bool[Tensor, " concepts"]:
+    """Concepts that have weight of both classes."""
+    return (rows.present.sum(dim=1) > 0) & (rows.absent.sum(dim=1) > 0)
 
 
 class _Metric:
@@ -177,8 +184,7 @@ def _minimised(
     """L-BFGS for all heads in step; one that is done stays as it is."""
     penalty = l2[..., None].repeat(1, 1, heads.shape[2])
     penalty[..., -1] = 0
-    decided = (rows.present.sum(dim=1) > 0) & (rows.absent.sum(dim=1) > 0)
-    active = decided.expand(heads.shape[:2]).clone()
+    active = _decided(rows).expand(heads.shape[:2]).clone()
     logits = rows.logits(heads)
     gradient = _gradient(rows, logits, heads, penalty)
     for _ in range(MOST_STEPS):
