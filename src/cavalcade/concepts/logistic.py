@@ -23,7 +23,7 @@ from cavalcade.concepts.drawing import inclusion, systematic
 
 CHUNK = 512  # rows that are converted to float32 at a time, so that they stay in the cache
 MEMORY = 20  # pairs of steps and changes of the gradient that L-BFGS remembers
-TOLERANCE = 2e-3  # of the loss, below which what a step promises ends a head
+TOLERANCE = 2e-4  # of the loss; two steps that promise less, one after the other, end a head
 MOST_STEPS = 100
 CURVATURE = 0.03  # of a row, p (1 - p), as the initial metric takes it
 FIRST_ROWS = 16  # for each channel, from which a first guess is made, and the metric
@@ -187,11 +187,15 @@ def _minimised(
     active = _decided(rows).expand(heads.shape[:2]).clone()
     logits = rows.logits(heads)
     gradient = _gradient(rows, logits, heads, penalty)
+    settled = ~active
     for _ in range(MOST_STEPS):
         direction = -memory.solve(gradient)
         promised = -_dot(gradient, direction)
         value = _losses(rows, logits) + _dot(penalty * heads, heads) / 2
-        active &= promised > TOLERANCE * value
+        little = promised <= TOLERANCE * value
+        # the first metric is too stiff where classes are well apart, and promises too little
+        active &= ~(little & settled)
+        settled = little
         if not active.any():
             break
         direction *= active[..., None]
