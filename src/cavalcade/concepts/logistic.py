@@ -222,8 +222,8 @@ class _Memory:
         inverse = torch.where(product > 0, 1 / product, 0.0)
         self.pairs = [*self.pairs[-MEMORY + 1 :], (change, pulled, inverse)]
         own = _dot(pulled, self.metric.solve(pulled))
-        size = torch.where(product > 0, product / own, 1.0)
-        self.size = size[..., None]
+        size = (product / own)[..., None]
+        self.size = torch.where((product > 0)[..., None], size, self.size)
 
     def solve(self, gradient: Heads) -> Heads:
         """The inverse Hessian, as far as it is known, times a gradient."""
@@ -247,9 +247,13 @@ def _step(
     gradient: Heads,
     penalty: Heads,
 ) -> Float[Tensor, "strengths concepts"]:
-    """How far to go along each direction: Newton's method within a bracket of the minimum."""
+    """How far to go along each direction: Newton's method within a bracket of the minimum.
+
+    A head that is there waits for the others, so that its step is as if it were alone.
+    """
     low, high = (logits.new_full(heads.shape[:2], end) for end in (0.0, LONGEST_STEP))
     step = torch.ones_like(low)
+    there = torch.zeros_like(low, dtype=torch.bool)
     weight = rows.present + rows.absent
     steepest = -_dot(gradient, direction)
     for _ in range(LINE_STEPS):
@@ -258,12 +262,14 @@ def _step(
         bend = (weight * (share - share**2) * along**2).sum(dim=2)
         slope = slope + _dot(penalty * (heads + step[..., None] * direction), direction)
         bend = bend + _dot(penalty * direction, direction)
-        if bool((slope.abs() <= FLAT * steepest).all()):
+        there |= slope.abs() <= FLAT * steepest
+        if bool(there.all()):
             break
         low, high = torch.where(slope < 0, step, low), torch.where(slope < 0, high, step)
         newton = step - slope / bend.clamp(min=1e-30)
         within = (newton > low) & (newton < high)
-        step = torch.where(within, newton, (low + high) / 2)
+        nearer = torch.where(within, newton, (low + high) / 2)
+        step = torch.where(there, step, nearer)
     return step
 
 
