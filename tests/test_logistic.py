@@ -282,3 +282,14 @@ def test_one_row_of_a_class_is_fitted():
     l2 = strengths_of(rows)
     found = objectives(rows, fit(rows, l2), l2)
     assert (found <= NEAR * objectives(rows, None, l2, lowest)).all()
+
+
+@pytest.mark.parametrize("kind", ["sparse", "rare", "many rows", "many ill-conditioned rows"])
+def test_a_strength_alone_gives_the_same_heads_up_to_rounding(kind):
+    """They share no more than the passes: one that is done, or takes long, changes no other."""
+    rows = KINDS[kind]()
+    l2 = strengths_of(rows)
+    together = fit(rows, l2)
+    for s in range(len(l2)):
+        alone = fit(rows, l2[s : s + 1])[0]
+        torch.testing.assert_close(together[s], alone, rtol=1e-3, atol=1e-3 * alone.abs().max())
