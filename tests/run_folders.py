@@ -36,4 +36,7 @@ def _same_tensors(ours, theirs, name):
         if x.dtype == np.uint8:  # masks as bits: a pixel at its threshold may fall on either side
             assert np.unpackbits(x ^ y).mean() < 1e-4, (name, key)
         else:
-            np.testing.assert_allclose(x, y, rtol=1e-3, atol=2e-5, err_msg=f"{name} {key}")
+            # channels that hardly vary have the largest entries, beside which others are rounding
+            largest = max(1, np.abs(y).max()) if key.endswith("vectors") else 1
+            error = f"{name} {key}"
+            np.testing.assert_allclose(x, y, rtol=1e-3, atol=2e-5 * largest, err_msg=error)

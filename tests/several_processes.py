@@ -16,9 +16,9 @@ from cavalcade.visiting.trainers import Trainers
 from tiny import (
     PlantedSquares,
     Squares,
-    adam,
     quiet_trainer,
     small_device,
+    streamed,
     tiny_backbone,
     tiny_data,
     tiny_faces,
@@ -42,8 +42,10 @@ class Rare(Squares):
 
 
 METHODS = {
-    "probes": Probes(optimizer=adam, epochs=2),
-    "quantile": Probes(optimizer=adam, epochs=1, input="quantile", images="containing"),
+    "probes": Probes(),
+    "drawn": Probes(rows=300, images="containing"),
+    "stream": streamed(),
+    "quantile": streamed(epochs=1, input="quantile", images="containing"),
     "nmf": Factorisation(num_concepts=3, rows=500, restarts=2),
     "pca": Factorisation(method="pca", num_concepts=3, rows=500, restarts=2),
 }
@@ -52,23 +54,28 @@ METHODS = {
 def visits(folder: Path, trainers: Trainers) -> dict[str, Path]:
     """Visits with batches that processes cannot share evenly, one for each method.
 
-    Of two processes the second has little memory, once.
+    Of two processes the second has little memory, in some.
     """
     found = {}
     for name, method in METHODS.items():
         backbone = tiny_backbone()
         # validation batches: one for two processes, or two for the first and one for the other
-        data = tiny_faces(train=13, val=9 if name == "probes" else 3, test=9)
+        data = tiny_faces(train=13, val=9 if name in ("probes", "stream") else 3, test=9)
         loader = tiny_data(backbone, data, splits=method.splits)
         found[name] = tiny_visit(
             folder / name, backbone, data=loader, method=method, trainers=trainers
         )
-    backbone = small_device(1) if processes.rank() == 1 else tiny_backbone()
-    found["halved"] = tiny_visit(folder / "halved", backbone, trainers=trainers)
-    assert processes.rank() == 0 or backbone.images_at_once == 1
-    backbone = tiny_backbone()
-    loader = tiny_data(backbone, RareSquares(counts={"train": 9, "val": 5, "test": 24}))
-    found["rare"] = tiny_visit(folder / "rare", backbone, data=loader, trainers=trainers)
+    for name in ("probes", "stream"):
+        place = folder / f"halved {name}"
+        backbone = small_device(1) if processes.rank() == 1 else tiny_backbone()
+        found[place.name] = tiny_visit(place, backbone, method=METHODS[name], trainers=trainers)
+        assert processes.rank() == 0 or backbone.images_at_once == 1
+        place = folder / f"rare {name}"
+        backbone = tiny_backbone()
+        loader = tiny_data(backbone, RareSquares(counts={"train": 9, "val": 5, "test": 24}))
+        found[place.name] = tiny_visit(
+            place, backbone, data=loader, method=METHODS[name], trainers=trainers
+        )
     return found
 
 

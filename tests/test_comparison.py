@@ -20,7 +20,7 @@ from cavalcade.concepts import Probes
 from cavalcade.data import ConceptDataset, Labels
 from cavalcade.data.groups import two_halves
 from cavalcade.similarity import CONCEPT_MEASURES, Pair, prepare, repaired_orders
-from tiny import PlantedSquares, adam, shuffled_model, tiny_backbone, tiny_data, tiny_visit
+from tiny import PlantedSquares, shuffled_model, tiny_backbone, tiny_data, tiny_visit
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def root(tmp_path_factory):
     ):
         backbone = tiny_backbone(label=label, **options)
         data = tiny_data(backbone, PlantedSquares(grid=(16, 16)))
-        tiny_visit(root, backbone, data=data, method=Probes(optimizer=adam, epochs=8))
+        tiny_visit(root, backbone, data=data, method=Probes())
     return root
 
 
@@ -333,7 +333,7 @@ def test_a_concept_that_one_half_never_shows_is_left_out_everywhere(tmp_path):
     for label, seed in (("one", 0), ("two", 5)):
         backbone = tiny_backbone(label=label, seed=seed)
         data = tiny_data(backbone, NoGreenAtFirst(grid=(16, 16)))
-        method = Probes(optimizer=adam, epochs=4)
+        method = Probes()
         found.append(load_run(tiny_visit(tmp_path, backbone, data=data, method=method)))
     comparison = compare(found, repairings=2)
     assert comparison.left_out == ("green",)

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from cavalcade import folders, runs, truth
-from cavalcade.concepts import Factorisation, Probes
+from cavalcade.concepts import Factorisation, Probes, probing
 from cavalcade.concepts.encoding import Encoding
 from cavalcade.concepts.fitting import ProbeFit
+from cavalcade.concepts.probe_sample import ProbeSample
 from cavalcade.concepts.row_sample import RowSample
 from cavalcade.concepts.survey import Survey
 from cavalcade.concepts.thresholds import Calibration
@@ -20,14 +21,15 @@ from cavalcade.truth import Truth
 from cavalcade.visiting import mined_visit, probed_visit
 from cavalcade.visiting.visit import _keep_truth
 from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
-from tiny import adam, tiny_backbone, tiny_data, tiny_visit
+from tiny import streamed, tiny_backbone, tiny_data, tiny_visit
 
 KILLED = -9
 THUMBNAILS = 192
 STEPS = 3  # of an epoch of the twelve training images
 
 METHODS = {
-    "probes": Probes(optimizer=adam, epochs=3),
+    "probes": streamed(epochs=3),
+    "one_pass": Probes(rows=600),
     "nmf": Factorisation(num_concepts=3, rows=200, restarts=2),
 }
 ANY = [
@@ -55,6 +57,12 @@ POINTS = {
         Kill(probed_visit, "_draw_scores", when="after"),
         Kill(probed_visit, "write_halves", when="after"),
     ],
+    "one_pass": [
+        Kill(ProbeSample, "test_step", 2),
+        Kill(probing, "fit_in_one_pass", when="after"),
+        Kill(Encoding, "test_step", 2),
+        Kill(runs, "save_file", 1, "torn"),
+    ],
     "nmf": [
         *ANY,
         Kill(RowSample, "test_step", 2),
@@ -63,7 +71,7 @@ POINTS = {
         Kill(mined_visit, "draw_galleries", when="after"),
     ],
 }
-REPEATED = [("nmf", kill) for kill in ANY[:-1]]
+REPEATED = [("nmf", kill) for kill in ANY[:-1]] + [("one_pass", POINTS["one_pass"][2])]
 RENAMES = [Kill(Path, "rename", nth, when) for nth in (1, 2) for when in ("before", "after")]
 
 
@@ -101,9 +109,9 @@ def undisturbed(world, tmp_path_factory):
 
 
 def both():
-    """Every other point of probes, and of mining its own, are for every day."""
+    """Every other point of probes by stream, and of others their own, are for every day."""
     points = [(method, kill) for method, kills in POINTS.items() for kill in kills]
-    daily = [*POINTS["probes"][::2], *POINTS["nmf"][len(ANY) - 1 :]]
+    daily = [*POINTS["probes"][::2], *POINTS["one_pass"][:2], *POINTS["nmf"][len(ANY) - 1 :]]
     return [
         pytest.param(
             *(method, kill),

@@ -13,7 +13,7 @@ from cavalcade.data import ConceptData, Faces
 from cavalcade.data.sample import Chosen
 from cavalcade.errors import InputError
 from cavalcade.visiting.trainers import Trainers
-from tiny import VoidSquares, adam, quiet_trainer, tiny_backbone, tiny_data, tiny_faces
+from tiny import VoidSquares, adam, quiet_trainer, streamed, tiny_backbone, tiny_data, tiny_faces
 
 
 def fit(folder, layers=("2", "4", "6"), *, concepts=None, **options):
@@ -22,9 +22,9 @@ def fit(folder, layers=("2", "4", "6"), *, concepts=None, **options):
     if concepts is not None:
         data = OnlySome(data=data, kept=concepts, grid=data.grid)
     backbone = tiny_backbone(layers)
-    method = Probes(**{"optimizer": adam, "epochs": 2, **options})
+    method = streamed(**options)
     loader = tiny_data(backbone, data)
-    found = method.fit(backbone, loader, Trainers(quiet_trainer), folder)
+    found = method.find(backbone, loader, Trainers(quiet_trainer), folder)
     return found.concepts, backbone, loader
 
 
@@ -165,6 +165,7 @@ def test_training_loss_is_that_of_labelled_pixels(containing):
         containing=containing,
         transform="none",
         optimizer=adam,
+        l2=0.01,
         batch_size=8,
         seed=0,
     )

@@ -15,6 +15,7 @@ from cavalcade.data.geometry import (
     area_average,
     area_averages,
     at_cell_centres,
+    interpolated,
     seen_cells,
     to_common_grid,
 )
@@ -225,3 +226,38 @@ def test_interpolation_stays_within_the_values_of_the_map(layer, grid, frame):
     assert brought.max() <= maps.max() + 1e-5
     flat = to_common_grid(torch.full_like(maps, 3.0), torch.tensor([frame]), grid)
     torch.testing.assert_close(flat, torch.full_like(flat, 3.0))
+
+
+def some_pixels(images, grid, count=60):
+    g = torch.Generator().manual_seed(1)
+    return [torch.randint(most, (count,), generator=g) for most in (images, *grid)]
+
+
+@few
+@given(sizes, sizes, st.lists(frames(), min_size=1, max_size=4))
+def test_some_pixels_of_all_channels_are_those_of_the_whole_map(layer, grid, own):
+    maps, places = random_maps(len(own), 3, *layer), some_pixels(len(own), grid)
+    image, row, column = places
+    whole = to_common_grid(maps, torch.tensor(own), grid)
+    found = interpolated(maps, torch.tensor(own), grid, *places)
+    torch.testing.assert_close(found, whole[image, :, row, column], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("layer", "grid"), LAYERS_AND_GRIDS)
+def test_concepts_are_the_same_before_and_after_interpolation(layer, grid):
+    maps, places = random_maps(len(FRAMES), 5, *layer), some_pixels(len(FRAMES), grid)
+    image, row, column = places
+    vector, bias = torch.randn(5, generator=torch.Generator().manual_seed(2)), 0.7
+    logits = torch.einsum("c,ichw->ihw", vector, maps)[:, None] + bias
+    whole = to_common_grid(logits, torch.tensor(FRAMES), grid)[:, 0]
+    found = interpolated(maps, torch.tensor(FRAMES), grid, *places) @ vector + bias
+    torch.testing.assert_close(found, whole[image, row, column], atol=1e-4, rtol=0)
+
+
+def test_pixels_of_bfloat16_maps_and_none_at_all():
+    maps, frame = random_maps(1, 3, 4, 4).bfloat16(), torch.tensor([WHOLE])
+    places = some_pixels(1, (9, 9))
+    found = interpolated(maps, frame, (9, 9), *places)
+    torch.testing.assert_close(found, interpolated(maps.float(), frame, (9, 9), *places))
+    none = [place[:0] for place in places]
+    assert interpolated(maps, frame, (9, 9), *none).shape == (0, 3)

@@ -9,10 +9,11 @@ from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.errors import InputError
 from cavalcade.visiting.cost import seconds_per_image
 from run_folders import assert_same_up_to_rounding
-from tiny import adam, out_of_memory, small_device, tiny_backbone, tiny_visit
+from tiny import out_of_memory, small_device, streamed, tiny_backbone, tiny_visit
 
 METHODS = {
-    "probes": Probes(optimizer=adam, epochs=2),
+    "one_pass": Probes(),
+    "stream": streamed(),
     "nmf": Factorisation(num_concepts=3, rows=400, restarts=1),
 }
 
@@ -30,9 +31,10 @@ def test_batches_are_halved_and_results_stay(tmp_path, caplog, method):
     assert_same_up_to_rounding(ample, small)
 
 
-def test_what_was_seen_before_memory_ran_out_is_not_counted_twice(tmp_path, monkeypatch):
+@pytest.mark.parametrize("method", ["one_pass", "stream"])
+def test_what_was_seen_before_memory_ran_out_is_not_counted_twice(tmp_path, monkeypatch, method):
     """It runs out after the first layer of a batch, in every second call."""
-    ample = tiny_visit(tmp_path / "ample")
+    ample = tiny_visit(tmp_path / "ample", method=METHODS[method])
     encode, calls = ConceptSet.encode, []
 
     def failing(self, activations):
@@ -42,7 +44,7 @@ def test_what_was_seen_before_memory_ran_out_is_not_counted_twice(tmp_path, monk
         return encode(self, activations)
 
     monkeypatch.setattr(ConceptSet, "encode", failing)
-    small = tiny_visit(tmp_path / "small")
+    small = tiny_visit(tmp_path / "small", method=METHODS[method])
     assert min(calls) == 1
     assert_same_up_to_rounding(ample, small)
 

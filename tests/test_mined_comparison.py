@@ -16,7 +16,7 @@ from cavalcade.similarity import (
     repaired_orders,
     similarity_of_pairs,
 )
-from tiny import PlantedSquares, adam, shuffled_model, tiny_backbone, tiny_data, tiny_visit
+from tiny import PlantedSquares, shuffled_model, tiny_backbone, tiny_data, tiny_visit
 
 
 def visit_squares(root, method, label, **options):
@@ -59,7 +59,7 @@ def folder(analysis, runs, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def probed(root):
-    return load_run(visit_squares(root, Probes(optimizer=adam, epochs=8), "original"))
+    return load_run(visit_squares(root, Probes(), "original"))
 
 
 def test_planted_answer_is_found(analysis):

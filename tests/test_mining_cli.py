@@ -90,7 +90,7 @@ def test_probes_name_mined_concepts(tmp_path):
     """Paths as a user types them, relative, with the runs found by compare.py itself."""
     small = ("data.num_images={train: 30, val: 8, test: 24}", "data.size=48", "data.grid=[24,24]")
     common = (*small, "backbone.image_size=[64,64]", "num_workers=0", "logger=none")
-    probed = python(tmp_path, "train.py", "concepts.epochs=1", "concepts.split_half=false", *common)
+    probed = python(tmp_path, "train.py", "concepts.split_half=false", *common)
     mined = python(tmp_path, "train.py", *MINING[:4], *common)
     names = [str(p.relative_to(tmp_path)) for p in tmp_path.glob("runs/*/probes/*")]
     result = python(tmp_path, "compare.py", f"names={names[0]}", "agreement=[]", "logger=none")

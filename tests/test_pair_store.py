@@ -26,7 +26,7 @@ from cavalcade.comparing.stored_pairs import StoredPairs
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.folders import kind_of, write_meta
 from faults import Child, Kill, no_child_is_left  # noqa: F401
-from tiny import PlantedSquares, adam, tiny_backbone, tiny_data, tiny_visit
+from tiny import PlantedSquares, tiny_backbone, tiny_data, tiny_visit
 
 NAMES = ("one", "two", "three", "four")
 MEASURES = ["cka", "procrustes"]
@@ -66,7 +66,7 @@ def folders(root, method):
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory):
     root = tmp_path_factory.mktemp("probed")
-    return folders(root, Probes(optimizer=adam, epochs=2))
+    return folders(root, Probes())
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,10 @@ def both(tmp_path_factory):
     return one, visits(one, Trainers(quiet_trainer)), two
 
 
-@pytest.mark.parametrize("visit", [*METHODS, "halved", "rare"])
+@pytest.mark.parametrize(
+    "visit",
+    [*METHODS, *(f"{data} {name}" for data in ("halved", "rare") for name in ("probes", "stream"))],
+)
 def test_two_processes_write_the_run_of_one(both, visit):
     one, runs, two = both
     assert_same_up_to_rounding(runs[visit], two / runs[visit].relative_to(one))

@@ -10,7 +10,7 @@ from cavalcade import Analysis, InputError, compare, load_run
 from cavalcade.comparing.comparison_folder import tables_of, write_comparison
 from cavalcade.comparing.series import check_series, series_table
 from cavalcade.concepts import Probes
-from tiny import PlantedSquares, adam, tiny_backbone, tiny_data, tiny_model, tiny_visit
+from tiny import PlantedSquares, tiny_backbone, tiny_data, tiny_model, tiny_visit
 
 
 def on_the_way(share):
@@ -30,7 +30,7 @@ def runs(tmp_path_factory):
     for step, share in enumerate((0.0, 0.5, 0.9, 1.0)):
         backbone = tiny_backbone(label=f"step-{step}", model=on_the_way(share))
         data = tiny_data(backbone, PlantedSquares(grid=(16, 16)))
-        method = Probes(optimizer=adam, epochs=8, split_half=False)
+        method = Probes(split_half=False)
         places.append(tiny_visit(root, backbone, data=data, method=method))
     return [load_run(place) for place in places]
 
@@ -80,7 +80,7 @@ def test_one_run_or_other_layers_are_no_series(runs, tmp_path):
         check_series(runs[:1])
     backbone = tiny_backbone(label="other", layers=["2", "4"])
     data = tiny_data(backbone, PlantedSquares(grid=(16, 16)))
-    method = Probes(optimizer=adam, epochs=1, split_half=False)
+    method = Probes(split_half=False)
     other = load_run(tiny_visit(tmp_path, backbone, data=data, method=method))
     with pytest.raises(InputError, match=r"step-3-\w+ and other-\w+ differ in their layers"):
         check_series([runs[3], other])

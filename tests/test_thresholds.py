@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from sklearn.metrics import jaccard_score
 
-from cavalcade.concepts.thresholds import LogitHistograms
+from cavalcade.concepts.thresholds import LogitHistograms, best_thresholds, weighted_counts
 
 
 def test_threshold_has_the_best_jaccard_on_counted_pixels():
@@ -37,3 +37,33 @@ def test_logits_beyond_the_range_are_counted():
     )
     assert histogram.counts.sum() == 2
     assert ((logits > histogram.compute()) == (logits > 0)).all()
+
+
+def some_pixels():
+    g = torch.Generator().manual_seed(3)
+    truth = torch.rand(4, 3, 8, 8, generator=g) < 0.2
+    truth[:, 2] = False
+    logits = 6 * torch.randn(4, 3, 8, 8, generator=g) + 5 * truth
+    return logits, truth, torch.rand(4, 3, 8, 8, generator=g) < 0.8
+
+
+def flat(maps):
+    return maps.movedim(1, -1).flatten(0, 2)
+
+
+def test_pixels_of_weight_one_are_counted_as_they_are():
+    logits, truth, counted = some_pixels()
+    present, labelled = flat(truth & counted).float(), flat(counted).float()
+    counts = weighted_counts(flat(logits), present, labelled, torch.ones(4 * 64))
+    assert torch.equal(counts.long(), LogitHistograms.of(logits, truth, counted))
+
+
+def test_a_pixel_counts_as_often_as_it_weighs():
+    logits, truth, counted = some_pixels()
+    weights = torch.randint(1, 5, (4 * 64,), generator=torch.Generator().manual_seed(4))
+    parts = [flat(logits), flat(truth & counted).float(), flat(counted).float()]
+    found = weighted_counts(*parts, weights.float())
+    repeated = [part.repeat_interleave(weights, dim=0) for part in parts]
+    assert torch.equal(found, weighted_counts(*repeated, torch.ones(int(weights.sum()))))
+    assert best_thresholds(found).isnan().tolist() == [False, False, True]
+    assert torch.equal(best_thresholds(found)[:2], best_thresholds(3.7 * found)[:2])

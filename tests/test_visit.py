@@ -15,9 +15,11 @@ from sklearn.metrics import jaccard_score
 
 from cavalcade import load_run, processes
 from cavalcade.backbones import FrozenBackbone, Network
-from cavalcade.concepts import Probes
+from cavalcade.concepts import Probes, stream
 from cavalcade.concepts.encoding import unpack
 from cavalcade.concepts.fitting import ProbeFit
+from cavalcade.concepts.probe_sample import ProbeSample
+from cavalcade.concepts.probing import FITS, STRENGTHS
 from cavalcade.data import ConceptDataset, Labels
 from cavalcade.data.geometry import seen_cells, to_common_grid
 from cavalcade.errors import InputError
@@ -27,8 +29,8 @@ from cavalcade.visiting.visit import _show_concepts, identify, visit
 from tiny import (
     PlantedSquares,
     VoidSquares,
-    adam,
     quiet_trainer,
+    streamed,
     tiny_backbone,
     tiny_data,
     tiny_faces,
@@ -50,15 +52,21 @@ def run(visited):
     return load_run(visited[0])
 
 
+@pytest.fixture(scope="module")
+def streamed_run(tmp_path_factory):
+    """The folder of a run whose probes follow the gradient."""
+    return tiny_visit(tmp_path_factory.mktemp("streamed"), method=streamed())
+
+
 def test_backbone_is_bit_identical_and_has_no_gradient(visited):
     _, backbone, before = visited
     assert backbone.weights_fingerprint() == before
     assert all(p.grad is None and not p.requires_grad for p in backbone.parameters())
 
 
-def test_checkpoint_holds_heads_only_and_is_plain_data(visited):
-    path, backbone, _ = visited
-    checkpoint = torch.load(path / "checkpoints/last.ckpt", weights_only=True)
+def test_checkpoint_holds_heads_only_and_is_plain_data(streamed_run):
+    backbone = tiny_backbone()
+    checkpoint = torch.load(streamed_run / "checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["state_dict"]
     assert all(key.startswith(("heads.", "alpha", "area")) for key in checkpoint["state_dict"])
     shapes = {tuple(p.shape) for p in backbone.parameters() if p.ndim == 4}
@@ -66,8 +74,9 @@ def test_checkpoint_holds_heads_only_and_is_plain_data(visited):
     assert not any(tuple(tensor.shape) in shapes for tensor in saved)
 
 
-def test_folder_has_the_files_of_the_format(visited):
-    path, _, _ = visited
+@pytest.mark.parametrize("fit", FITS)
+def test_folder_has_the_files_of_the_format(visited, streamed_run, fit):
+    path = visited[0] if fit == "one_pass" else streamed_run
     files = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
     assert files == {
         *("config.yaml", "meta.json", "concepts.safetensors", "masks.safetensors"),
@@ -77,8 +86,8 @@ def test_folder_has_the_files_of_the_format(visited):
             "scores.csv",
             "losses.csv",
             "scores.png",
-            "checkpoints/last.ckpt",
         ),
+        *(["checkpoints/last.ckpt"] if fit == "stream" else []),
         *("halves/1.safetensors", "halves/2.safetensors", "halves/masks.safetensors"),
     }
     meta = json.loads((path / "meta.json").read_text())
@@ -118,11 +127,12 @@ def test_features_are_the_means_of_the_activations(run, visited):
     torch.testing.assert_close(run.features("6")[: len(pooled)], pooled)
 
 
-def test_probes_find_a_planted_concept(tmp_path):
+@pytest.mark.parametrize("method", [Probes(), streamed(epochs=15)], ids=FITS)
+def test_probes_find_a_planted_concept(tmp_path, method):
     """Red squares are linear in the colours that the first layer passes on."""
     backbone = tiny_backbone()
     data = tiny_data(backbone, PlantedSquares(grid=(32, 32)), batch_size=4)
-    path = tiny_visit(tmp_path, backbone, data=data, method=Probes(optimizer=adam, epochs=15))
+    path = tiny_visit(tmp_path, backbone, data=data, method=method)
     scores = load_run(path).score_matrix("jaccard", "test")
     assert scores["red"].max() > 0.85
     assert scores["green"].max() > 0.85
@@ -159,6 +169,10 @@ def test_same_seed_gives_identical_files(visited, tmp_path):
     assert contents(tiny_visit(tmp_path)) == contents(visited[0])
 
 
+def test_same_seed_gives_identical_files_by_stream(streamed_run, tmp_path):
+    assert contents(tiny_visit(tmp_path, method=streamed())) == contents(streamed_run)
+
+
 def interrupted_visit(folder, monkeypatch):
     """The checkpoint that a visit leaves which is interrupted in its second epoch."""
     step = ProbeFit.training_step
@@ -171,35 +185,40 @@ def interrupted_visit(folder, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(ProbeFit, "training_step", interrupted)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            tiny_visit(folder)
+            tiny_visit(folder, method=streamed())
     return next(folder.glob("*/probes/.tiny-*/checkpoints/last.ckpt"))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_interrupted_run_goes_on_and_ends_the_same(
-    visited, tmp_path, monkeypatch, caplog, num_workers
+    streamed_run, tmp_path, monkeypatch, caplog, num_workers
 ):
     assert interrupted_visit(tmp_path, monkeypatch).exists()
     assert not list(tmp_path.glob("*/probes/tiny-*"))
     surveys = []
-    monkeypatch.setattr(Probes, "_survey", lambda *a: surveys.append(a))
+    monkeypatch.setattr(stream, "_survey", lambda *a: surveys.append(a))
     backbone = tiny_backbone()
     with caplog.at_level(logging.INFO):
         data = tiny_data(backbone, num_workers=num_workers)
-        path = tiny_visit(tmp_path, backbone, data=data)
+        path = tiny_visit(tmp_path, backbone, data=data, method=streamed())
     assert "tiny: goes on after epoch 1 of 2" in caplog.text
     assert not surveys
-    assert contents(path) == contents(visited[0])
+    assert contents(path) == contents(streamed_run)
     assert not list(tmp_path.glob("*/probes/.*"))
 
 
-def test_failed_run_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("method", "step"),
+    [(Probes(), (ProbeSample, "test_step")), (streamed(), (ProbeFit, "training_step"))],
+    ids=FITS,
+)
+def test_failed_run_leaves_nothing(tmp_path, monkeypatch, method, step):
     def broken(*_):
         raise InputError("no such thing")
 
-    monkeypatch.setattr(ProbeFit, "training_step", broken)
-    with pytest.raises(InputError):
-        tiny_visit(tmp_path)
+    monkeypatch.setattr(*step, broken)
+    with pytest.raises(InputError, match="no such thing"):
+        tiny_visit(tmp_path, method=method)
     assert not list(tmp_path.glob("*/probes/*"))
     assert not list(tmp_path.glob("*/probes/.*"))
 
@@ -211,6 +230,8 @@ def test_failed_run_leaves_nothing(tmp_path, monkeypatch):
         {"backbone": {"layers": ("2", "4")}},
         {"backbone": {"crop_mode": "center"}},
         {"method": {"epochs": 3}},
+        {"method": {"l2": 0.01}},
+        {"method": {"fit": "one_pass"}},
         {"method": {"threshold": 0.5}},
         {"method": {"split_half": False}},
         {"data": {"batch_size": 2}},
@@ -226,7 +247,7 @@ def test_digest_changes_with_all_that_changes_results(changed):
         network = tiny_backbone(**dict(backbone))
         images = dataclasses.replace(tiny_faces(), **dict(faces))
         loader = tiny_data(network, images, **dict(data))
-        probes = Probes(**{"optimizer": adam, "epochs": 2, **dict(method)})
+        probes = streamed(**dict(method))
         return digest_of(identify(network, loader, probes, Trainers(partial(Trainer, **trainer))))
 
     assert digest() == digest(trainer={"devices": 1})
@@ -338,7 +359,7 @@ def test_processes_that_were_not_started_are_refused(tmp_path):
         visit(
             backbone,
             tiny_data(backbone),
-            Probes(optimizer=adam),
+            Probes(),
             trainers,
             runs=tmp_path,
             config={},
@@ -364,9 +385,17 @@ def test_strategies_that_split_the_network_are_refused():
         Trainers(partial(quiet_trainer, strategy="fsdp")).start()
 
 
-def test_losses_are_of_each_epoch_and_layer(visited):
-    path, _, _ = visited
-    losses = pd.read_csv(path / "losses.csv")
+def test_losses_are_of_each_strength_and_layer(visited):
+    losses = pd.read_csv(visited[0] / "losses.csv")
+    assert losses[["layer", "l2"]].to_numpy().tolist() == [
+        [layer, l2] for layer in (2, 4, 6) for l2 in STRENGTHS
+    ]
+    assert np.isfinite(losses["loss"]).all()
+    assert losses.groupby("layer")["probes"].sum().tolist() == [7] * 3
+
+
+def test_losses_by_stream_are_of_each_epoch_and_layer(streamed_run):
+    losses = pd.read_csv(streamed_run / "losses.csv")
     assert losses[["epoch", "layer"]].to_numpy().tolist() == [
         [epoch, layer] for epoch in (1, 2) for layer in (2, 4, 6)
     ]
@@ -385,9 +414,7 @@ def test_scores_and_thresholds_look_at_seen_and_labelled_pixels_alone(tmp_path):
     """Void truth and a crop, against scikit-learn and a search over all thresholds."""
     backbone = tiny_backbone(crop_mode="center")
     data = tiny_data(backbone, VoidSquares(grid=(32, 32)))
-    run = load_run(
-        tiny_visit(tmp_path, backbone, data=data, method=Probes(optimizer=adam, epochs=4))
-    )
+    run = load_run(tiny_visit(tmp_path, backbone, data=data, method=Probes()))
     truth = run.truth
     true, labelled = (unpack(bits, truth.grid) for bits in (truth.masks, truth.labelled))
     counted = (labelled & run.seen[:, None]).numpy()
@@ -440,20 +467,21 @@ def test_names_of_folders_are_plain(label, tmp_path):
         tiny_visit(tmp_path, tiny_backbone(label=label))
 
 
-def test_damaged_checkpoint_starts_over(visited, tmp_path, monkeypatch, caplog):
+def test_damaged_checkpoint_starts_over(streamed_run, tmp_path, monkeypatch, caplog):
     checkpoint = interrupted_visit(tmp_path, monkeypatch)
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    path = tiny_visit(tmp_path)
+    path = tiny_visit(tmp_path, method=streamed())
     assert "last.ckpt is damaged; the fit starts over" in caplog.text
-    assert contents(path) == contents(visited[0])
+    assert contents(path) == contents(streamed_run)
 
 
-def test_force_starts_over(visited, tmp_path, monkeypatch):
+def test_force_starts_over(streamed_run, tmp_path, monkeypatch):
     interrupted_visit(tmp_path, monkeypatch)
     surveys = []
-    survey = Probes._survey
-    monkeypatch.setattr(Probes, "_survey", lambda *a: surveys.append(1) or survey(*a))
-    assert contents(tiny_visit(tmp_path, force=True)) == contents(visited[0])
+    survey = stream._survey
+    monkeypatch.setattr(stream, "_survey", lambda *a: surveys.append(1) or survey(*a))
+    path = tiny_visit(tmp_path, force=True, method=streamed())
+    assert contents(path) == contents(streamed_run)
     assert surveys
 
 

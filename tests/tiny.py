@@ -149,6 +149,11 @@ def adam(parameters):
     return torch.optim.Adam(parameters, lr=0.05)
 
 
+def streamed(**options) -> Probes:
+    """Probes that are fitted by gradient, in a few short epochs."""
+    return Probes(**{"fit": "stream", "optimizer": adam, "epochs": 2, **options})
+
+
 def quiet_trainer(**settings) -> Trainer:
     settings["callbacks"] = [
         c for c in settings.get("callbacks", []) if type(c).__name__ != "PassProgress"
@@ -159,7 +164,7 @@ def quiet_trainer(**settings) -> Trainer:
 def tiny_visit(runs: Path, backbone: FrozenBackbone | None = None, **options) -> Path:
     """One run folder of the small network on small faces."""
     backbone = backbone or tiny_backbone()
-    method = options.pop("method", None) or Probes(optimizer=adam, epochs=2)
+    method = options.pop("method", None) or Probes()
     data = options.pop("data", None) or tiny_data(backbone)
     trainers = options.pop("trainers", None) or Trainers(quiet_trainer)
     return visit(backbone, data, method, trainers, runs=runs, config={"seed": 0}, **options).path

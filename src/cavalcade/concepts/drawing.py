@@ -16,15 +16,16 @@ def inclusion(
     is never drawn.
     """
     total = importance.sum(dim=-1, keepdim=True)
-    chances = importance * (wanted / total.clamp(min=torch.finfo(total.dtype).tiny))
+    chances = importance / total.clamp(min=torch.finfo(total.dtype).tiny) * wanted
     for _ in range(ROUNDS):
         if not bool((chances > 1).any()):
             break
         chances = chances.clamp(max=1)
         free = torch.where(chances < 1, chances, 0)
         left = wanted - (chances - free).sum(dim=-1, keepdim=True)
-        room = free.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(total.dtype).tiny)
-        chances = torch.where(chances < 1, chances * (left / room).clamp(min=1), chances)
+        room = free.sum(dim=-1, keepdim=True)
+        more = torch.where(room > 0, left / room, 1).clamp(min=1)
+        chances = torch.where(chances < 1, chances * more, chances)
     return chances.clamp(max=1)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cavalcade.concepts.drawing import inclusion, systematic
@@ -23,7 +23,7 @@ from cavalcade.concepts.probes import softplus
 
 CHUNK = 512  # rows that are converted to float32 at a time, so that they stay in the cache
 MEMORY = 20  # pairs of steps and changes of the gradient that L-BFGS remembers
-TOLERANCE = 2e-3  # of the loss, below which what a step promises ends a head
+TOLERANCE = 2e-4  # of the loss; two steps that promise less, one after the other, end a head
 MOST_STEPS = 100
 CURVATURE = 0.03  # of a row, p (1 - p), as the initial metric takes it
 FIRST_ROWS = 16  # for each channel, from which a first guess is made, and the metric
@@ -102,7 +102,10 @@ class WeightedRows:
 def moments(
     activations: Float[Tensor, "rows channels"], weights: Float[Tensor, " rows"]
 ) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
-    """Weighted mean and standard deviation of each channel, that of a constant one as 1."""
+    """Weighted mean and standard deviation of each channel, that of a constant one as 1.
+
+    One is constant too whose deviation is no more than rounding leaves of its mean.
+    """
     shares = weights / weights.sum()
     mean, variance = (weights.new_zeros(activations.shape[1]) for _ in range(2))
     for rows, chunk in _chunks(activations):
@@ -110,7 +113,7 @@ def moments(
     for rows, chunk in _chunks(activations):
         variance += shares[rows] @ (chunk - mean).square()
     deviation = variance.sqrt()
-    dead = deviation <= 1e-6 * deviation.max()
+    dead = deviation <= 1e-6 * deviation.max() + 1e-5 * mean.abs()
     return mean, torch.where(dead, 1.0, deviation)
 
 
@@ -138,6 +141,8 @@ def fit(rows: WeightedRows, l2: Float[Tensor, "strengths concepts"]) -> Heads:
     """
     channels = len(rows.mean)
     heads = l2.new_zeros(*l2.shape, channels + 1)
+    if not bool(_decided(rows).any()):
+        return heads
     first = max(FEWEST_FIRST, FIRST_ROWS * channels)
     if len(rows.activations) < 2 * first:
         return _minimised(rows, heads, l2, _Memory(_Metric(rows.gram(), l2)))
@@ -145,6 +150,11 @@ def fit(rows: WeightedRows, l2: Float[Tensor, "strengths concepts"]) -> Heads:
     memory = _Memory(_Metric(some.gram(), l2))
     heads = _minimised(some, heads, l2, memory)
     return _minimised(rows, heads, l2, memory)
+
+
+def _decided(rows: WeightedRows) -> Bool[Tensor, " concepts"]:
+    """Concepts that have weight of both classes."""
+    return (rows.present.sum(dim=1) > 0) & (rows.absent.sum(dim=1) > 0)
 
 
 class _Metric:
@@ -174,15 +184,18 @@ def _minimised(
     """L-BFGS for all heads in step; one that is done stays as it is."""
     penalty = l2[..., None].repeat(1, 1, heads.shape[2])
     penalty[..., -1] = 0
-    decided = (rows.present.sum(dim=1) > 0) & (rows.absent.sum(dim=1) > 0)
-    active = decided.expand(heads.shape[:2]).clone()
+    active = _decided(rows).expand(heads.shape[:2]).clone()
     logits = rows.logits(heads)
     gradient = _gradient(rows, logits, heads, penalty)
+    settled = ~active
     for _ in range(MOST_STEPS):
         direction = -memory.solve(gradient)
         promised = -_dot(gradient, direction)
         value = _losses(rows, logits) + _dot(penalty * heads, heads) / 2
-        active &= promised > TOLERANCE * value
+        little = promised <= TOLERANCE * value
+        # the first metric is too stiff where classes are well apart, and promises too little
+        active &= ~(little & settled)
+        settled = little
         if not active.any():
             break
         direction *= active[..., None]
@@ -209,8 +222,8 @@ class _Memory:
         inverse = torch.where(product > 0, 1 / product, 0.0)
         self.pairs = [*self.pairs[-MEMORY + 1 :], (change, pulled, inverse)]
         own = _dot(pulled, self.metric.solve(pulled))
-        size = torch.where(product > 0, product / own, 1.0)
-        self.size = size[..., None]
+        size = (product / own)[..., None]
+        self.size = torch.where((product > 0)[..., None], size, self.size)
 
     def solve(self, gradient: Heads) -> Heads:
         """The inverse Hessian, as far as it is known, times a gradient."""
@@ -234,9 +247,13 @@ def _step(
     gradient: Heads,
     penalty: Heads,
 ) -> Float[Tensor, "strengths concepts"]:
-    """How far to go along each direction: Newton's method within a bracket of the minimum."""
+    """How far to go along each direction: Newton's method within a bracket of the minimum.
+
+    A head that is there waits for the others, so that its step is as if it were alone.
+    """
     low, high = (logits.new_full(heads.shape[:2], end) for end in (0.0, LONGEST_STEP))
     step = torch.ones_like(low)
+    there = torch.zeros_like(low, dtype=torch.bool)
     weight = rows.present + rows.absent
     steepest = -_dot(gradient, direction)
     for _ in range(LINE_STEPS):
@@ -245,12 +262,14 @@ def _step(
         bend = (weight * (share - share**2) * along**2).sum(dim=2)
         slope = slope + _dot(penalty * (heads + step[..., None] * direction), direction)
         bend = bend + _dot(penalty * direction, direction)
-        if bool((slope.abs() <= FLAT * steepest).all()):
+        there |= slope.abs() <= FLAT * steepest
+        if bool(there.all()):
             break
         low, high = torch.where(slope < 0, step, low), torch.where(slope < 0, high, step)
         newton = step - slope / bend.clamp(min=1e-30)
         within = (newton > low) & (newton < high)
-        step = torch.where(within, newton, (low + high) / 2)
+        nearer = torch.where(within, newton, (low + high) / 2)
+        step = torch.where(there, step, nearer)
     return step
 
 
