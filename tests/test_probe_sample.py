@@ -20,11 +20,10 @@ def new_sample(backbone, loader, *, rows=100_000, pixels=0, containing=False, se
     return ProbeSample(
         backbone,
         Importance.of(train, containing=containing),
-        len(train),
+        MEMBERS,
         rows=rows,
         pixels=pixels,
         grid=loader.data.grid,
-        members=MEMBERS,
         containing=containing,
         seed=seed,
     )

@@ -17,6 +17,7 @@ from cavalcade.errors import check_choice
 KINDS = ("probe", "nmf", "pca", "kmeans")
 TRANSFORMS = ("none", "quantile", "relu", "shift", "split")
 THRESHOLDS_OF = ("data", "image")
+ROWS = 4096  # that are encoded at a time
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,11 @@ class LayerConcepts:
             return margins(maps) if self.kind == "kmeans" else maps
 
     def of_rows(self, rows: Float[Tensor, "rows channels"]) -> Float[Tensor, "rows concepts"]:
-        """What `encode` gives at some pixels."""
-        return self.encode(rows.T[None, :, :, None])[0, :, :, 0].T
+        """What `encode` gives at some pixels, a part of them at a time."""
+        parts = [
+            self.encode(part.T[None, :, :, None])[0, :, :, 0].T for part in torch.split(rows, ROWS)
+        ]
+        return torch.cat(parts)
 
     def fires(
         self, maps: Float[Tensor, "images concepts rows columns"]

@@ -114,12 +114,10 @@ class Factorisation:
         trainer = new_trainer()
         trainer.test(sample, data.in_order("train"), verbose=False)
         weights = bootstrap_weights(train.groups, self.restarts, data.seed)
-        rows = {
-            name: sample.rows.of(name, processes.owner(k)) for k, name in enumerate(backbone.names)
-        }
+        sample.rows.gather()
 
         def mine(layer: Layer) -> tuple[LayerConcepts, pd.DataFrame]:
-            own = rows.pop(layer.name)
+            own = sample.rows.of(layer.name)
             assert own is not None
             return self._mine(layer, own, weights, data.seed, trainer.strategy.root_device)
 

@@ -32,16 +32,27 @@ class KeptRows(Generic[Rows]):
         """Keep some rows more."""
         self.parts[layer] += parts
 
-    def of(self, layer: str, process: int = 0) -> Rows | None:
-        """What all processes kept of a layer, in the order of the images; can be asked for once.
+    def gather(self) -> None:
+        """Bring the rows of each layer together in the process that is its owner."""
+        if processes.count() == 1:
+            return
+        for number, layer in enumerate(self.parts):
+            parts = self.parts[layer]
+            own = joined(parts) if parts else None
+            parts.clear()  # no two copies of all layers are held
+            everything = processes.gathered(own, processes.owner(number))
+            self.parts[layer] = [part for part in everything or () if part is not None]
 
-        None but in one process.
+    def of(self, layer: str) -> Rows | None:
+        """What was kept of a layer, in the order of the images; can be asked for once.
+
+        None for a layer of which nothing is kept, and, after `gather`, but in its owner.
         """
-        parts = self.parts.pop(layer)
-        own = joined(parts) if parts else None
-        del parts  # no two copies of all layers are held
-        everything = processes.gathered(own, process)
-        if everything is None:
+        parts = self.parts.pop(layer, [])
+        if not parts:
             return None
-        rows = joined([part for part in everything if part is not None])
+        rows = joined(parts)
+        del parts
+        if bool((rows.images.diff() >= 0).all()):
+            return rows
         return taken(rows, rows.images.argsort(stable=True))

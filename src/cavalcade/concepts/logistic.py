@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cavalcade.concepts.drawing import inclusion, systematic
@@ -41,14 +41,16 @@ class WeightedRows:
     """Pixels of one layer, and how much each counts for and against each concept.
 
     Attributes:
-        activations: one pixel each row, float32 or bfloat16.
+        activations: of more pixels, float32 or bfloat16, which are not copied.
+        index: which of them the rows are.
         mean: subtracted from each channel.
         scale: each channel is divided by it.
         present: weight with which a row shows each concept.
         absent: weight with which it does not; the weights of a concept add up to about 1.
     """
 
-    activations: Float[Tensor, "rows channels"]
+    activations: Float[Tensor, "pixels channels"]
+    index: Int[Tensor, " rows"]
     mean: Float[Tensor, " channels"]
     scale: Float[Tensor, " channels"]
     present: Float[Tensor, "concepts rows"]
@@ -60,7 +62,7 @@ class WeightedRows:
         drawn = systematic(chances, chances.new_tensor([0.5])).nonzero().flatten()
         return replace(
             self,
-            activations=self.activations[drawn],
+            index=self.index[drawn],
             present=self.present[:, drawn] / chances[drawn],
             absent=self.absent[:, drawn] / chances[drawn],
         )
@@ -69,7 +71,7 @@ class WeightedRows:
         """Of every row and head."""
         vectors = heads[..., :-1].flatten(0, 1) / self.scale
         bias = heads[..., -1].flatten() - vectors @ self.mean
-        out = vectors.new_empty(len(vectors), len(self.activations))
+        out = vectors.new_empty(len(vectors), len(self.index))
         for rows, chunk in self._chunks():
             torch.addmm(bias[:, None], vectors, chunk.T, out=out[:, rows])
         return out.view(*heads.shape[:2], -1)
@@ -96,7 +98,7 @@ class WeightedRows:
         return total
 
     def _chunks(self) -> Iterator[tuple[slice, Tensor]]:
-        return _chunks(self.activations)
+        return _chunks(self.activations, self.index)
 
 
 def moments(
@@ -106,22 +108,24 @@ def moments(
 
     One is constant too whose deviation is no more than rounding leaves of its mean.
     """
-    shares = weights / weights.sum()
+    shares, every = weights / weights.sum(), torch.arange(len(weights), device=weights.device)
     mean, variance = (weights.new_zeros(activations.shape[1]) for _ in range(2))
-    for rows, chunk in _chunks(activations):
+    for rows, chunk in _chunks(activations, every):
         mean += shares[rows] @ chunk
-    for rows, chunk in _chunks(activations):
+    for rows, chunk in _chunks(activations, every):
         variance += shares[rows] @ (chunk - mean).square()
     deviation = variance.sqrt()
     dead = deviation <= 1e-6 * deviation.max() + 1e-5 * mean.abs()
     return mean, torch.where(dead, 1.0, deviation)
 
 
-def _chunks(activations: Float[Tensor, "rows channels"]) -> Iterator[tuple[slice, Tensor]]:
+def _chunks(
+    activations: Float[Tensor, "pixels channels"], index: Int[Tensor, " rows"]
+) -> Iterator[tuple[slice, Tensor]]:
     """The rows in float32, some at a time."""
-    for first in range(0, len(activations), CHUNK):
+    for first in range(0, len(index), CHUNK):
         rows = slice(first, first + CHUNK)
-        yield rows, activations[rows].float()
+        yield rows, activations[index[rows]].float()
 
 
 def losses(rows: WeightedRows, heads: Heads) -> Float[Tensor, "strengths concepts"]:
@@ -144,7 +148,7 @@ def fit(rows: WeightedRows, l2: Float[Tensor, "strengths concepts"]) -> Heads:
     if not bool(_decided(rows).any()):
         return heads
     first = max(FEWEST_FIRST, FIRST_ROWS * channels)
-    if len(rows.activations) < 2 * first:
+    if len(rows.index) < 2 * first:
         return _minimised(rows, heads, l2, _Memory(_Metric(rows.gram(), l2)))
     some = rows.some(first)
     memory = _Memory(_Metric(some.gram(), l2))

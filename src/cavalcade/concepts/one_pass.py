@@ -1,5 +1,6 @@
 """Probes of all layers at their optimum, from one pass over the training images."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone, Layer
 from cavalcade.concepts import logistic
 from cavalcade.concepts.concept_set import ConceptSet, LayerConcepts
+from cavalcade.concepts.logistic import WeightedRows
 from cavalcade.concepts.passes import TrainerFactory, computed
 from cavalcade.concepts.probe_sample import DrawnRows, Importance, ProbeSample
 from cavalcade.concepts.thresholds import best_thresholds, weighted_counts
@@ -42,13 +44,20 @@ class Shares:
         return 2 * self.alpha * (1 - self.alpha)
 
     def weigh(
-        self, rows: DrawnRows, replicate: int, num_images: int
+        self, drawn: DrawnRows, own: Int[Tensor, " rows"], replicate: int, num_images: int
     ) -> tuple[Float[Tensor, "concepts rows"], Float[Tensor, "concepts rows"]]:
-        """By how much each row counts for and against each concept, together about 1."""
+        """By how much each of some rows counts for and against each concept, together about 1.
+
+        Args:
+            drawn: all rows.
+            own: positions of those that count.
+            replicate: whose loss it is.
+            num_images: of those that the rows are of.
+        """
         alpha, scale = self.alpha[replicate], self.size[replicate] * self.area[replicate]
         each = torch.where(scale > 0, 1 / (num_images * scale), 0.0)
-        shown, known = rows.present.T, rows.labelled.T
-        common = each[:, None] * rows.weights
+        common = each[:, None] * drawn.weights[own]
+        shown, known = drawn.present[own].T, drawn.labelled[own].T
         return alpha[:, None] * common * shown, (1 - alpha)[:, None] * common * (known - shown)
 
 
@@ -100,47 +109,39 @@ def fit_in_one_pass(
         with `l2`, `layer`, `depth`, `loss`, the sum over concepts, and `probes`, how many have it.
     """
     importance = Importance.of(data.splits["train"], containing=containing)
-
-    def sampled(split: str, own: Tensor, rows: int, pixels: int) -> ProbeSample:
-        sample = ProbeSample(
-            backbone,
-            importance,
-            own.shape[1],
-            rows=rows,
-            pixels=pixels,
-            grid=data.data.grid,
-            members=own,
-            containing=containing,
-            seed=data.seed,
-        )
-        trainer = new_trainer()
-        trainer.test(sample, data.in_order(split, targets=True), verbose=False)
-        device.append(trainer.strategy.root_device)
-        return sample
-
-    device: list[torch.device] = []
-    train = sampled("train", members, rows, PIXELS if threshold is None else 0)
+    sampled = functools.partial(
+        ProbeSample,
+        backbone,
+        importance,
+        grid=data.data.grid,
+        containing=containing,
+        seed=data.seed,
+    )
     everything = torch.ones(1, len(data.splits["val"]), dtype=torch.bool)
-    val = sampled("val", everything, min(rows, VAL_ROWS), 0)
-    alpha, area = (part.view(len(members), -1).cpu() for part in computed(train.shares))
-    shares = Shares(alpha, area, members)
-    gathered = [
-        tuple(
-            kept.of(name, processes.owner(k)) if name in kept.parts else None
-            for kept in (train.rows, train.on_grid, val.rows)
-        )
-        for k, name in enumerate(backbone.names)
-    ]
-    own = dict(zip(backbone.names, gathered, strict=True))
-    strengths = torch.tensor(sorted(l2))
+    train = sampled(members, rows=rows, pixels=PIXELS if threshold is None else 0)
+    val = sampled(everything, rows=min(rows, VAL_ROWS), pixels=0)
+    trainer = new_trainer()
+    trainer.test(train, data.in_order("train", targets=True), verbose=False)
+    new_trainer().test(val, data.in_order("val", targets=True), verbose=False)
+    kept = (train.rows, train.on_grid, val.rows)
+    for own in kept:
+        own.gather()
+    device = trainer.strategy.root_device
+    alpha, area = (part.view(len(members), -1) for part in computed(train.shares))
+    shares = Shares(*(part.to(device) for part in (alpha, area, members)))
+    problem = _LayerFit(
+        data.splits["train"].concepts,
+        shares,
+        torch.tensor(sorted(l2), device=device),
+        threshold,
+        everything.shape[1],
+    )
 
     def solve(layer: Layer) -> Solved:
-        drawn, on_grid, judged = own.pop(layer.name)
+        drawn, on_grid, judged = (own.of(layer.name) for own in kept)
         assert drawn is not None
         assert judged is not None
-        names = data.splits["train"].concepts
-        problem = _LayerFit(names, shares, strengths, threshold, device[0])
-        return problem.solve(drawn, on_grid, judged, everything.shape[1])
+        return problem.solve(drawn.to(device), on_grid and on_grid.to(device), judged.to(device))
 
     solved = processes.shared_out(solve, backbone.layers)
     replicates = [
@@ -152,64 +153,58 @@ def fit_in_one_pass(
         )
         for index in range(len(members))
     ]
-    return replicates, _loss_table(backbone.layers, solved, strengths, shares.size[0])
+    return replicates, _loss_table(backbone.layers, solved, sorted(l2), shares.size[0].cpu())
 
 
 @dataclass(frozen=True)
 class _LayerFit:
-    """All probes of one layer."""
+    """All probes of one layer.
+
+    Attributes:
+        concepts: their names.
+        shares: of the training images.
+        strengths: of regularisation, those that are tried.
+        threshold: a logit; None calibrates.
+        val_images: how many there are.
+    """
 
     concepts: tuple[str, ...]
     shares: Shares
     strengths: Float[Tensor, " strengths"]
     threshold: float | None
-    device: torch.device
+    val_images: int
 
-    def solve(
-        self, drawn: DrawnRows, on_grid: DrawnRows | None, judged: DrawnRows, val_images: int
-    ) -> Solved:
+    def solve(self, drawn: DrawnRows, on_grid: DrawnRows | None, judged: DrawnRows) -> Solved:
         """Solve for the probes of all replicates.
 
         Args:
             drawn: cells of training images.
             on_grid: pixels of training images, for thresholds.
             judged: cells of validation images.
-            val_images: how many there are.
         """
-        mean, scale = logistic.moments(drawn.activations, drawn.weights)
-        tried = self.strengths[:, None].repeat(1, len(self.concepts))
-        rows = self._weighted(drawn, 0, mean, scale)
-        heads = logistic.fit(rows, tried.to(self.device))
-        present, absent = self.shares.weigh(judged, 0, val_images)
-        val = self._on_device(judged, present, absent, mean, scale)
-        losses = logistic.losses(val, heads).cpu()
-        del rows, val
-        chosen = _strongest(losses, shown=present.sum(dim=1) > 0)
-        found = [heads.cpu()[chosen, torch.arange(len(chosen))]]
-        own = self.strengths[chosen][None].to(self.device)
+        scaling = logistic.moments(drawn.activations, drawn.weights)
+        rows = self._rows(drawn, 0, *scaling)
+        heads = logistic.fit(rows, self.strengths[:, None].repeat(1, len(self.concepts)))
+        every = torch.arange(len(judged.images), device=judged.images.device)
+        classes = self.shares.weigh(judged, every, 0, self.val_images)
+        losses = logistic.losses(WeightedRows(judged.activations, every, *scaling, *classes), heads)
+        chosen = _strongest(losses, shown=classes[0].sum(dim=1) > 0)
+        found = [heads[chosen, torch.arange(len(chosen), device=chosen.device)]]
         for replicate in range(1, len(self.shares.members)):
-            rows = self._weighted(drawn, replicate, mean, scale)
-            found.append(logistic.fit(rows, own)[0].cpu())
+            rows = self._rows(drawn, replicate, *scaling)
+            found.append(logistic.fit(rows, self.strengths[chosen][None])[0])
         replicates = [
-            self._with_thresholds(self._folded(each, mean, scale), on_grid, index)
-            for index, each in enumerate(found)
+            self._with_thresholds(self._folded(own, *scaling), on_grid, replicate)
+            for replicate, own in enumerate(found)
         ]
-        return Solved(replicates, losses, chosen)
+        return Solved(replicates, losses.cpu(), chosen.cpu())
 
-    def _weighted(
-        self, drawn: DrawnRows, replicate: int, mean: Tensor, scale: Tensor
-    ) -> logistic.WeightedRows:
-        """The rows of the images that a replicate learns from."""
+    def _rows(self, drawn: DrawnRows, replicate: int, mean: Tensor, scale: Tensor) -> WeightedRows:
+        """The rows of the images that a replicate learns from; activations are not copied."""
         members = self.shares.members[replicate]
-        own = drawn if bool(members.all()) else _of_images(drawn, members)
-        present, absent = self.shares.weigh(own, replicate, int(members.sum()))
-        return self._on_device(own, present, absent, mean, scale)
-
-    def _on_device(
-        self, drawn: DrawnRows, present: Tensor, absent: Tensor, mean: Tensor, scale: Tensor
-    ) -> logistic.WeightedRows:
-        parts = (drawn.activations, mean, scale, present, absent)
-        return logistic.WeightedRows(*(part.to(self.device) for part in parts))
+        own = members[drawn.images].nonzero().flatten()
+        classes = self.shares.weigh(drawn, own, replicate, int(members.sum()))
+        return WeightedRows(drawn.activations, own, mean, scale, *classes)
 
     def _folded(
         self, heads: Float[Tensor, "concepts coefficients"], mean: Tensor, scale: Tensor
@@ -222,16 +217,16 @@ class _LayerFit:
     def _with_thresholds(
         self, concepts: LayerConcepts, on_grid: DrawnRows | None, replicate: int
     ) -> LayerConcepts:
-        """With the threshold that is given, or those of highest Jaccard index on its images."""
+        """On the CPU, with the threshold that is given, or those of highest Jaccard index."""
         if on_grid is None:
             absent = (self.shares.alpha[replicate] >= 1) | (self.shares.area[replicate] <= 0)
             thresholds = torch.where(absent, torch.nan, self.threshold or 0.0)
         else:
-            own = _of_images(on_grid, self.shares.members[replicate])
-            logits = concepts.of_rows(own.activations)
-            counts = weighted_counts(logits, own.present, own.labelled, own.weights)
-            thresholds = best_thresholds(counts).float()
-        return concepts.with_thresholds(thresholds)
+            own = self.shares.members[replicate][on_grid.images]
+            logits = concepts.of_rows(on_grid.activations)[own]
+            places = (part[own] for part in (on_grid.present, on_grid.labelled, on_grid.weights))
+            thresholds = best_thresholds(weighted_counts(logits, *places)).float()
+        return concepts.with_thresholds(thresholds).to(torch.device("cpu"))
 
 
 def _strongest(
@@ -243,21 +238,15 @@ def _strongest(
     return torch.where(shown, last, len(losses) // 2)
 
 
-def _of_images(rows: DrawnRows, members: Bool[Tensor, " images"]) -> DrawnRows:
-    """The rows of some images."""
-    own = members[rows.images]
-    return DrawnRows(*(part[own] for part in vars(rows).values()))
-
-
 def _loss_table(
     layers: Sequence[Layer],
     solved: Sequence[Solved],
-    strengths: Float[Tensor, " strengths"],
+    strengths: Sequence[float],
     size: Float[Tensor, " concepts"],
 ) -> pd.DataFrame:
     rows = [
         {
-            "l2": float(strength),
+            "l2": strength,
             "layer": layer.name,
             "depth": layer.depth,
             "loss": float(own.losses[k] @ size),

@@ -40,6 +40,10 @@ class DrawnRows:
     present: Float[Tensor, "rows concepts"]
     labelled: Float[Tensor, "rows concepts"]
 
+    def to(self, device: torch.device) -> "DrawnRows":
+        """The same on a device."""
+        return DrawnRows(*(part.to(device) for part in vars(self).values()))
+
 
 @dataclass(frozen=True)
 class Importance:
@@ -116,12 +120,11 @@ class ProbeSample(BackbonePass):
     Args:
         backbone: the frozen network.
         importance: of places.
-        num_images: of the split.
+        members: which of the images of the split each replicate learns from.
         rows: most rows of a layer that are kept, on average over draws.
         pixels: of the common grid that are kept, with activations that are interpolated as
             concept maps are; 0 for none.
         grid: the common one.
-        members: which of the images each replicate learns from.
         containing: only images that contain a concept count for it.
         seed: of the draw.
     """
@@ -133,17 +136,16 @@ class ProbeSample(BackbonePass):
         self,
         backbone: FrozenBackbone,
         importance: Importance,
-        num_images: int,
+        members: Bool[Tensor, "replicates images"],
         *,
         rows: int,
         pixels: int,
         grid: Sequence[int],
-        members: Bool[Tensor, "replicates images"],
         containing: bool,
         seed: int,
     ) -> None:
         super().__init__(backbone)
-        self.importance, self.num_images, self.containing = importance, num_images, containing
+        self.importance, self.containing = importance, containing
         self.pixels, self.grid = pixels, (grid[0], grid[1])
         self.budgets = _budgets(backbone, rows)
         self.start = float(np.random.default_rng(seed).random())
@@ -208,10 +210,10 @@ class ProbeSample(BackbonePass):
         """Some places of a grid, where the budget is that of the whole split."""
         importance = self.importance(present, labelled)
         columns, places = present.shape[3], importance.shape[1]
-        if self.num_images * places <= budget:
+        if self.members.shape[1] * places <= budget:
             chances = (importance > 0).float()
         else:
-            share = budget / (self.num_images * places)
+            share = budget / (self.members.shape[1] * places)
             chances = inclusion(importance, importance.sum(dim=1, keepdim=True) * share)
         starts = (batch.positions.double() * GOLDEN + self.start) % 1
         image, place = systematic(chances, starts[:, None]).nonzero(as_tuple=True)

@@ -55,7 +55,7 @@ class Probes:
 
     fit: str = "one_pass"
     l2: float | Sequence[float] | None = None
-    rows: int = 100_000
+    rows: int = 70_000
     epochs: int = 5
     optimizer: OptimizerFactory = ADAM
     loss: str = "balanced"
