@@ -22,6 +22,9 @@ from cavalcade.errors import InputError
 from cavalcade.folders import digest_of, sync
 from cavalcade.locks import locked
 
+FRAME_BYTES = 100  # at most, of each image beside its maps
+LAYER_BYTES = 300  # likewise of each layer
+
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +44,7 @@ class ActivationCache:
     """
 
     folder: Path
-    gigabytes: float = 50.0
+    gigabytes: int | float = 50
 
     def __post_init__(self) -> None:
         if not isinstance(self.gigabytes, int | float) or not self.gigabytes > 0:
@@ -84,7 +87,8 @@ class ActivationCache:
 
     def _make_room(self, place: Path, num_images: int, layers: Sequence[StoredMaps]) -> bool:
         """Remove what was not used for longest; False if there is no room for that many."""
-        needed = num_images * sum(layer.bytes_per_image for layer in layers)
+        maps = sum(layer.bytes_per_image for layer in layers)
+        needed = num_images * (maps + FRAME_BYTES) + len(layers) * LAYER_BYTES
         limit = self.gigabytes * 1e9
         entries = sorted(
             self.folder.glob(f"*/{META}"), key=lambda meta: meta.parent.stat().st_mtime

@@ -1,0 +1,66 @@
+"""A compiled forward: the same taps, on a network that is left as it was."""
+
+import pytest
+import torch
+
+from cavalcade.errors import InputError
+from tiny import tiny_backbone
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the compiler
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    backbone = tiny_backbone()
+    backbone.compile_taps()
+    return backbone
+
+
+def images(count, seed=0):
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [4, 3])
+def test_taps_are_those_of_the_network(compiled, count):
+    compiled(images(4))  # of the first shape it is compiled
+    inputs, plain = images(count, seed=1), tiny_backbone()
+    before = inputs.clone()
+    found = compiled(inputs)
+    expected = plain(inputs)
+    assert list(found) == list(expected)
+    for name, maps in expected.items():
+        torch.testing.assert_close(found[name], maps, rtol=1e-5, atol=1e-5)
+    assert torch.equal(inputs, before)
+    assert compiled.weights_fingerprint() == plain.weights_fingerprint()
+    assert not any(module._forward_hooks for module in compiled.model.modules())
+
+
+@pytest.mark.slow
+def test_casts_of_autocast_are_compiled_too():
+    backbone, plain = tiny_backbone(), tiny_backbone()
+    backbone.compile_taps()
+    with torch.autocast("cpu", torch.bfloat16):
+        found, expected = backbone(images(4)), plain(images(4))
+    for name, maps in expected.items():
+        assert found[name].dtype == maps.dtype == torch.bfloat16
+        torch.testing.assert_close(found[name].float(), maps.float(), rtol=0.05, atol=0.05)
+
+
+def test_it_is_another_network_to_a_digest():
+    backbone = tiny_backbone()
+    plain = backbone.identity()
+    backbone.compile_taps()
+    assert backbone.identity() == plain | {"compiled": True}
+
+
+def test_what_cannot_be_compiled_is_a_sentence(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no C++ compiler was found.\nand more")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    backbone = tiny_backbone()
+    backbone.compile_taps()
+    expected = r"tiny cannot be compiled \(no C\+\+ compiler was found\); set compile=false"
+    with pytest.raises(InputError, match=expected):
+        backbone(images(2))
