@@ -17,7 +17,7 @@ CONF = Path(__file__).parents[1] / "conf"
 TRAIN_KEYS = (
     *("backbone", "data", "concepts", "trainer", "logger"),
     *("seed", "batch_size", "num_workers", "runs", "force", "list_layers", "estimate"),
-    "artifacts",
+    *("artifacts", "compile", "cache", "cache_gigabytes"),
 )
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}"

@@ -206,7 +206,7 @@ def test_thresholds_are_those_of_a_calibration_where_all_pixels_are_kept(tmp_pat
 
 
 def test_thresholds_of_some_pixels_are_nearly_as_good_as_the_best(tmp_path, monkeypatch):
-    monkeypatch.setattr(one_pass, "THRESHOLD_PIXELS", 1000)  # of 6912
+    monkeypatch.setattr(one_pass, "PIXELS", 1000)  # of 6912
     loader = tiny_data(tiny_backbone(("2",)))
     found = found_by(tmp_path, loader, ("2",), l2=L2)
     (exact, *_) = exact_thresholds(found, loader, ("2",))

@@ -123,9 +123,9 @@ def test_the_estimate_holds_and_what_kills_it_is_unknown(home, swept):
     (run,) = home.glob("runs/faces-*/probes/small-random-*")
     size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
     assert float(table["small"][4]) == pytest.approx(size / 1e6, rel=0.2)
-    assert table["small"][2] == "80"  # 16 in 3 passes, 4 in 2, 24
+    assert table["small"][2] == "48"  # 16, 4 twice, 24
     assert table["mine"][2:] == ["-", "-", "-"]
-    assert "(1 of 3 jobs): 80 images" in said
+    assert "(1 of 3 jobs): 48 images" in said
     assert "GB are free at runs" in said
 
 

@@ -374,12 +374,6 @@ def test_several_machines_must_know_where_to_meet(monkeypatch):
         Trainers(partial(quiet_trainer, num_nodes=2)).start()
 
 
-@pytest.mark.parametrize(("precision", "kept"), [("32-true", {}), (32, {}), ("bf16-mixed", None)])
-def test_full_precision_is_what_is_not_given(precision, kept):
-    kept = {"precision": precision} if kept is None else kept
-    assert Trainers(partial(quiet_trainer, precision=precision)).identity() == kept
-
-
 def test_strategies_that_split_the_network_are_refused():
     with pytest.raises(InputError, match="strategy is 'fsdp', which is none of auto, ddp"):
         Trainers(partial(quiet_trainer, strategy="fsdp")).start()
