@@ -209,8 +209,9 @@ def test_a_first_stage_on_some_rows_ends_at_the_same(kind, monkeypatch):
     assert (direct <= NEAR * staged).all()
 
 
-def test_some_rows_weigh_as_much_as_all_and_keep_what_weighs_much():
-    rows = rare()
+@pytest.mark.parametrize("kind", ["rare", "well conditioned"])
+def test_some_rows_weigh_as_much_as_all_and_keep_what_weighs_much(kind):
+    rows = KINDS[kind]()
     some = rows.some(1000)
     assert 0.8 * 1000 < len(some.index) <= 1001
     for part in ("present", "absent"):

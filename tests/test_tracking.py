@@ -27,7 +27,7 @@ from cavalcade.sweeping.jobs import load_jobs, name_of
 from cavalcade.visiting.probed_visit import track_probed
 from test_cli import ROOT, SMALL
 from test_config import TRAIN_KEYS, composed
-from tiny import tiny_visit
+from tiny import streamed, tiny_visit
 from wandb_log import OfflineRun
 
 SECRET = "https://me:hunter2@host/notes"
@@ -58,7 +58,8 @@ def offline_runs(folder):
 def tracked(tmp_path_factory):
     """The offline W&B runs of a sweep over two seeds and of a comparison."""
     folder = tmp_path_factory.mktemp("tracked")
-    program(folder, "train.py", "-m", "seed=0,1", *SMALL, f"runs={folder}/runs")
+    stream = ("concepts.fit=stream", "concepts.epochs=1")
+    program(folder, "train.py", "-m", "seed=0,1", *SMALL, *stream, f"runs={folder}/runs")
     program(folder, "compare.py")
     return folder, offline_runs(folder)
 
@@ -226,11 +227,11 @@ def test_a_killed_job_that_is_run_again_goes_on_with_its_run(tmp_path, monkeypat
             if fails:
                 patched.setattr(ProbeFit, "training_step", killed)
                 with pytest.raises((KeyboardInterrupt, SystemExit)):
-                    tiny_visit(tmp_path / "runs", tracker=tracks)
+                    tiny_visit(tmp_path / "runs", method=streamed(), tracker=tracks)
             else:
-                path = tiny_visit(tmp_path / "runs", tracker=tracks)
+                path = tiny_visit(tmp_path / "runs", method=streamed(), tracker=tracks)
         tracks.finish("failed" if fails else "success")
-    tiny_visit(tmp_path / "runs", tracker=tracks)
+    tiny_visit(tmp_path / "runs", method=streamed(), tracker=tracks)
     assert tracks.logger is None
     wandb.teardown()  # its process writes the records
     first, second = offline_runs(tmp_path)
