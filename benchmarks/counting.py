@@ -19,6 +19,7 @@ from sklearn.metrics import pairwise_distances
 from threadpoolctl import threadpool_limits
 
 from benchmarks.in_turn import in_turn, print_ratios
+from benchmarks.peers import peer
 from cavalcade.similarity.counts import counted_by_product, fastest, meetings
 
 WORDS_AT_A_TIME = 128  # of each mask, for what NumPy does not do in pieces of the cache's size
@@ -98,8 +99,7 @@ def counted_by_numkong(bits: np.ndarray) -> np.ndarray:
 
 def counted_by_simsimd(bits: np.ndarray) -> np.ndarray:
     """From the distances, |A| + |B| - 2 |A and B|."""
-    import simsimd
-
+    simsimd = peer("simsimd")
     step, apart = 4096, np.zeros((len(bits), len(bits)))
     for first in range(0, bits.shape[1], step):
         part = np.ascontiguousarray(bits[:, first : first + step])
