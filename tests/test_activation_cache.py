@@ -201,3 +201,56 @@ def test_several_processes_are_refused(tmp_path, monkeypatch):
     backbone = tiny_backbone()
     with pytest.raises(InputError, match="cache works with one process; set cache=null"):
         ActivationCache(tmp_path).serve(backbone, tiny_data(backbone), Trainer, "32-true")
+
+
+def size_of(folder, split):
+    (entry,) = folder.glob(f"tiny-{split}-*")
+    return sum(path.stat().st_size for path in entry.iterdir())
+
+
+def test_a_split_never_makes_room_for_another_of_the_same_visit(tmp_path, caplog):
+    served(tmp_path / "sizes")
+    sizes = {split: size_of(tmp_path / "sizes", split) for split in ("train", "val", "test")}
+    room = (sizes["train"] + 1.2 * sizes["val"]) / 1e9
+    with caplog.at_level(logging.WARNING):
+        loader, _ = served(tmp_path / "cache", gigabytes=room)
+    assert sorted(loader.cached) == ["train", "val"]
+    assert "tiny-test-" in caplog.text
+    for split in ("train", "val", "test"):
+        assert sum(len(batch.positions) for batch in loader.in_order(split)) > 0
+
+
+@pytest.mark.parametrize("harm", ["no_meta", "cut_short", "not_json"])
+def test_a_damaged_entry_is_made_again(tmp_path, harm):
+    served(tmp_path)
+    (entry,) = tmp_path.glob("tiny-val-*")
+    if harm == "no_meta":  # as a kill leaves what was about to be removed
+        (entry / "meta.json").unlink()
+    elif harm == "cut_short":
+        os.truncate(entry / "000.bin", 10)
+    else:
+        (entry / "meta.json").write_text("{")
+    loader, backbone = served(tmp_path)
+    batch = next(iter(loader.in_order("val")))
+    plain = next(iter(tiny_data(backbone).in_order("val")))
+    assert torch.equal(batch.activations["2"], backbone(plain.inputs)["2"])
+
+
+def test_folders_of_others_are_never_removed(tmp_path):
+    mine = tmp_path / "my-holiday-pictures"
+    mine.mkdir()
+    (mine / "a.jpg").write_bytes(b"0" * 10**6)
+    served(tmp_path)
+    whole = sum(size_of(tmp_path, split) for split in ("train", "val", "test"))
+    served(tmp_path, backbone=tiny_backbone(seed=1), gigabytes=1.1 * whole / 1e9)
+    assert (mine / "a.jpg").exists()
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputError, match=r"activations cannot be written to .*No space left"):
+        served(tmp_path)
+    assert entries(tmp_path) == []

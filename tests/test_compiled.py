@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cavalcade.errors import InputError
-from tiny import tiny_backbone
+from tiny import tiny_backbone, tiny_data, tiny_faces, tiny_visit
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the compiler
 
@@ -23,7 +23,8 @@ def images(count, seed=0):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [4, 3])
 def test_taps_are_those_of_the_network(compiled, count):
-    compiled(images(4))  # of the first shape it is compiled
+    for _ in range(2):  # twice in a row, so it is compiled
+        compiled(images(4))
     inputs, plain = images(count, seed=1), tiny_backbone()
     before = inputs.clone()
     found = compiled(inputs)
@@ -41,6 +42,7 @@ def test_casts_of_autocast_are_compiled_too():
     backbone, plain = tiny_backbone(), tiny_backbone()
     backbone.compile_taps()
     with torch.autocast("cpu", torch.bfloat16):
+        backbone(images(4))
         found, expected = backbone(images(4)), plain(images(4))
     for name, maps in expected.items():
         assert found[name].dtype == maps.dtype == torch.bfloat16
@@ -62,5 +64,37 @@ def test_what_cannot_be_compiled_is_a_sentence(monkeypatch):
     backbone = tiny_backbone()
     backbone.compile_taps()
     expected = r"tiny cannot be compiled \(no C\+\+ compiler was found\); set compile=false"
+    backbone(images(2))
     with pytest.raises(InputError, match=expected):
         backbone(images(2))
+
+
+def test_running_out_of_memory_is_left_to_those_who_halve(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    backbone = tiny_backbone()
+    backbone.compile_taps()
+    backbone(images(2))
+    with pytest.raises(RuntimeError, match=r"^CUDA out of memory"):
+        backbone(images(2))
+
+
+def test_batches_of_a_visit_are_compiled_and_their_last_is_not(tmp_path, monkeypatch):
+    seen = []
+
+    def eager(graph, **_):
+        def run(inputs):
+            seen.append(len(inputs))
+            return graph(inputs)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", eager)
+    backbone = tiny_backbone()
+    backbone.compile_taps()
+    data = tiny_data(backbone, tiny_faces(train=14))
+    tiny_visit(tmp_path, backbone, data=data)
+    assert len(seen) >= 3
+    assert set(seen) == {4}

@@ -301,3 +301,16 @@ def test_what_validation_never_shows_takes_the_strength_in_the_middle(tmp_path):
         for l2 in ([0.1, 0.01, 0.001], 0.01)
     )
     torch.testing.assert_close(tried, middle, rtol=0.01, atol=1e-3)
+
+
+def test_the_strongest_that_is_as_good_as_the_best_is_chosen():
+    losses = torch.tensor(
+        [
+            [1.000, 1.00, 1.02, 1.0],
+            [1.005, 1.02, 1.00, 0.9],
+            [1.009, 1.30, 1.011, 0.8],
+            [1.011, 1.50, 1.00, 0.5],
+        ]
+    )
+    shown = torch.tensor([True, True, True, False])
+    assert one_pass._strongest(losses, shown).tolist() == [2, 0, 3, 2]

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from cavalcade.concepts.probe_sample import Importance, ProbeSample
+from cavalcade.backbones import FrozenBackbone, Network
+from cavalcade.concepts import probe_sample
+from cavalcade.concepts.probe_sample import ProbeSample
 from cavalcade.concepts.survey import Survey
 from cavalcade.data.batches import WHOLE_FRAME
 from cavalcade.data.geometry import seen_cells, to_common_grid
@@ -19,7 +22,7 @@ def new_sample(backbone, loader, *, rows=100_000, pixels=0, containing=False, se
     train = loader.splits["train"]
     return ProbeSample(
         backbone,
-        Importance.of(train, containing=containing),
+        train,
         MEMBERS,
         rows=rows,
         pixels=pixels,
@@ -94,7 +97,7 @@ def test_sums_over_some_places_are_unbiased(containing):
     starts, sums, counts = 200, torch.zeros(2, 3, dtype=torch.float64), []
     for k in range(starts):
         sample.start = k / starts
-        places = sample._on_layer(batch, GRID)
+        places = sample._on_layer(batch, GRID, 150)
         for part, drawn in zip(sums, (places.present, places.labelled), strict=True):
             part += (places.weights[:, None] * drawn).double().sum(dim=0) / 12 / starts
         counts.append(len(places.images))
@@ -210,3 +213,30 @@ def test_chances_have_all_digits_whatever_the_precision():
         torch.testing.assert_close(half.activations.float(), full.activations, rtol=0.1, atol=0.05)
         for part in PARTS:
             assert torch.equal(getattr(full, part), getattr(half, part))
+
+
+def test_rows_of_a_layer_do_not_depend_on_which_others_there_are():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, 4, 1), nn.ReLU(), nn.Conv2d(4, 30, 1), nn.ReLU())
+    network = Network("two", model, tiny_backbone().preprocessing)
+    loader = tiny_data(tiny_backbone())
+
+    def rows(layers):
+        backbone = FrozenBackbone(network, layers)
+        loader.layer_grids = tuple(layer.grid for layer in backbone.layers)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(probe_sample, "FEWEST_ROWS", 100)
+            patched.setattr(probe_sample, "ROWS_PER_CHANNEL", 10)
+            return sampled(loader, backbone).rows.of("1")
+
+    alone, beside = rows(["1"]), rows(["1", "3"])
+    assert 100 < len(alone.images) < 12 * 64
+    assert torch.equal(alone.activations, beside.activations)
+    assert torch.equal(alone.weights, beside.weights)
+
+
+def test_pixels_are_as_many_as_asked_for_whatever_images_count_for_a_concept():
+    backbone = tiny_backbone(("4",))
+    loader = uneven(backbone, without=tuple(range(1, 12)))  # hair is shown by one image
+    for containing in (False, True):
+        on_grid = sampled(loader, backbone, pixels=400, containing=containing).on_grid.of("4")
+        assert 300 < len(on_grid.images) < 500

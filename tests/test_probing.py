@@ -25,6 +25,7 @@ SIZES = {"train": 100, "val": 10, "test": 1000}
         ),
         ({"rows": 0}, "concepts.rows is 0; give a whole number from 1 up"),
         ({"l2": 0.0}, "concepts.l2 is 0.0; give one number above 0, or several"),
+        ({"l2": float("inf")}, "concepts.l2 is inf; give one number above 0, or several"),
         ({"l2": float("nan")}, "concepts.l2 is nan; give one number above 0, or several"),
         ({"l2": []}, r"concepts.l2 is \[\]; give one number above 0, or several"),
         ({"l2": [0.1, -1.0]}, r"concepts.l2 is \[0.1, -1.0\]; give one number above 0, or several"),
@@ -41,7 +42,8 @@ def test_what_cannot_be_fitted_is_refused(options, message):
 
 def test_strengths_are_those_given_or_some():
     assert Probes().strengths == STRENGTHS
-    assert Probes(l2=[0.5, 0.1]).strengths == (0.5, 0.1)
+    assert Probes(l2=[0.5, 0.1, 0.5]).strengths == (0.1, 0.5)
+    assert Probes(l2=[0.5, 0.1]).identity() == Probes(l2=[0.1, 0.5]).identity()
     assert Probes(l2=0.5).strengths == streamed(l2=[0.5]).strengths == (0.5,)
     assert streamed().strengths == (STRENGTH,)
 

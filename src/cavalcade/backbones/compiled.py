@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import torch
+from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor, nn
 from torch._inductor import config as inductor
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -12,10 +13,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from cavalcade.errors import InputError
 
 Forward = Callable[[Tensor], dict[str, Tensor]]
+Compiled = Callable[[Tensor], tuple[Tensor, ...]]
+Key = tuple[object, ...]  # shape, type, device and precision of images
 
 
 class CompiledForward:
-    """Compiles a forward for the first shape that it meets; others go the old way.
+    """Compiles a forward for each shape that it meets twice in a row; others go the old way.
+
+    So a last batch of fewer images is not worth a compiler's time, and what a device without
+    memory for more halves is.
 
     The forward is recorded as it runs, hooks, early stop and all, so that what is compiled holds
     the taps' operations alone and leaves the network as it is.
@@ -27,9 +33,9 @@ class CompiledForward:
 
     def __init__(self, forward: Forward, who: str) -> None:
         self.forward, self.who = forward, who
-        self.key: tuple[object, ...] | None = None
+        self.last: Key | None = None
         self.names: tuple[str, ...] = ()
-        self.run: Callable[[Tensor], tuple[Tensor, ...]] | None = None
+        self.compiled: dict[Key, Compiled] = {}
 
     def __call__(self, inputs: Tensor) -> dict[str, Tensor]:
         """The maps of every tap.
@@ -40,16 +46,16 @@ class CompiledForward:
         device = inputs.device.type
         half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         key = (inputs.shape, inputs.dtype, inputs.device, half)
-        if self.key is None:
-            self._compile(inputs)
-            self.key = key
-        if key != self.key or self.run is None:
+        if key == self.last and key not in self.compiled:
+            self.compiled[key] = self._compile(inputs)
+        self.last = key
+        if key not in self.compiled:
             return self.forward(inputs)
         # the casts are recorded too
         with _compiling(), torch.autocast(device, enabled=False):
-            return dict(zip(self.names, self.run(inputs), strict=True))
+            return dict(zip(self.names, self.compiled[key](inputs), strict=True))
 
-    def _compile(self, inputs: Tensor) -> None:
+    def _compile(self, inputs: Tensor) -> Compiled:
         def record(images: Tensor) -> tuple[Tensor, ...]:
             taps = self.forward(images)
             self.names = tuple(taps)
@@ -58,10 +64,13 @@ class CompiledForward:
         try:
             with _compiling():
                 graph: nn.Module = make_fx(record)(inputs)
-                self.run = torch.compile(graph, dynamic=False)
+                compiled: Compiled = torch.compile(graph, dynamic=False)
                 with torch.autocast(inputs.device.type, enabled=False):
-                    self.run(inputs)
+                    compiled(inputs)
+                return compiled
         except Exception as error:  # a compiler may raise anything
+            if is_oom_error(error) or isinstance(error, torch.OutOfMemoryError):
+                raise
             reason = str(error).strip().partition("\n")[0].rstrip(".")
             raise InputError(
                 f"{self.who} cannot be compiled ({reason}); set compile=false"

@@ -103,7 +103,7 @@ class FrozenBackbone(nn.Module):
             ) from error
         self._network = network
         self.layers = self.choose(layers)
-        self._forward: Forward = self._taps
+        self._forward: Forward = self.uncompiled
         self.compiled = False
 
     def choose(self, layers: str | Sequence[str]) -> tuple[Layer, ...]:
@@ -127,8 +127,8 @@ class FrozenBackbone(nn.Module):
         return super().train(False)
 
     def compile_taps(self) -> None:
-        """Have the forward compiled for the first shape of images that it meets."""
-        self._forward = CompiledForward(self._taps, self.label)
+        """Have the forward compiled for shapes of images that it meets again and again."""
+        self._forward = CompiledForward(self.uncompiled, self.label)
         self.compiled = True
 
     @property
@@ -143,7 +143,8 @@ class FrozenBackbone(nn.Module):
         """Map (images, channels, rows, columns) of every tap, without gradients."""
         return self._forward(inputs.contiguous(memory_format=torch.channels_last))
 
-    def _taps(self, inputs: Tensor) -> dict[str, Tensor]:
+    def uncompiled(self, inputs: Tensor) -> dict[str, Tensor]:
+        """The same by the network itself, as its modules are written."""
         taps: dict[str, Tensor] = {}
 
         def tap(name: str, _: nn.Module, output: object) -> None:

@@ -3,13 +3,15 @@
 import json
 import logging
 import os
+import re
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cavalcade import processes
@@ -17,13 +19,21 @@ from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.passes import BackbonePass, TrainerFactory
 from cavalcade.data import ConceptDataModule
 from cavalcade.data.batches import ConceptBatch
-from cavalcade.data.cached import META, CachedActivations, StoredMaps, file_of
+from cavalcade.data.cached import (
+    META,
+    CachedActivations,
+    StoredMaps,
+    file_of,
+    is_whole_entry,
+)
 from cavalcade.errors import InputError
 from cavalcade.folders import digest_of, sync
 from cavalcade.locks import locked
 
 FRAME_BYTES = 100  # at most, of each image beside its maps
+ENTRY = re.compile(r"[^.].*-(train|val|test)-[0-9a-f]{12}")  # no other folder is ever removed
 LAYER_BYTES = 300  # likewise of each layer
+MAKERS = ("cavalcade", "torch", "torchvision", "timm", "pillow")  # whose versions may change maps
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +43,8 @@ class ActivationCache:
     """A folder of activations, one entry for each network and split.
 
     What an entry is called is a digest of all that decides on what it holds: weights and
-    architecture, preprocessing, layers, the images of the split, and precision. So an entry is
+    architecture, preprocessing, layers, the images of the split, precision, device and the
+    versions of what computes it. So an entry is
     never stale: after a change of any of them another one is looked for. Activations are kept
     in the type in which the network gives them, bfloat16 under `bf16-mixed`, so that results
     are those without a cache.
@@ -67,33 +78,46 @@ class ActivationCache:
         """
         if processes.count() > 1:
             raise InputError("cache works with one process; set cache=null, or trainer.devices=1")
+        used: set[Path] = set()
+        made_by = {name: version(name) for name in MAKERS}
+        device = new_trainer().strategy.root_device.type
         for split, dataset in data.splits.items():
             key = {
                 "network": backbone.identity(),
                 "images": data.fingerprints[split],
                 "precision": precision,
-                "torch": torch.__version__,
+                "device": device,
+                "versions": made_by,
             }
             place = self.folder / f"{backbone.label}-{split}-{digest_of(key)}"
             with locked(place):
-                if not (place / META).exists():
+                if not is_whole_entry(place):
+                    shutil.rmtree(place, ignore_errors=True)
                     layers = _stored(backbone, data, split, new_trainer)
-                    if not self._make_room(place, len(dataset), layers):
+                    if not self._make_room(place, len(dataset), layers, used):
                         continue
                     _write(place, backbone, data, split, new_trainer, layers)
-            os.utime(place)
+                os.utime(place)
+            used.add(place)
             data.cached[split] = CachedActivations(place)
             log.info("%s: activations for %s images from %s", backbone.label, split, place)
 
-    def _make_room(self, place: Path, num_images: int, layers: Sequence[StoredMaps]) -> bool:
-        """Remove what was not used for longest; False if there is no room for that many."""
+    def _make_room(
+        self, place: Path, num_images: int, layers: Sequence[StoredMaps], used: Set[Path]
+    ) -> bool:
+        """Remove what was not used for longest; False if there is no room beside what is used."""
         maps = sum(layer.bytes_per_image for layer in layers)
         needed = num_images * (maps + FRAME_BYTES) + len(layers) * LAYER_BYTES
         limit = self.gigabytes * 1e9
-        entries = sorted(
-            self.folder.glob(f"*/{META}"), key=lambda meta: meta.parent.stat().st_mtime
-        )
-        sizes = {meta.parent: _size(meta.parent) for meta in entries}
+        others = [
+            path
+            for path in self.folder.iterdir()
+            if ENTRY.fullmatch(path.name) and path not in used
+        ]
+        sizes = {
+            path: _size(path) for path in sorted(others, key=lambda path: path.stat().st_mtime)
+        }
+        limit -= sum(map(_size, used))
         free = shutil.disk_usage(self.folder).free + sum(sizes.values())
         if needed > min(limit, free):
             log.warning(
@@ -105,8 +129,8 @@ class ActivationCache:
         while sizes and sum(sizes.values()) + needed > min(limit, free):
             oldest = next(iter(sizes))
             log.info("%s: removed from the cache, to make room for %s", oldest.name, place.name)
-            (oldest / META).unlink()  # first, so that what a kill leaves is no entry
-            shutil.rmtree(oldest)
+            (oldest / META).unlink(missing_ok=True)  # first: what a kill leaves is no entry
+            shutil.rmtree(oldest, ignore_errors=True)
             del sizes[oldest]
         return True
 
@@ -166,6 +190,8 @@ def _write(
     partial.mkdir(parents=True)
     num_images = len(data.splits[split])
     try:
+        for k, layer in enumerate(layers):
+            _reserve(partial / file_of(k), num_images * layer.bytes_per_image)
         maps = [
             layer.opened(partial / file_of(k), num_images, writable=True)
             for k, layer in enumerate(layers)
@@ -182,6 +208,21 @@ def _write(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Take the disk that a file will need: a disk that fills up later would kill the process."""
+    try:
+        with path.open("wb") as file:
+            if sys.platform == "linux":
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+    except OSError as error:
+        raise InputError(
+            f"activations cannot be written to {path.parent.parent} ({error}); set cache=null, or "
+            "another folder"
+        ) from error
 
 
 def _described(layer: StoredMaps) -> dict[str, Any]:

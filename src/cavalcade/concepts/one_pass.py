@@ -15,7 +15,7 @@ from cavalcade.concepts import logistic
 from cavalcade.concepts.concept_set import ConceptSet, LayerConcepts
 from cavalcade.concepts.logistic import WeightedRows
 from cavalcade.concepts.passes import TrainerFactory, computed
-from cavalcade.concepts.probe_sample import DrawnRows, Importance, ProbeSample
+from cavalcade.concepts.probe_sample import DrawnRows, ProbeSample
 from cavalcade.concepts.thresholds import best_thresholds, weighted_counts
 from cavalcade.data import ConceptDataModule
 
@@ -108,17 +108,16 @@ def fit_in_one_pass(
         The probes, and their losses on validation images: a row for each layer and strength,
         with `l2`, `layer`, `depth`, `loss`, the sum over concepts, and `probes`, how many have it.
     """
-    importance = Importance.of(data.splits["train"], containing=containing)
     sampled = functools.partial(
         ProbeSample,
         backbone,
-        importance,
+        data.splits["train"],
         grid=data.data.grid,
         containing=containing,
         seed=data.seed,
     )
     everything = torch.ones(1, len(data.splits["val"]), dtype=torch.bool)
-    train = sampled(members, rows=rows, pixels=PIXELS if threshold is None else 0)
+    train = sampled(members, rows=rows, pixels=min(rows, PIXELS) if threshold is None else 0)
     val = sampled(everything, rows=min(rows, VAL_ROWS), pixels=0)
     trainer = new_trainer()
     trainer.test(train, data.in_order("train", targets=True), verbose=False)

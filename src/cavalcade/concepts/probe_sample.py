@@ -115,11 +115,11 @@ class ProbeSample(BackbonePass):
     Drawn in proportion to their importance, systematically within each image: neighbours, which
     are alike, are never all drawn. A row weighs as one over its chance, so that sums over rows
     are unbiased. If all places fit, all are kept. What is drawn depends on the seed, the image,
-    its labels and the grid alone; layers of one grid share it.
+    its labels, the grid and the layer's number of channels alone.
 
     Args:
         backbone: the frozen network.
-        importance: of places.
+        training: the training images, whose labels say what is rare.
         members: which of the images of the split each replicate learns from.
         rows: most rows of a layer that are kept, on average over draws.
         pixels: of the common grid that are kept, with activations that are interpolated as
@@ -135,7 +135,7 @@ class ProbeSample(BackbonePass):
     def __init__(
         self,
         backbone: FrozenBackbone,
-        importance: Importance,
+        training: Contents,
         members: Bool[Tensor, "replicates images"],
         *,
         rows: int,
@@ -145,13 +145,19 @@ class ProbeSample(BackbonePass):
         seed: int,
     ) -> None:
         super().__init__(backbone)
-        self.importance, self.containing = importance, containing
+        self.containing = containing
+        self.importance = Importance.of(training, containing=containing)
+        self.on_all = Importance.of(training, containing=False)  # thresholds are those of all
         self.pixels, self.grid = pixels, (grid[0], grid[1])
-        self.budgets = _budgets(backbone, rows)
+        # of the layer alone, so that its rows do not depend on which others there are
+        self.budgets = {
+            layer.name: min(rows, FEWEST_ROWS + ROWS_PER_CHANNEL * layer.channels)
+            for layer in backbone.layers
+        }
         self.start = float(np.random.default_rng(seed).random())
         self.rows: KeptRows[DrawnRows] = KeptRows(backbone.names)
         self.on_grid: KeptRows[DrawnRows] = KeptRows(backbone.names if pixels else ())
-        self.shares = ConceptShares(len(members), len(importance.present), containing=containing)
+        self.shares = ConceptShares(len(members), len(training.concepts), containing=containing)
         self.register_buffer("members", members, persistent=False)
 
     def test_step(self, batch: ConceptBatch) -> None:
@@ -171,10 +177,13 @@ class ProbeSample(BackbonePass):
     def _on_layers(
         self, batch: ConceptBatch, activations: Mapping[str, Tensor]
     ) -> dict[str, DrawnRows]:
-        places = {grid: self._on_layer(batch, grid) for grid in self.budgets}
+        places: dict[tuple[Grid, int], Places] = {}
         rows = {}
         for layer in self.backbone.layers:
-            own = places[layer.grid]
+            key = layer.grid, self.budgets[layer.name]
+            if key not in places:
+                places[key] = self._on_layer(batch, *key)
+            own = places[key]
             pixels = activations[layer.name].movedim(1, -1)[own.batch, own.row, own.column]
             rows[layer.name] = own.with_activations(pixels)
         return rows
@@ -185,7 +194,8 @@ class ProbeSample(BackbonePass):
         if not self.pixels:
             return {}
         counted = batch.labelled & seen_cells(batch.frames, self.grid)[:, None]
-        places = self._drawn(batch, (batch.truth & counted).float(), counted.float(), self.pixels)
+        present = (batch.truth & counted).float()
+        places = self._drawn(batch, self.on_all, present, counted.float(), self.pixels)
         where = (places.batch, places.row, places.column)
         rows = {}
         for name, maps in activations.items():
@@ -193,22 +203,23 @@ class ProbeSample(BackbonePass):
             rows[name] = places.with_activations(between.to(maps.dtype))
         return rows
 
-    def _on_layer(self, batch: ConceptBatch, grid: Grid) -> Places:
+    def _on_layer(self, batch: ConceptBatch, grid: Grid, budget: int) -> Places:
         present, labelled = batch.targets[grid]
         if self.containing:
             contained = batch.targets[WHOLE_FRAME].present > 0
             present, labelled = present * contained, labelled * contained
-        return self._drawn(batch, present, labelled, self.budgets[grid])
+        return self._drawn(batch, self.importance, present, labelled, budget)
 
     def _drawn(
         self,
         batch: ConceptBatch,
+        importance_of: Importance,
         present: Float[Tensor, "images concepts rows columns"],
         labelled: Float[Tensor, "images concepts rows columns"],
         budget: int,
     ) -> Places:
         """Some places of a grid, where the budget is that of the whole split."""
-        importance = self.importance(present, labelled)
+        importance = importance_of(present, labelled)
         columns, places = present.shape[3], importance.shape[1]
         if self.members.shape[1] * places <= budget:
             chances = (importance > 0).float()
@@ -226,12 +237,3 @@ class ProbeSample(BackbonePass):
             present=present.flatten(2)[image, :, place].cpu(),
             labelled=labelled.flatten(2)[image, :, place].cpu(),
         )
-
-
-def _budgets(backbone: FrozenBackbone, most: int) -> Mapping[Grid, int]:
-    """Rows of each grid: enough for the layer of most channels, whose fit takes most."""
-    budgets: dict[Grid, int] = {}
-    for layer in backbone.layers:
-        wanted = FEWEST_ROWS + ROWS_PER_CHANNEL * layer.channels
-        budgets[layer.grid] = min(most, max(wanted, budgets.get(layer.grid, 0)))
-    return budgets

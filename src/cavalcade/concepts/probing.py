@@ -93,8 +93,8 @@ class Probes:
                 raise InputError(
                     f"concepts.{what}={asked} cannot be fitted in one pass; set concepts.fit=stream"
                 )
-        numbers = all(isinstance(each, int | float) and each > 0 for each in self.strengths)
-        if not self.strengths or not numbers:
+        given = self.l2 if isinstance(self.l2, Sequence) else self.strengths
+        if not given or not all(map(_is_strength, given)):
             raise InputError(f"concepts.l2 is {self.l2!r}; give one number above 0, or several")
         if self.fit == "stream" and len(self.strengths) > 1:
             raise InputError(
@@ -107,7 +107,7 @@ class Probes:
         """Of regularisation, those that are tried."""
         if self.l2 is None:
             return STRENGTHS if self.fit == "one_pass" else (STRENGTH,)
-        return tuple(self.l2) if isinstance(self.l2, Sequence) else (self.l2,)
+        return tuple(sorted(set(self.l2 if isinstance(self.l2, Sequence) else (self.l2,))))
 
     @property
     def checkpoint(self) -> str | None:
@@ -179,6 +179,12 @@ class Probes:
                 checkpoint=folder / self.checkpoint,
             )
         return Found(concepts, tuple(halves), losses)
+
+
+def _is_strength(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value < math.inf
 
 
 def _describe(factory: OptimizerFactory) -> dict[str, Any]:

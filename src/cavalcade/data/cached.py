@@ -72,6 +72,18 @@ class CachedActivations:
         }
 
 
+def is_whole_entry(folder: Path) -> bool:
+    """Whether a folder holds the activations of a split, each file as long as it must be."""
+    try:
+        entry = CachedActivations(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return all(
+        path.is_file() and path.stat().st_size == len(entry.frames) * layer.bytes_per_image
+        for path, layer in ((folder / file_of(k), layer) for k, layer in enumerate(entry.layers))
+    )
+
+
 def file_of(layer: int) -> str:
     """Name of the file of a layer, by its place among the taps."""
     return f"{layer:03}.bin"

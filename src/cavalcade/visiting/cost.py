@@ -112,7 +112,7 @@ def seconds_per_image(
 
 def _timed(backbone: FrozenBackbone, inputs: torch.Tensor) -> float:
     start = time.perf_counter()
-    maps = backbone(inputs)
+    maps = backbone.uncompiled(inputs.contiguous(memory_format=torch.channels_last))
     if inputs.is_cuda:
         torch.cuda.synchronize(inputs.device)
     del maps
