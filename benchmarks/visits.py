@@ -29,13 +29,19 @@ IMAGES = {"train": 160, "val": 40, "test": 80}
 BATCH = 8
 ADAM = functools.partial(torch.optim.Adam, lr=0.03)
 METHODS: dict[str, Probes | Factorisation] = {
-    "probes": Probes(optimizer=ADAM, split_half=False),
-    "probes, with halves": Probes(optimizer=ADAM),
+    "probes": Probes(fit="stream", optimizer=ADAM, split_half=False),
+    "probes, with halves": Probes(fit="stream", optimizer=ADAM),
+    "probes in one pass": Probes(split_half=False),
+    "probes in one pass, with halves": Probes(),
     "mined": Factorisation(restarts=0),
     "mined, 1 restart": Factorisation(restarts=1),
     "mined, 10 restarts": Factorisation(restarts=10),
 }
-AGAINST = {"probes, with halves": "probes", "mined, 10 restarts": "mined, 1 restart"}
+AGAINST = {
+    "probes, with halves": "probes",
+    "probes in one pass, with halves": "probes in one pass",
+    "mined, 10 restarts": "mined, 1 restart",
+}
 
 
 def main() -> None:
