@@ -34,7 +34,7 @@ from cavalcade.cli import prepare_process
 from cavalcade.concepts import ConceptSet, Probes, logistic, probe_sample
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.passes import computed
-from cavalcade.concepts.probes import softplus, weighted_classes
+from cavalcade.concepts.probes import weighted_classes, weighted_cost
 from cavalcade.concepts.survey import Survey
 from cavalcade.data.batches import ConceptBatch, Targets
 from cavalcade.report.tables import print_table
@@ -194,7 +194,7 @@ def losses(
             logits = own.encode(maps).transpose(0, 1).flatten(1)
             weights = each.expand(-1, -1, len(maps))
             positive, negative = weighted_classes(batch.targets[layer.grid], alpha, weights)
-            cost = (positive[0] + negative[0]) * softplus(logits) - positive[0] * logits
+            cost = weighted_cost(logits, positive[0], negative[0], "balanced")
             total += cost.sum(dim=1, dtype=torch.float64)
         _, deviation = computed(channels)
         found.append(total + L2 / 2 * (own.vectors * deviation).square().sum(dim=1))

@@ -5,11 +5,11 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import torch
-from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor, nn
 from torch._inductor import config as inductor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from cavalcade.backbones.memory import is_out_of_memory
 from cavalcade.errors import InputError
 
 Forward = Callable[[Tensor], dict[str, Tensor]]
@@ -69,7 +69,7 @@ class CompiledForward:
                     compiled(inputs)
                 return compiled
         except Exception as error:  # a compiler may raise anything
-            if is_oom_error(error) or isinstance(error, torch.OutOfMemoryError):
+            if is_out_of_memory(error):
                 raise
             reason = str(error).strip().partition("\n")[0].rstrip(".")
             raise InputError(

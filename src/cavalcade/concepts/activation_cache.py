@@ -80,20 +80,20 @@ class ActivationCache:
             raise InputError("cache works with one process; set cache=null, or trainer.devices=1")
         used: set[Path] = set()
         made_by = {name: version(name) for name in MAKERS}
-        device = new_trainer().strategy.root_device.type
+        common = {
+            "network": backbone.identity(),
+            "precision": precision,
+            "device": new_trainer().strategy.root_device.type,
+            "versions": made_by,
+        }
+        layers: list[StoredMaps] = []  # the same in all splits
         for split, dataset in data.splits.items():
-            key = {
-                "network": backbone.identity(),
-                "images": data.fingerprints[split],
-                "precision": precision,
-                "device": device,
-                "versions": made_by,
-            }
+            key = common | {"images": data.fingerprints[split]}
             place = self.folder / f"{backbone.label}-{split}-{digest_of(key)}"
             with locked(place):
                 if not is_whole_entry(place):
                     shutil.rmtree(place, ignore_errors=True)
-                    layers = _stored(backbone, data, split, new_trainer)
+                    layers = layers or _stored(backbone, data, split, new_trainer)
                     if not self._make_room(place, len(dataset), layers, used):
                         continue
                     _write(place, backbone, data, split, new_trainer, layers)

@@ -17,9 +17,9 @@ from cavalcade.concepts.passes import BackbonePass, computed
 from cavalcade.concepts.probes import (
     StackedProbes,
     logit_gradient,
-    losses_of_rows,
     probe_loss,
     weighted_classes,
+    weighted_cost,
 )
 from cavalcade.concepts.survey import Survey
 from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch
@@ -175,10 +175,11 @@ class ProbeFit(BackbonePass):
         with torch.autocast(self.device.type, enabled=False):  # probes have all digits
             for layer, probes in zip(self.backbone.layers, self.probes, strict=True):
                 logits, rows = probes.logits_of_rows(activations[layer.name])
-                classes = weighted_classes(batch.targets[layer.grid], self.alpha, weights)
+                shown, hidden = weighted_classes(batch.targets[layer.grid], self.alpha, weights)
                 if self._logging:
-                    total += losses_of_rows(logits[0], classes[0][0], classes[1][0], self.loss)
-                gradients += probes.pull(logit_gradient(logits, *classes, self.loss), rows)
+                    total += weighted_cost(logits[0], shown[0], hidden[0], self.loss).sum()
+                residuals = logit_gradient(logits, shown, hidden, self.loss)
+                gradients += probes.pull(residuals, rows)
         return total, gradients
 
     def _regularise(self, gradients: Sequence[Tensor]) -> None:

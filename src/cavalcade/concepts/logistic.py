@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cavalcade.concepts.drawing import inclusion, systematic
-from cavalcade.concepts.probes import softplus
+from cavalcade.concepts.probes import weighted_cost
 
 CHUNK = 512  # rows that are converted to float32 at a time, so that they stay in the cache
 MEMORY = 20  # pairs of steps and changes of the gradient that L-BFGS remembers
@@ -290,8 +290,7 @@ def _gradient(
 def _losses(
     rows: WeightedRows, logits: Float[Tensor, "strengths concepts rows"]
 ) -> Float[Tensor, "strengths concepts"]:
-    weight = rows.present + rows.absent
-    return (weight * softplus(logits) - rows.present * logits).sum(dim=2)
+    return weighted_cost(logits, rows.present, rows.absent, "balanced").sum(dim=2)
 
 
 def _dot(a: Heads, b: Heads) -> Float[Tensor, "strengths concepts"]:

@@ -6,12 +6,13 @@ from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
+from lightning.pytorch.utilities.memory import garbage_collection_cuda
 from torch import Tensor
 from torchmetrics import Metric
 
 from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
+from cavalcade.backbones.memory import is_out_of_memory
 from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.errors import InputError
@@ -41,7 +42,7 @@ def as_memory_allows(backbone: FrozenBackbone, images: int, work: Callable[[int]
         try:
             return work(most)
         except RuntimeError as error:
-            if not (is_oom_error(error) or isinstance(error, torch.cuda.OutOfMemoryError)):
+            if not is_out_of_memory(error):
                 raise
         # what was seen so far is let go with the error, so that its memory is free by now
         _halve(backbone, most)

@@ -93,7 +93,7 @@ class Places:
         batch: which image of the batch each is in.
         row: where it lies.
         column: likewise.
-        rows: everything about them but the activations.
+        images: as in `DrawnRows`, like all that follows.
     """
 
     batch: Int[Tensor, " places"]

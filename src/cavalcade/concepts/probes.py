@@ -38,13 +38,21 @@ def probe_loss(
     """
     positive = alpha[..., None, None] * targets.present[:, None]
     negative = (1 - alpha)[..., None, None] * (targets.labelled - targets.present)[:, None]
+    return weighted_cost(logits, positive, negative, kind).mean(dim=(3, 4))
+
+
+def weighted_cost(
+    logits: Float[Tensor, "*cells"],
+    positive: Float[Tensor, "*#cells"],
+    negative: Float[Tensor, "*#cells"],
+    kind: str,
+) -> Float[Tensor, "*cells"]:
+    """What cells cost that weigh so much for a concept and against it; see `probe_loss`."""
     if kind == "net2vec":
         p = torch.sigmoid(logits)
-        cost = -(positive * p + negative * (1 - p))
-    else:
-        # softplus(z) = -log(1 - p), and softplus(-z) = softplus(z) - z
-        cost = (positive + negative) * softplus(logits) - positive * logits
-    return cost.mean(dim=(3, 4))
+        return -(positive * p + negative * (1 - p))
+    # softplus(z) = -log(1 - p), and softplus(-z) = softplus(z) - z
+    return (positive + negative) * softplus(logits) - positive * logits
 
 
 def weighted_classes(
@@ -72,24 +80,11 @@ def logit_gradient(
     negative: Float[Tensor, "replicates concepts cells"],
     kind: str,
 ) -> Float[Tensor, "replicates concepts cells"]:
-    """The derivative of what `losses_of_rows` adds up, for each logit."""
+    """The derivative of `weighted_cost`, for each logit."""
     p = torch.sigmoid(logits)
     if kind == "net2vec":
         return (negative - positive) * (p - p * p)
     return torch.addcmul(p * negative, p - 1, positive)
-
-
-def losses_of_rows(
-    logits: Float[Tensor, "concepts cells"],
-    positive: Float[Tensor, "concepts cells"],
-    negative: Float[Tensor, "concepts cells"],
-    kind: str,
-) -> Float[Tensor, ""]:
-    """The summed loss of all probes over all cells, see `probe_loss`."""
-    if kind == "net2vec":
-        p = torch.sigmoid(logits)
-        return -(positive * p + negative * (1 - p)).sum()
-    return ((positive + negative) * softplus(logits) - positive * logits).sum()
 
 
 class StackedProbes(nn.Module):
