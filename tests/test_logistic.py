@@ -31,8 +31,7 @@ def weighted(activations, present, weights=None):
     weights = torch.ones(len(activations)) if weights is None else weights
     shown, hidden = (part.T * weights for part in (present, 1 - present))
     halves = [part / (2 * part.sum(dim=1, keepdim=True)) for part in (shown, hidden)]
-    every = torch.arange(len(activations))
-    return WeightedRows(activations, every, *moments(activations, weights), *halves)
+    return WeightedRows(activations, *moments(activations, weights), *halves)
 
 
 def well_conditioned(count=3000):
@@ -213,12 +212,12 @@ def test_a_first_stage_on_some_rows_ends_at_the_same(kind, monkeypatch):
 def test_some_rows_weigh_as_much_as_all_and_keep_what_weighs_much(kind):
     rows = KINDS[kind]()
     some = rows.some(1000)
-    assert 0.8 * 1000 < len(some.index) <= 1001
+    assert 0.8 * 1000 < len(some.activations) <= 1001
     for part in ("present", "absent"):
         drawn, whole = (getattr(each, part).sum(dim=1) for each in (some, rows))
         torch.testing.assert_close(drawn, whole, rtol=0.1, atol=0)
     heaviest = (rows.present + rows.absent).sum(dim=0).argmax()
-    assert (some.index == heaviest).any()
+    assert (some.activations == rows.activations[heaviest]).all(dim=1).any()
 
 
 def test_of_few_rows_all_are_some():
@@ -243,11 +242,57 @@ def test_gradients_and_losses_are_those_of_float64(kind):
     np.testing.assert_allclose(pulled, residuals @ inputs, rtol=1e-3, atol=1e-4)
 
 
-def test_gram_is_the_mean_product_of_inputs():
+def test_grams_are_the_weighted_products_of_inputs():
     rows = rare()
     inputs = np.column_stack([inputs_of(rows), np.ones(len(rows.activations))])
-    weight = (rows.present + rows.absent).double().mean(dim=0).numpy()
-    np.testing.assert_allclose(rows.gram(), (inputs.T * weight) @ inputs, rtol=1e-4, atol=1e-4)
+    weights = torch.stack([rows.present[0], rows.absent.mean(dim=0)])
+    for found, weight in zip(rows.grams(weights), weights.double().numpy(), strict=True):
+        np.testing.assert_allclose(found, (inputs.T * weight) @ inputs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_metric_for_all_heads_leads_to_the_same(kind, monkeypatch):
+    """As for layers too wide for a Hessian of each head."""
+    monkeypatch.setattr(logistic, "OWN_METRIC", 1)
+    rows = KINDS[kind]()
+    l2 = strengths_of(rows)
+    found = objectives(rows, fit(rows, l2), l2)
+    assert (found <= NEAR * objectives(rows, None, l2, lowest)).all()
+
+
+@pytest.mark.parametrize("kind", ["many rows", "rare"])
+def test_concepts_fitted_some_at_a_time_have_the_same_heads_up_to_rounding(kind, monkeypatch):
+    rows = KINDS[kind]()
+    l2 = strengths_of(rows)
+    together = fit(rows, l2)
+    monkeypatch.setattr(logistic, "MOST_NUMBERS", len(rows.activations) * len(l2) * 2)
+    apart = fit(rows, l2)
+    torch.testing.assert_close(apart, together, rtol=1e-3, atol=1e-3 * together.abs().max())
+
+
+def test_numbers_of_a_temporary_have_a_bound(monkeypatch):
+    rows = well_conditioned()
+    l2 = strengths_of(rows)
+    seen = []
+    whole = logistic.WeightedRows.pull
+
+    def watched(self, residuals):
+        seen.append(residuals.numel())
+        return whole(self, residuals)
+
+    monkeypatch.setattr(logistic.WeightedRows, "pull", watched)
+    monkeypatch.setattr(logistic, "MOST_NUMBERS", len(rows.activations) * len(l2))
+    fit(rows, l2)
+    assert max(seen) == len(rows.activations) * len(l2)
+
+
+def test_what_is_not_at_its_optimum_after_the_last_step_is_told(monkeypatch, caplog):
+    rows = well_conditioned()
+    fit(rows, strengths_of(rows))
+    assert not caplog.messages
+    monkeypatch.setattr(logistic, "MOST_STEPS", 1)
+    fit(rows, strengths_of(rows))
+    assert "of 9 probes of 16 channels are not yet at their optimum after 1 steps" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -186,7 +186,7 @@ class _LayerFit:
         heads = logistic.fit(rows, self.strengths[:, None].repeat(1, len(self.concepts)))
         every = torch.arange(len(judged.images), device=judged.images.device)
         classes = self.shares.weigh(judged, every, 0, self.val_images)
-        losses = logistic.losses(WeightedRows(judged.activations, every, *scaling, *classes), heads)
+        losses = logistic.losses(WeightedRows(judged.activations, *scaling, *classes), heads)
         chosen = _strongest(losses, shown=classes[0].sum(dim=1) > 0)
         found = [heads[chosen, torch.arange(len(chosen), device=chosen.device)]]
         for replicate in range(1, len(self.shares.members)):
@@ -199,11 +199,13 @@ class _LayerFit:
         return Solved(replicates, losses.cpu(), chosen.cpu())
 
     def _rows(self, drawn: DrawnRows, replicate: int, mean: Tensor, scale: Tensor) -> WeightedRows:
-        """The rows of the images that a replicate learns from; activations are not copied."""
+        """The rows of the images that a replicate learns from."""
         members = self.shares.members[replicate]
         own = members[drawn.images].nonzero().flatten()
         classes = self.shares.weigh(drawn, own, replicate, int(members.sum()))
-        return WeightedRows(drawn.activations, own, mean, scale, *classes)
+        everything = len(own) == len(drawn.images)
+        activations = drawn.activations if everything else drawn.activations[own]
+        return WeightedRows(activations, mean, scale, *classes)
 
     def _folded(
         self, heads: Float[Tensor, "concepts coefficients"], mean: Tensor, scale: Tensor
