@@ -15,7 +15,7 @@ from cavalcade.data.geometry import (
     area_average,
     area_averages,
     at_cell_centres,
-    interpolated,
+    neighbours,
     seen_cells,
     to_common_grid,
 )
@@ -239,7 +239,7 @@ def test_some_pixels_of_all_channels_are_those_of_the_whole_map(layer, grid, own
     maps, places = random_maps(len(own), 3, *layer), some_pixels(len(own), grid)
     image, row, column = places
     whole = to_common_grid(maps, torch.tensor(own), grid)
-    found = interpolated(maps, torch.tensor(own), grid, *places)
+    found = neighbours(layer, torch.tensor(own), grid, *places).interpolate(maps)
     torch.testing.assert_close(found, whole[image, :, row, column], atol=1e-5, rtol=0)
 
 
@@ -250,14 +250,16 @@ def test_concepts_are_the_same_before_and_after_interpolation(layer, grid):
     vector, bias = torch.randn(5, generator=torch.Generator().manual_seed(2)), 0.7
     logits = torch.einsum("c,ichw->ihw", vector, maps)[:, None] + bias
     whole = to_common_grid(logits, torch.tensor(FRAMES), grid)[:, 0]
-    found = interpolated(maps, torch.tensor(FRAMES), grid, *places) @ vector + bias
+    found = neighbours(layer, torch.tensor(FRAMES), grid, *places).interpolate(maps) @ vector + bias
     torch.testing.assert_close(found, whole[image, row, column], atol=1e-4, rtol=0)
 
 
 def test_pixels_of_bfloat16_maps_and_none_at_all():
     maps, frame = random_maps(1, 3, 4, 4).bfloat16(), torch.tensor([WHOLE])
     places = some_pixels(1, (9, 9))
-    found = interpolated(maps, frame, (9, 9), *places)
-    torch.testing.assert_close(found, interpolated(maps.float(), frame, (9, 9), *places))
+    found = neighbours((4, 4), frame, (9, 9), *places).interpolate(maps)
+    torch.testing.assert_close(
+        found, neighbours((4, 4), frame, (9, 9), *places).interpolate(maps.float())
+    )
     none = [place[:0] for place in places]
-    assert interpolated(maps, frame, (9, 9), *none).shape == (0, 3)
+    assert neighbours((4, 4), frame, (9, 9), *none).interpolate(maps).shape == (0, 3)

@@ -97,7 +97,7 @@ def test_sums_over_some_places_are_unbiased(containing):
     starts, sums, counts = 200, torch.zeros(2, 3, dtype=torch.float64), []
     for k in range(starts):
         sample.start = k / starts
-        places = sample._on_layer(batch, GRID, 150)
+        _, places = sample._on_layer(batch, GRID, 150)
         for part, drawn in zip(sums, (places.present, places.labelled), strict=True):
             part += (places.weights[:, None] * drawn).double().sum(dim=0) / 12 / starts
         counts.append(len(places.images))

@@ -15,7 +15,7 @@ from cavalcade.concepts.passes import BackbonePass
 from cavalcade.concepts.survey import ConceptShares
 from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch, Grid
 from cavalcade.data.contents import Contents
-from cavalcade.data.geometry import interpolated, seen_cells
+from cavalcade.data.geometry import Neighbours, cells_of, neighbours, seen_cells
 
 FEWEST_ROWS = 40_000  # of a layer; more by ROWS_PER_CHANNEL, since so many numbers are fitted
 ROWS_PER_CHANNEL = 300
@@ -23,22 +23,27 @@ GOLDEN = 0.6180339887498949  # multiples of it are evenly spread over [0, 1), ne
 
 
 @dataclass(frozen=True)
-class DrawnRows:
-    """Activations of a layer at some places, with the truth there.
+class Places:
+    """Some places of a grid, with the truth there, in the order of the images.
 
     Attributes:
-        activations: one place each row, as the network gave them.
         images: position of the image that each is of.
-        weights: by how much a row counts in the mean over all places of its image.
+        weights: by how much a place counts in the mean over all places of its image.
         present: share of the place where each concept is and its truth is known.
         labelled: share of the place where the truth of each concept is known.
     """
 
-    activations: Float[Tensor, "rows channels"]
     images: Int[Tensor, " rows"]
     weights: Float[Tensor, " rows"]
     present: Float[Tensor, "rows concepts"]
     labelled: Float[Tensor, "rows concepts"]
+
+
+@dataclass(frozen=True)
+class DrawnRows(Places):
+    """Places with the activations of a layer, as the network gave them."""
+
+    activations: Float[Tensor, "rows channels"]
 
     def to(self, device: torch.device) -> "DrawnRows":
         """The same on a device."""
@@ -80,33 +85,9 @@ class Importance:
         labelled: Float[Tensor, "images concepts rows columns"],
     ) -> Float[Tensor, "images places"]:
         """Of every place of a grid."""
-        shown = torch.einsum("ikhw,k->ihw", present, (self.present - self.absent).to(present))
-        known = torch.einsum("ikhw,k->ihw", labelled, self.absent.to(present))
-        return (shown + known).flatten(1).clamp(min=0)
-
-
-@dataclass(frozen=True)
-class Places:
-    """Some places of a grid in a batch, in the order of its images.
-
-    Attributes:
-        batch: which image of the batch each is in.
-        row: where it lies.
-        column: likewise.
-        images: as in `DrawnRows`, like all that follows.
-    """
-
-    batch: Int[Tensor, " places"]
-    row: Int[Tensor, " places"]
-    column: Int[Tensor, " places"]
-    images: Int[Tensor, " places"]
-    weights: Float[Tensor, " places"]
-    present: Float[Tensor, "places concepts"]
-    labelled: Float[Tensor, "places concepts"]
-
-    def with_activations(self, activations: Float[Tensor, "places channels"]) -> DrawnRows:
-        """The rows of one layer."""
-        return DrawnRows(activations.cpu(), self.images, self.weights, self.present, self.labelled)
+        shown = (self.present - self.absent).to(present) @ present.flatten(2)
+        known = self.absent.to(present) @ labelled.flatten(2)
+        return (shown + known).clamp(min=0)
 
 
 class ProbeSample(BackbonePass):
@@ -177,15 +158,15 @@ class ProbeSample(BackbonePass):
     def _on_layers(
         self, batch: ConceptBatch, activations: Mapping[str, Tensor]
     ) -> dict[str, DrawnRows]:
-        places: dict[tuple[Grid, int], Places] = {}
+        drawn: dict[tuple[Grid, int], tuple[Tensor, Places]] = {}
         rows = {}
         for layer in self.backbone.layers:
             key = layer.grid, self.budgets[layer.name]
-            if key not in places:
-                places[key] = self._on_layer(batch, *key)
-            own = places[key]
-            pixels = activations[layer.name].movedim(1, -1)[own.batch, own.row, own.column]
-            rows[layer.name] = own.with_activations(pixels)
+            if key not in drawn:
+                drawn[key] = self._on_layer(batch, *key)
+            cells, places = drawn[key]
+            own = cells_of(activations[layer.name]).index_select(0, cells)
+            rows[layer.name] = DrawnRows(**vars(places), activations=own.cpu())
         return rows
 
     def _on_common(
@@ -195,15 +176,20 @@ class ProbeSample(BackbonePass):
             return {}
         counted = batch.labelled & seen_cells(batch.frames, self.grid)[:, None]
         present = (batch.truth & counted).float()
-        places = self._drawn(batch, self.on_all, present, counted.float(), self.pixels)
-        where = (places.batch, places.row, places.column)
+        drawn, places = self._drawn(batch, self.on_all, present, counted.float(), self.pixels)
+        image, place = drawn // self.grid[0] // self.grid[1], drawn % (self.grid[0] * self.grid[1])
+        where = image, place // self.grid[1], place % self.grid[1]
+        between: dict[torch.Size, Neighbours] = {}
         rows = {}
         for name, maps in activations.items():
-            between = interpolated(maps, batch.frames, self.grid, *where)
-            rows[name] = places.with_activations(between.to(maps.dtype))
+            size = maps.shape[2:]
+            if size not in between:
+                between[size] = neighbours(size, batch.frames, self.grid, *where)
+            own = between[size].interpolate(maps).to(maps.dtype)
+            rows[name] = DrawnRows(**vars(places), activations=own.cpu())
         return rows
 
-    def _on_layer(self, batch: ConceptBatch, grid: Grid, budget: int) -> Places:
+    def _on_layer(self, batch: ConceptBatch, grid: Grid, budget: int) -> tuple[Tensor, Places]:
         present, labelled = batch.targets[grid]
         if self.containing:
             contained = batch.targets[WHOLE_FRAME].present > 0
@@ -217,10 +203,14 @@ class ProbeSample(BackbonePass):
         present: Float[Tensor, "images concepts rows columns"],
         labelled: Float[Tensor, "images concepts rows columns"],
         budget: int,
-    ) -> Places:
-        """Some places of a grid, where the budget is that of the whole split."""
+    ) -> tuple[Int[Tensor, " drawn"], Places]:
+        """Some places of a grid, where the budget is that of the whole split.
+
+        Returns:
+            Which cells of the batch they are, as `cells_of` counts, and what is known of them.
+        """
         importance = importance_of(present, labelled)
-        columns, places = present.shape[3], importance.shape[1]
+        places = importance.shape[1]
         if self.members.shape[1] * places <= budget:
             chances = (importance > 0).float()
         else:
@@ -228,10 +218,7 @@ class ProbeSample(BackbonePass):
             chances = inclusion(importance, importance.sum(dim=1, keepdim=True) * share)
         starts = (batch.positions.double() * GOLDEN + self.start) % 1
         image, place = systematic(chances, starts[:, None]).nonzero(as_tuple=True)
-        return Places(
-            batch=image,
-            row=place // columns,
-            column=place % columns,
+        return image * places + place, Places(
             images=batch.positions[image].cpu(),
             weights=(1 / (chances[image, place] * places)).cpu(),
             present=present.flatten(2)[image, :, place].cpu(),

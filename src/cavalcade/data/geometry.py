@@ -136,31 +136,62 @@ def to_common_grid(
     Upsampling is bilinear between cell centres; downsampling widens the triangle to the cells
     that it covers. Outside of the frame the nearest values are repeated: see `seen_cells`.
     """
-    down, across = _interpolations(maps, frames, grid)
+    down, across = _interpolations(maps.shape[2:], frames, grid)
     if bool((frames == frames[:1]).all()):  # one small matrix serves the whole batch
         return down[0] @ maps @ across[0].T
     return down[:, None] @ maps @ across[:, None].transpose(2, 3)
 
 
-def interpolated(
-    maps: Float[Tensor, "images channels height width"],
+class Neighbours(NamedTuple):
+    """Between which cells of a layer's maps some pixels of the common grid lie, and how near.
+
+    The same for all layers of a size. Since interpolation is linear with weights that add up to
+    1, w·A + b is the same number whether maps are brought to the grid before or after.
+    """
+
+    cells: Int[Tensor, "pixels some"]
+    weights: Float[Tensor, "pixels some"]
+
+    def interpolate(
+        self, maps: Float[Tensor, "images channels height width"]
+    ) -> Float[Tensor, "pixels channels"]:
+        """All channels at the pixels in float32, as `to_common_grid` would give them."""
+        around = cells_of(maps).index_select(0, self.cells.flatten()).float()
+        return torch.bmm(self.weights[:, None], around.view(*self.cells.shape, maps.shape[1]))[:, 0]
+
+
+def neighbours(
+    size: Sequence[int],
     frames: Float[Tensor, "images 4"],
     grid: Sequence[int],
     image: Int[Tensor, " pixels"],
     row: Int[Tensor, " pixels"],
     column: Int[Tensor, " pixels"],
-) -> Float[Tensor, "pixels channels"]:
-    """All channels at some pixels of the common grid, as `to_common_grid` would give them.
+) -> Neighbours:
+    """Of some pixels of the common grid, for maps (images, channels, height, width).
 
-    Since that is linear with weights that add up to 1, w·A + b is the same number there,
-    whether maps are brought to the grid before or after.
+    Args:
+        size: height and width of the maps.
+        frames: where the network looks in each image.
+        grid: the common one.
+        image: which of the images each pixel is of.
+        row: where it lies on the grid.
+        column: likewise.
     """
     down, across = (
         _largest(weights[image, where])
-        for weights, where in zip(_interpolations(maps, frames, grid), (row, column), strict=True)
+        for weights, where in zip(_interpolations(size, frames, grid), (row, column), strict=True)
     )
-    cells = maps.movedim(1, -1)[image[:, None, None], down[1][:, :, None], across[1][:, None, :]]
-    return torch.einsum("pr,pc,prcn->pn", down[0], across[0], cells.float())
+    cells = (image[:, None] * size[0] + down[1])[:, :, None] * size[1] + across[1][:, None]
+    weights = down[0][:, :, None] * across[0][:, None]
+    return Neighbours(cells.flatten(1), weights.flatten(1))
+
+
+def cells_of(
+    maps: Float[Tensor, "images channels height width"],
+) -> Float[Tensor, "cells channels"]:
+    """One cell each row, images first, then down and across; no copy of maps in channels_last."""
+    return maps.movedim(1, -1).flatten(0, 2)
 
 
 def _largest(
@@ -171,11 +202,13 @@ def _largest(
     return found.values, found.indices
 
 
-def _interpolations(maps: Tensor, frames: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _interpolations(
+    size: Sequence[int], frames: Tensor, grid: Sequence[int]
+) -> tuple[Tensor, Tensor]:
     """Weights down and across, (images, rows or columns of the grid, those of the maps)."""
     rows, columns = _relative_centres(frames, grid)
-    down = _interpolation(rows, maps.shape[2], (frames[:, 2] - frames[:, 0]) * grid[0])
-    across = _interpolation(columns, maps.shape[3], (frames[:, 3] - frames[:, 1]) * grid[1])
+    down = _interpolation(rows, size[0], (frames[:, 2] - frames[:, 0]) * grid[0])
+    across = _interpolation(columns, size[1], (frames[:, 3] - frames[:, 1]) * grid[1])
     return down, across
 
 
