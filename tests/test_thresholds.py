@@ -67,3 +67,42 @@ def test_a_pixel_counts_as_often_as_it_weighs():
     assert torch.equal(found, weighted_counts(*repeated, torch.ones(int(weights.sum()))))
     assert best_thresholds(found).isnan().tolist() == [False, False, True]
     assert torch.equal(best_thresholds(found)[:2], best_thresholds(3.7 * found)[:2])
+
+
+def hills(count, seed):
+    """Logits of pixels that show a concept and of those that do not, of two concepts."""
+    g = torch.Generator().manual_seed(seed)
+    shown = (torch.rand(count, 2, generator=g) < torch.tensor([0.1, 0.3])).float()
+    logits = (2 * shown + torch.randn(count, 2, generator=g)) * torch.tensor([0.5, 3.0])
+    return logits, shown
+
+
+def test_smoothing_takes_off_much_of_what_is_lost_by_few_pixels():
+    def counts(seed, pixels):
+        logits, shown = hills(pixels, seed)
+        return weighted_counts(logits, shown, torch.ones_like(shown), torch.ones(pixels))
+
+    logits, shown = hills(500_000, 99)
+
+    def jaccard(thresholds):
+        fired = logits > thresholds
+        both, either = fired * shown, torch.maximum(fired.float(), shown)
+        return both.sum(dim=0) / either.sum(dim=0)
+
+    best = jaccard(best_thresholds(counts(99, 500_000)))
+    few = [counts(seed, 5000) for seed in range(20)]
+    rough, smooth = (
+        sum(best - jaccard(best_thresholds(own, smoothed=each)) for own in few) / len(few)
+        for each in (False, True)
+    )
+    assert (smooth < 0.8 * rough).all()
+    exact = best_thresholds(counts(99, 500_000), smoothed=True)
+    assert (jaccard(exact) > best - 0.0005).all()
+
+
+def test_smoothing_keeps_what_has_no_pixel_apart():
+    logits, shown = hills(500, 0)
+    shown[:, 1] = 0
+    found = weighted_counts(logits, shown, torch.ones_like(shown), torch.ones(500))
+    assert best_thresholds(found, smoothed=True).isnan().tolist() == [False, True]
+    assert best_thresholds(0 * found, smoothed=True).isnan().all()

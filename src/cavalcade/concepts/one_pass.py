@@ -20,7 +20,7 @@ from cavalcade.concepts.thresholds import best_thresholds, weighted_counts
 from cavalcade.data import ConceptDataModule
 
 VAL_ROWS = 20_000  # of each layer, on which strengths of regularisation are compared
-PIXELS = 60_000  # of the common grid, on which thresholds are chosen
+PIXELS = 30_000  # of the common grid, on which thresholds are chosen
 NEAR = 1.01  # times the lowest loss on validation images, up to which a strength is as good
 
 
@@ -226,7 +226,9 @@ class _LayerFit:
             own = self.shares.members[replicate][on_grid.images]
             logits = concepts.of_rows(on_grid.activations)[own]
             places = (part[own] for part in (on_grid.present, on_grid.labelled, on_grid.weights))
-            thresholds = best_thresholds(weighted_counts(logits, *places)).float()
+            counts = weighted_counts(logits, *places)
+            drawn = bool((on_grid.weights != on_grid.weights[0]).any())  # or all pixels are kept
+            thresholds = best_thresholds(counts, smoothed=drawn).float()
         return concepts.with_thresholds(thresholds).to(torch.device("cpu"))
 
 

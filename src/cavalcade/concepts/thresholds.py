@@ -15,6 +15,7 @@ from cavalcade.data.geometry import seen_cells, to_common_grid
 
 RANGE = 16.0
 BINS = 2048
+SMOOTHING = 0.2  # standard deviations of a concept's logits
 
 
 class LogitHistograms(Metric):
@@ -78,21 +79,51 @@ def _bins(logits: Float[Tensor, "*any"]) -> Int[Tensor, "*any"]:
 
 
 def best_thresholds(
-    counts: Real[Tensor, "concepts 2 bins"],
+    counts: Real[Tensor, "concepts 2 bins"], *, smoothed: bool = False
 ) -> Float[Tensor, " concepts"]:
     """The lower bin edge at which the mask `logit > edge` has the highest Jaccard index.
 
     Balanced losses over-segment, so a probability of one half is far from it for small
     concepts. NaN for a concept without a pixel; the lowest edge on ties.
+
+    Args:
+        counts: of logits, see `LogitHistograms`.
+        smoothed: average the index over thresholds near by first. Of pixels that stand for many
+            others the curve is rough, and where it is highest is a matter of chance; this
+            halves what is lost by that.
     """
     above = counts.double().flip(-1).cumsum(-1).flip(-1)  # pixels in this bin or higher
     false_positives, true_positives = above[:, 0], above[:, 1]
     positives = true_positives[:, :1]
     jaccard = true_positives / (positives + false_positives)
+    if smoothed:
+        jaccard = _smoothed(jaccard, SMOOTHING * _deviations(counts.double().sum(dim=1)))
     edges = torch.arange(BINS, device=counts.device) * (2 * RANGE / BINS) - RANGE
     edges[0] = -torch.inf  # the lowest bin holds all that lies below it
     best = edges[jaccard.argmax(dim=1)]
     return torch.where(positives[:, 0] > 0, best, torch.nan)
+
+
+def _deviations(counts: Float[Tensor, "concepts bins"]) -> Float[Tensor, " concepts"]:
+    """Standard deviation of each concept's logits, in bins."""
+    shares = counts / counts.sum(dim=1, keepdim=True)
+    place = torch.arange(counts.shape[1], device=counts.device, dtype=counts.dtype)
+    mean = (shares * place).sum(dim=1, keepdim=True)
+    return (shares * (place - mean).square()).sum(dim=1).sqrt().nan_to_num()
+
+
+def _smoothed(
+    curves: Float[Tensor, "concepts bins"], reach: Float[Tensor, " concepts"]
+) -> Float[Tensor, "concepts bins"]:
+    """Averages with weights that fall linearly to zero at a reach of so many bins."""
+    last = curves.shape[1] - 1
+    place = torch.arange(last + 1, device=curves.device)
+    total, weights = torch.zeros_like(curves), 0.0
+    for offset in torch.linspace(-1, 1, 41, dtype=torch.float64).tolist():
+        shifted = (place + (offset * reach)[:, None].round().long()).clamp(0, last)
+        total += (1 - abs(offset)) * curves.gather(1, shifted)
+        weights += 1 - abs(offset)
+    return total / weights
 
 
 class Calibration(ConceptPass):
