@@ -12,7 +12,8 @@ them, in the same precision; how much longer they take in float32, channels firs
 - Adam: one epoch with forwards is timed, and that times the number of epochs; one on activations
   that lie in memory, the best cache there is, likewise. All epochs are run on the latter for
   their loss, which is the same.
-- alone: an epoch of one probe at the last layer, as Net2Vec is fitted, times the number of probes.
+- one probe at a time, as Net2Vec is fitted: an epoch of each, over the first images, of which the
+  network is run as far as its layer; one concept of each layer is timed, and counts for all.
 """
 
 import argparse
@@ -41,6 +42,7 @@ from cavalcade.report.tables import print_table
 
 L2 = 1e-3
 MANY_ROWS = 2_000_000
+ALONE = 160  # images for which probes are timed one at a time
 FUSED_ADAM = functools.partial(torch.optim.Adam, lr=0.03, fused=True)
 Batches = Sequence[ConceptBatch]
 
@@ -58,25 +60,25 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     backbone, precision = lite0(), args.precision
     data = InMemory(backbone, {"train": args.images, "val": 40})
-    batches = data.batches["train"]
+    batches, concepts = data.batches["train"], data.splits["train"].concepts
     stored = with_activations(backbone, batches, precision)
     survey = surveyed(backbone, batches, precision)
     found: list[ConceptSet] = []
     ratios = []
+    forwards(backbone, batches[:8], precision)
     for _ in range(args.repeats):
         forward = seconds(lambda: forwards(backbone, batches, precision))
         one = seconds(lambda: found.append(in_one_pass(backbone, data, precision)))
         epochs = [
-            seconds(functools.partial(run_epochs, fit, over, precision, 1))
-            for fit, over in (
-                (streaming(backbone, data.splits["train"].concepts, survey), batches),
-                (streaming(backbone, data.splits["train"].concepts, survey), stored),
-                (streaming(lite0(["bn2"]), ["skin"], survey), of_first_concept(batches)),
-            )
+            seconds(functools.partial(run_epochs, streaming(backbone, concepts, survey), *what))
+            for what in ((batches, precision, 1), (stored, precision, 1))
         ]
-        ratios.append([own / forward for own in (one, *epochs)])
+        first = batches[: ALONE // BATCH]
+        alone = len(concepts) * seconds_alone(backbone.names, first, survey, precision)
+        alone /= seconds(functools.partial(forwards, backbone, first, precision))
+        ratios.append([*(own / forward for own in (one, *epochs)), alone])
     one, epoch, cached, alone = (statistics.median(own) for own in zip(*ratios, strict=True))
-    adam = streaming(backbone, data.splits["train"].concepts, survey)
+    adam = streaming(backbone, concepts, survey)
     run_epochs(adam, stored, precision, args.epochs)
     for stacked in adam.probes:  # the last ones
         stacked.keep_best(torch.full_like(stacked.best_loss, -torch.inf))
@@ -87,7 +89,7 @@ def main() -> None:
     ):
         best = in_one_pass(backbone, data, precision, MANY_ROWS)
     totals = [losses(backbone, stored, survey, own) for own in (found[0], reached, best)]
-    probes = len(backbone.layers) * len(data.splits["train"].concepts)
+    probes = len(backbone.layers) * len(concepts)
     in_all, kept = args.epochs * epoch, 1 + args.epochs * cached
     rows = [
         ("one pass", one, 1.0, _above(totals[0], totals[2])),
@@ -95,7 +97,7 @@ def main() -> None:
         ("a forward, and Adam on what is kept of it", kept, kept / one, _above(*totals[1:])),
         ("an epoch of Adam, with forwards", epoch, epoch / one, None),
         ("an epoch of Adam, on what is kept", cached, cached / one, None),
-        ("an epoch of one probe at a time", probes * alone, probes * alone / one, None),
+        ("an epoch of each probe alone, with forwards to its layer", alone, alone / one, None),
     ]
     columns = ["", "F", "times one pass", "percent above optimum"]
     print_table(
@@ -177,6 +179,17 @@ def in_one_pass(
     """Fit as a visit does."""
     method = Probes(l2=L2, rows=rows, split_half=False)
     return method.find(backbone, data, trainers(precision), Path()).concepts
+
+
+def seconds_alone(
+    layers: Sequence[str], batches: Batches, survey: Survey, precision: Precision
+) -> float:
+    """An epoch of one probe at each layer, one after the other."""
+    one = of_first_concept(batches)
+    return sum(
+        seconds(lambda: run_epochs(streaming(lite0([layer]), ["skin"], survey), one, precision, 1))  # noqa: B023
+        for layer in layers
+    )
 
 
 def losses(
