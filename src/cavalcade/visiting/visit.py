@@ -82,6 +82,7 @@ def visit(
         trainers.check()
         processes.from_first(lambda: _announce(backbone, data, method))
         if cache:
+            held.callback(data.cached.clear)  # other programs may remove entries from then on
             cache.serve(backbone, data, trainers, trainers.precision)
         meta = _describe(backbone, data, method, identity)
         job = train_job(place, meta, len(backbone.layers), force=force)
