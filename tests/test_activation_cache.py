@@ -376,6 +376,15 @@ def test_a_visit_lets_go_of_what_it_used(tmp_path, no_garbage_goes_by_chance):
     assert len(set(entries(cache)) - first) == 3
 
 
+def test_activations_of_one_network_never_become_those_of_another(tmp_path):
+    loader, _ = served(tmp_path)
+    other = tiny_backbone(seed=1)
+    trainers = Trainers(quiet_trainer)
+    ActivationCache(tmp_path).serve(other, loader, trainers, trainers.precision)
+    stored, batch = (next(iter(data.in_order("val"))) for data in (loader, tiny_data(other)))
+    assert torch.equal(stored.activations["2"], other(batch.inputs)["2"])
+
+
 def test_a_copy_in_another_process_reads_and_holds_nothing(tmp_path):
     served(tmp_path)
     (entry,) = tmp_path.glob("tiny-val-*")

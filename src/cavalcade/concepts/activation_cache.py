@@ -83,6 +83,7 @@ class ActivationCache:
         """
         if processes.count() > 1:
             raise InputError("cache works with one process; set cache=null, or trainer.devices=1")
+        data.cached.clear()  # of another network, maybe
         made_by = {name: version(name) for name in MAKERS}
         common = {
             "network": backbone.identity(),
