@@ -35,10 +35,10 @@ from tiny import (
 HALF = functools.partial(quiet_trainer, precision="bf16-mixed")
 
 
-def served(folder, *, backbone=None, data=None, trainer=quiet_trainer, num_workers=0, **options):
+def served(folder, *, backbone=None, data=None, trainer=quiet_trainer, loading=None, **options):
     """A data module whose activations come from a folder, and its network."""
     backbone = backbone or tiny_backbone()
-    loader = tiny_data(backbone, data, num_workers=num_workers)
+    loader = tiny_data(backbone, data, **(loading or {}))
     trainers = Trainers(trainer)
     ActivationCache(folder, **options).serve(backbone, loader, trainers, trainers.precision)
     return loader, backbone
@@ -126,7 +126,7 @@ def run_without_estimate(run, place, cache):
         return run(place, cache).path
 
 
-def test_another_network_layer_data_set_or_precision_is_another_entry(tmp_path):
+def test_another_network_layer_data_set_precision_or_batch_size_is_another_entry(tmp_path):
     served(tmp_path)
     names = {tuple(entries(tmp_path))}
     first = set(entries(tmp_path))
@@ -137,6 +137,7 @@ def test_another_network_layer_data_set_or_precision_is_another_entry(tmp_path):
         {"backbone": tiny_backbone(crop_mode="center")},
         {"data": replace(tiny_faces(), seed=5)},
         {"trainer": HALF},
+        {"loading": {"batch_size": 2}},
     ]
     for count, other in enumerate(others, start=2):
         served(tmp_path, **other)
@@ -282,7 +283,7 @@ def waits_for(path):
 
 def reads_slowly(cache, folder, *, num_workers):
     """What a program does that opens its images only after others wanted the room."""
-    loader, backbone = served(cache, num_workers=num_workers)
+    loader, backbone = served(cache, loading={"num_workers": num_workers})
     (folder / "there").touch()
     waits_for(folder / "go")
     plain = tiny_data(backbone)

@@ -46,11 +46,12 @@ class ActivationCache:
     """A folder of activations, one entry for each network and split.
 
     What an entry is called is a digest of all that decides on what it holds: weights and
-    architecture, preprocessing, layers, the images of the split, precision, device and the
-    versions of what computes it. So an entry is
-    never stale: after a change of any of them another one is looked for. Activations are kept
-    in the type in which the network gives them, bfloat16 under `bf16-mixed`, so that results
-    are those without a cache.
+    architecture, preprocessing, layers, the images of the split, how many are in a batch,
+    precision, device and the versions of what computes it. So an entry is never stale: after a
+    change of any of them another one is looked for. Activations are kept in the type in which
+    the network gives them, bfloat16 under `bf16-mixed`, so that results are those without a
+    cache. What can still differ are last bits: with another machine or number of threads, and
+    in a fit by stream, whose shuffled images are not in the batches from which they are kept.
 
     Attributes:
         folder: where entries lie.
@@ -88,6 +89,7 @@ class ActivationCache:
         common = {
             "network": backbone.identity(),
             "precision": precision,
+            "batch_size": data.batch_size,  # alone, an image may be added up in another order
             "device": new_trainer().strategy.root_device.type,
             "versions": made_by,
         }
