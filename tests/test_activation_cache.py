@@ -364,13 +364,15 @@ def no_garbage_goes_by_chance():
     gc.enable()
 
 
-def test_a_visit_lets_go_of_what_it_used(tmp_path, no_garbage_goes_by_chance):
+def test_a_visit_lets_go_of_what_it_used(tmp_path, no_garbage_goes_by_chance, caplog):
+    caplog.set_level(logging.INFO)
     backbone = tiny_backbone()
     loader = tiny_data(backbone)
     cache = tmp_path / "cache"
     no_garbage_goes_by_chance()
     tiny_visit(tmp_path / "runs", backbone, data=loader, cache=ActivationCache(cache))
     assert not loader.cached
+    assert "through the network (fewer where the cache holds a split), whose" in caplog.text
     first = set(entries(cache))
     limit = 1.1 * sum(size_of(cache, split) for split in ("train", "val", "test")) / 1e9
     tiny_visit(tmp_path / "runs", tiny_backbone(seed=1), cache=ActivationCache(cache, limit))
