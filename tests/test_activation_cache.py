@@ -1,8 +1,12 @@
 """Activations on the disk: equal to those computed, never stale, bounded."""
 
 import functools
+import gc
 import logging
 import os
+import pickle
+import shutil
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,20 +14,31 @@ import torch
 from lightning.pytorch import Trainer
 
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts import ActivationCache, Probes
+from cavalcade.concepts import ActivationCache, Probes, activation_cache
+from cavalcade.data.cached import CachedActivations
 from cavalcade.errors import InputError
+from cavalcade.locks import is_held
 from cavalcade.visiting.trainers import Trainers
 from cavalcade.visiting.visit import visit
+from faults import Child, Kill, no_child_is_left  # noqa: F401
 from run_folders import files_of
-from tiny import adam, quiet_trainer, tiny_backbone, tiny_data, tiny_faces, tiny_model
+from tiny import (
+    adam,
+    quiet_trainer,
+    tiny_backbone,
+    tiny_data,
+    tiny_faces,
+    tiny_model,
+    tiny_visit,
+)
 
 HALF = functools.partial(quiet_trainer, precision="bf16-mixed")
 
 
-def served(folder, *, backbone=None, data=None, trainer=quiet_trainer, **options):
+def served(folder, *, backbone=None, data=None, trainer=quiet_trainer, loading=None, **options):
     """A data module whose activations come from a folder, and its network."""
     backbone = backbone or tiny_backbone()
-    loader = tiny_data(backbone, data)
+    loader = tiny_data(backbone, data, **(loading or {}))
     trainers = Trainers(trainer)
     ActivationCache(folder, **options).serve(backbone, loader, trainers, trainers.precision)
     return loader, backbone
@@ -111,7 +126,7 @@ def run_without_estimate(run, place, cache):
         return run(place, cache).path
 
 
-def test_another_network_layer_data_set_or_precision_is_another_entry(tmp_path):
+def test_another_network_layer_data_set_precision_or_batch_size_is_another_entry(tmp_path):
     served(tmp_path)
     names = {tuple(entries(tmp_path))}
     first = set(entries(tmp_path))
@@ -122,6 +137,7 @@ def test_another_network_layer_data_set_or_precision_is_another_entry(tmp_path):
         {"backbone": tiny_backbone(crop_mode="center")},
         {"data": replace(tiny_faces(), seed=5)},
         {"trainer": HALF},
+        {"loading": {"batch_size": 2}},
     ]
     for count, other in enumerate(others, start=2):
         served(tmp_path, **other)
@@ -254,3 +270,174 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"activations cannot be written to .*No space left"):
         served(tmp_path)
     assert entries(tmp_path) == []
+
+
+def child_of(folder, number, work, *kills):
+    return Child(work, folder / f"{number}.log", *kills)
+
+
+def waits_for(path):
+    while not path.exists():
+        time.sleep(0.005)
+
+
+def reads_slowly(cache, folder, *, num_workers):
+    """What a program does that opens its images only after others wanted the room."""
+    loader, backbone = served(cache, loading={"num_workers": num_workers})
+    (folder / "there").touch()
+    waits_for(folder / "go")
+    plain = tiny_data(backbone)
+    for stored, batch in zip(loader.in_order("test"), plain.in_order("test"), strict=True):
+        assert torch.equal(stored.activations["2"], backbone(batch.inputs)["2"])
+
+
+def wants_room(cache, gigabytes):
+    """Another network's visit, which finds room for all or has nothing cached."""
+    loader, _ = served(cache, backbone=tiny_backbone(seed=1), gigabytes=gigabytes)
+    logging.getLogger("cavalcade").info("it keeps %d splits", len(loader.cached))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_what_another_program_uses_stays_until_it_ends(tmp_path, num_workers):
+    cache = tmp_path / "cache"
+    served(cache)
+    assert not any(is_held(path) for path in cache.glob("*/meta.json"))
+    first = set(entries(cache))
+    limit = 1.1 * sum(size_of(cache, split) for split in ("train", "val", "test")) / 1e9
+
+    def read():
+        reads_slowly(cache, tmp_path, num_workers=num_workers)
+
+    user = child_of(tmp_path, 0, read)
+    user.wait_for(tmp_path / "there")
+    other = child_of(tmp_path, 1, lambda: wants_room(cache, limit))
+    assert other.wait() == 0, other.said
+    assert "it keeps 0 splits" in other.said
+    assert "GB in use" in other.said
+    assert set(entries(cache)) == first
+    (tmp_path / "go").touch()
+    assert user.wait() == 0, user.said
+    last = child_of(tmp_path, 2, lambda: wants_room(cache, limit))
+    assert last.wait() == 0, last.said
+    assert "it keeps 3 splits" in last.said
+    assert not first & set(entries(cache))
+
+
+def test_what_a_killed_program_used_makes_room(tmp_path):
+    cache = tmp_path / "cache"
+    served(cache)
+    first = set(entries(cache))
+    limit = 1.1 * sum(size_of(cache, split) for split in ("train", "val", "test")) / 1e9
+    user = child_of(tmp_path, 0, lambda: reads_slowly(cache, tmp_path, num_workers=0))
+    user.wait_for(tmp_path / "there")
+    assert all(is_held(path) for path in cache.glob("*/meta.json"))
+    user.signal().wait()
+    wants_room(cache, limit)
+    assert not first & set(entries(cache))
+
+
+@pytest.mark.slow
+def test_of_programs_that_want_room_at_once_none_removes_what_another_uses(tmp_path):
+    cache = tmp_path / "cache"
+    served(cache)
+    limit = 1.1 * sum(size_of(cache, split) for split in ("train", "val", "test")) / 1e9
+
+    def visits(seed):
+        for turn in range(3):
+            loader, backbone = served(
+                cache, backbone=tiny_backbone(seed=seed + turn % 2), gigabytes=limit
+            )
+            for split in loader.cached:
+                plain = tiny_data(backbone)
+                for stored, batch in zip(
+                    loader.in_order(split), plain.in_order(split), strict=True
+                ):
+                    assert torch.equal(stored.activations["2"], backbone(batch.inputs)["2"])
+
+    programs = [child_of(tmp_path, seed, lambda seed=seed: visits(seed)) for seed in range(2)]
+    assert [program.wait() for program in programs] == [0] * 2, [p.said for p in programs]
+
+
+@pytest.fixture
+def no_garbage_goes_by_chance():
+    yield gc.disable
+    gc.enable()
+
+
+def test_a_visit_lets_go_of_what_it_used(tmp_path, no_garbage_goes_by_chance, caplog):
+    caplog.set_level(logging.INFO)
+    backbone = tiny_backbone()
+    loader = tiny_data(backbone)
+    cache = tmp_path / "cache"
+    no_garbage_goes_by_chance()
+    tiny_visit(tmp_path / "runs", backbone, data=loader, cache=ActivationCache(cache))
+    assert not loader.cached
+    assert "through the network (fewer where the cache holds a split), whose" in caplog.text
+    first = set(entries(cache))
+    limit = 1.1 * sum(size_of(cache, split) for split in ("train", "val", "test")) / 1e9
+    tiny_visit(tmp_path / "runs", tiny_backbone(seed=1), cache=ActivationCache(cache, limit))
+    assert len(set(entries(cache)) - first) == 3
+
+
+def test_activations_of_one_network_never_become_those_of_another(tmp_path):
+    loader, _ = served(tmp_path)
+    other = tiny_backbone(seed=1)
+    trainers = Trainers(quiet_trainer)
+    ActivationCache(tmp_path).serve(other, loader, trainers, trainers.precision)
+    stored, batch = (next(iter(data.in_order("val"))) for data in (loader, tiny_data(other)))
+    assert torch.equal(stored.activations["2"], other(batch.inputs)["2"])
+
+
+def test_a_copy_in_another_process_reads_and_holds_nothing(tmp_path):
+    served(tmp_path)
+    (entry,) = tmp_path.glob("tiny-val-*")
+    whole = CachedActivations(entry)
+    copy = pickle.loads(pickle.dumps(whole))
+    assert torch.equal(copy[1]["2"], whole[1]["2"])
+    assert is_held(entry / "meta.json")
+    del whole
+    assert not is_held(entry / "meta.json")
+
+
+def partials(folder):
+    return sorted(path.name for path in folder.glob(".*.partial"))
+
+
+def test_what_a_kill_left_half_written_goes_and_what_is_being_written_counts(tmp_path):
+    cache = tmp_path / "cache"
+    served(cache)
+    whole = sum(size_of(cache, split) for split in ("train", "val", "test"))
+    shutil.rmtree(cache)
+
+    def writes_slowly():
+        served(cache, backbone=tiny_backbone(seed=2))
+
+    def pause():
+        (tmp_path / "there").touch()
+        waits_for(tmp_path / "go")
+
+    writer = child_of(
+        tmp_path, 0, writes_slowly, Kill(activation_cache._Fill, "test_step", act=pause)
+    )
+    writer.wait_for(tmp_path / "there")
+    (being_written,) = partials(cache)
+    for number, gigabytes, kept in ((1, 1.1 * whole / 1e9, 1), (2, 2.2 * whole / 1e9, 3)):
+        other = child_of(tmp_path, number, lambda room=gigabytes: wants_room(cache, room))
+        assert other.wait() == 0, other.said
+        assert f"it keeps {kept} splits" in other.said
+        assert partials(cache) == [being_written]
+    writer.signal().wait()
+    assert partials(cache) == [being_written]
+    served(cache, backbone=tiny_backbone(seed=3))
+    assert partials(cache) == []
+
+
+def test_without_locks_nothing_is_removed(tmp_path, monkeypatch, caplog):
+    served(tmp_path)
+    first = set(entries(tmp_path))
+    whole = sum(size_of(tmp_path, split) for split in ("train", "val", "test"))
+    monkeypatch.setattr("cavalcade.locks.fcntl", None)
+    loader, _ = served(tmp_path, backbone=tiny_backbone(seed=1), gigabytes=1.1 * whole / 1e9)
+    assert not loader.cached
+    assert set(entries(tmp_path)) == first
+    assert "not cached" in caplog.text

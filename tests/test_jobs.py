@@ -1,5 +1,6 @@
 """The parts of a sweep: outcomes, tables, values from files, GPUs, totals."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -295,3 +296,17 @@ def test_totals_are_shared_among_jobs_at_once():
     said = totals(Estimate(costs, [1.0], 9.0), 16)
     assert "about 30 s, 2 jobs at once; 2.0 MB" in said
     assert "measured in 9 s, 1.0 s for each of 1 networks" in said
+
+
+def test_a_cache_is_said_to_spare_forwards():
+    found = Estimate([Cost(10, 30.0, 1e6)], [1.0], 9.0)
+    assert "10 images through networks, forwards" in totals(found, 1)
+    said = totals(replace(found, cached=True), 1)
+    assert "10 images through networks (fewer where the cache holds a split), forwards" in said
+
+
+@pytest.mark.parametrize("cache", [None, "activations"])
+def test_an_estimate_knows_whether_there_is_a_cache(tmp_path, monkeypatch, cache):
+    monkeypatch.setattr(estimating, "run_child", lambda *_, **__: None)
+    found = estimating.estimate([OmegaConf.create({"cache": cache})], tmp_path)
+    assert found.cached == (cache is not None)

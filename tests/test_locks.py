@@ -10,7 +10,7 @@ import pytest
 from cavalcade import InputError
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.survey import Survey
-from cavalcade.locks import locked
+from cavalcade.locks import hold, is_held, locked
 from cavalcade.truth import Truth
 from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
 from test_faults import KILLED, STEPS, undisturbed, world  # noqa: F401
@@ -94,6 +94,40 @@ def test_an_error_frees_the_lock(tmp_path):
         pass
 
 
+def test_who_does_not_wait_is_told(tmp_path):
+    place = tmp_path / "place"
+    with locked(place, wait=False) as first, locked(place, wait=False) as second:
+        assert (first, second) == (True, False)
+    with locked(place, wait=False) as later:
+        assert later
+
+
+def test_any_number_hold_a_file(tmp_path):
+    path = tmp_path / "file"
+    assert not is_held(path)
+    path.touch()
+    one, other = set(), set()
+    hold(path, one)
+    hold(path, other)
+    del one
+    assert is_held(path)
+    del other
+    assert not is_held(path)
+
+
+def test_what_is_forked_while_a_file_is_held_holds_it_too(tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    holder = set()
+    hold(path, holder)
+    child = Child(pause(tmp_path / "there", tmp_path / "never"), tmp_path / "log")
+    child.wait_for(tmp_path / "there")
+    del holder
+    assert is_held(path)
+    child.signal().wait()
+    assert not is_held(path)
+
+
 def refusing(number):
     def acquire(*_, **__):
         raise OSError(number, os.strerror(number))
@@ -107,6 +141,10 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
         pass
     assert "place cannot be locked" in caplog.text
     assert "let no other program make it too" in caplog.text
+    caplog.clear()
+    with locked(tmp_path / "place", wait=False) as alone:
+        assert not alone
+    assert not caplog.text
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):

@@ -1,15 +1,20 @@
 """A device with too little memory: parts of batches are halved, and nothing counts twice."""
 
+import functools
 import logging
+import warnings
 
 import pytest
+import torch
 
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.errors import InputError
+from cavalcade.sweeping import measure
 from cavalcade.visiting.cost import seconds_per_image
+from cavalcade.visiting.trainers import PRECISIONS, Trainers, autocast
 from run_folders import assert_same_up_to_rounding
-from tiny import out_of_memory, small_device, streamed, tiny_backbone, tiny_visit
+from tiny import out_of_memory, quiet_trainer, small_device, streamed, tiny_backbone, tiny_visit
 
 METHODS = {
     "one_pass": Probes(),
@@ -59,6 +64,60 @@ def test_the_time_of_an_image_is_measured_on_a_small_device(most, caplog):
     assert "no memory for 8 images of tiny at once; 4 go through it" in caplog.text
     with pytest.raises(InputError, match="no memory for one image of tiny; set a smaller"):
         seconds_per_image(small_device(0, timed=True), 8)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_time_of_an_image_is_measured_in_the_precision_of_the_visit(precision):
+    backbone, seen = tiny_backbone(), []
+    backbone.model[3].register_forward_hook(lambda _, __, maps: seen.append(maps.dtype))
+    seconds_per_image(backbone, 8, precision)
+    assert set(seen) == {torch.bfloat16 if precision == "bf16-mixed" else torch.float32}
+
+
+def test_a_visit_is_measured_as_it_will_run(tmp_path, monkeypatch):
+    asked = []
+
+    def measured(_, *how):
+        asked.append(how)
+        return 1.0
+
+    monkeypatch.setattr("cavalcade.visiting.visit.seconds_per_image", measured)
+    trainers = Trainers(functools.partial(quiet_trainer, precision="bf16-mixed"))
+    tiny_visit(tmp_path, trainers=trainers)
+    assert asked == [(4, "bf16-mixed", torch.device("cpu"))]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_jobs_of_other_precision_are_measured_apart(monkeypatch, precision):
+    asked = []
+
+    def measured(_, *how):
+        asked.append(how)
+        return 1.0
+
+    monkeypatch.setattr(measure, "seconds_per_image", measured)
+    trainer = {"_target_": "lightning.pytorch.Trainer", "_partial_": True, "accelerator": "cpu"}
+    config = {
+        "backbone": {"_target_": "tiny.tiny_backbone"},
+        "batch_size": 4,
+        "trainer": trainer | {"precision": precision},
+    }
+    measure._network(config)
+    measure._network(config)
+    assert asked == [(4, precision, torch.device("cpu"))]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS[1:])
+def test_precision_is_that_of_lightning(precision):
+    cpu = torch.device("cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 16-mixed becomes bf16-mixed on a CPU
+        plugin = quiet_trainer(precision=precision).precision_plugin
+    linear, inputs = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    with plugin.forward_context():
+        expected = linear(inputs).dtype
+    with autocast(precision, cpu):
+        assert linear(inputs).dtype == expected
 
 
 def test_no_memory_for_one_image_is_a_sentence(tmp_path):

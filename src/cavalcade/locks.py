@@ -1,16 +1,22 @@
-"""One process at a time at a place: others wait, and go on where it was killed."""
+"""One process at a time at a place, where others wait; and files that any number may hold."""
 
 import errno
 import logging
 import os
 import socket
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cavalcade.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -18,11 +24,19 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(place: Path) -> Iterator[None]:
+def locked(place: Path, *, wait: bool = True) -> Iterator[bool]:
     """Wait until no other process is at work on a place, and have others wait for this one.
 
     The lock is on a file beside the place. The kernel frees it when its holder ends, however
     that is; the file of a holder that was killed stays for the next.
+
+    Args:
+        place: need not exist.
+        wait: if False, go on at once.
+
+    Yields:
+        Whether others are kept out: False while another process is at work there, unless one
+        waits for it, and on a file system without locks.
 
     Raises:
         InputError: if there can be no file beside the place.
@@ -30,24 +44,26 @@ def locked(place: Path) -> Iterator[None]:
     path = place.with_name(f".{place.name}.lock")
     # a file that merely exists, the library's substitute for locks, would outlive a killed holder
     lock = FileLock(path, fallback_to_soft=False)
-    if not _acquired(lock, place):
-        yield
+    if not _acquired(lock, place, wait=wait):
+        yield False
         return
     try:
         path.write_text(f"{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-        yield
+        yield True
     finally:
         path.unlink(missing_ok=True)  # still held: who waits for it sees this, and makes another
         lock.release()
 
 
-def _acquired(lock: FileLock, place: Path) -> bool:
-    """Wait for the lock; False if the file system has none."""
+def _acquired(lock: FileLock, place: Path, *, wait: bool) -> bool:
+    """Wait for the lock, if asked to; False if it cannot be had."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            if not wait:
+                return False
             log.warning(
                 "another process (%s) is at work on %s; waiting for it", _holder(lock), place
             )
@@ -57,7 +73,8 @@ def _acquired(lock: FileLock, place: Path) -> bool:
             raise InputError(
                 f"cannot write to {place.parent} ({error}); give another place"
             ) from error
-        log.warning("%s cannot be locked (%s): let no other program make it too", place, error)
+        if wait:
+            log.warning("%s cannot be locked (%s): let no other program make it too", place, error)
         return False
     return True
 
@@ -68,3 +85,36 @@ def _holder(lock: FileLock) -> str:
         return Path(lock.lock_file).read_text(encoding="utf-8") or "just started"
     except OSError:
         return "just ended"
+
+
+def hold(path: Path, holder: object) -> None:
+    """Have a file count as held as long as an object lives.
+
+    Any number of objects hold a file, in any processes; those that are forked hold it too, and
+    a pickled copy of the object does not. The kernel ends it with the process, however it ends.
+
+    Raises:
+        OSError: if the file cannot be opened.
+    """
+    number = os.open(path, os.O_RDONLY)
+    weakref.finalize(holder, os.close, number)
+    with suppress(OSError):  # without locks there is nothing to tell others
+        _flock(number, exclusive=False)
+
+
+def is_held(path: Path) -> bool:
+    """Whether any object holds a file; True too where it cannot be known, for lack of locks."""
+    try:
+        with path.open("r+b") as file:  # NFS locks a file for its writers alone
+            _flock(file.fileno(), exclusive=True)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _flock(number: int, *, exclusive: bool) -> None:
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH)

@@ -1,12 +1,14 @@
 """Keeps the activations of a network on the disk, for repeated work on the same images."""
 
+import gc
 import json
 import logging
 import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,14 +26,15 @@ from cavalcade.data.cached import (
     CachedActivations,
     StoredMaps,
     file_of,
-    is_whole_entry,
+    whole_entry,
 )
 from cavalcade.errors import InputError
 from cavalcade.folders import digest_of, sync
-from cavalcade.locks import locked
+from cavalcade.locks import is_held, locked
 
 FRAME_BYTES = 100  # at most, of each image beside its maps
-ENTRY = re.compile(r"[^.].*-(train|val|test)-[0-9a-f]{12}")  # no other folder is ever removed
+# an entry, or one that is being written; no other folder is ever removed
+ENTRY = re.compile(r"(\.)?([^.].*-(?:train|val|test)-[0-9a-f]{12})(?(1)\.partial)")
 LAYER_BYTES = 300  # likewise of each layer
 MAKERS = ("cavalcade", "torch", "torchvision", "timm", "pillow")  # whose versions may change maps
 
@@ -43,15 +46,18 @@ class ActivationCache:
     """A folder of activations, one entry for each network and split.
 
     What an entry is called is a digest of all that decides on what it holds: weights and
-    architecture, preprocessing, layers, the images of the split, precision, device and the
-    versions of what computes it. So an entry is
-    never stale: after a change of any of them another one is looked for. Activations are kept
-    in the type in which the network gives them, bfloat16 under `bf16-mixed`, so that results
-    are those without a cache.
+    architecture, preprocessing, layers, the images of the split, how many are in a batch,
+    precision, device and the versions of what computes it. So an entry is never stale: after a
+    change of any of them another one is looked for. Activations are kept in the type in which
+    the network gives them, bfloat16 under `bf16-mixed`, so that results are those without a
+    cache. What can still differ are last bits: with another machine or number of threads, and
+    in a fit by stream, whose shuffled images are not in the batches from which they are kept.
 
     Attributes:
         folder: where entries lie.
-        gigabytes: the most that all entries take; those that were not used for longest go.
+        gigabytes: the most that all entries take, those that are being written too; those that
+            were not used for longest go, unless a program has them open, of which the file
+            system's locks tell. Without locks none goes.
     """
 
     folder: Path
@@ -78,11 +84,12 @@ class ActivationCache:
         """
         if processes.count() > 1:
             raise InputError("cache works with one process; set cache=null, or trainer.devices=1")
-        used: set[Path] = set()
+        data.cached.clear()  # of another network, maybe
         made_by = {name: version(name) for name in MAKERS}
         common = {
             "network": backbone.identity(),
             "precision": precision,
+            "batch_size": data.batch_size,  # alone, an image may be added up in another order
             "device": new_trainer().strategy.root_device.type,
             "versions": made_by,
         }
@@ -91,48 +98,65 @@ class ActivationCache:
             key = common | {"images": data.fingerprints[split]}
             place = self.folder / f"{backbone.label}-{split}-{digest_of(key)}"
             with locked(place):
-                if not is_whole_entry(place):
-                    shutil.rmtree(place, ignore_errors=True)
+                entry = whole_entry(place)
+                if entry is None:
+                    for left in (place, _partial(place)):
+                        shutil.rmtree(left, ignore_errors=True)
                     layers = layers or _stored(backbone, data, split, new_trainer)
-                    if not self._make_room(place, len(dataset), layers, used):
+                    if not self._make_room(place, len(dataset), layers):
                         continue
                     _write(place, backbone, data, split, new_trainer, layers)
+                    entry = CachedActivations(place)
                 os.utime(place)
-            used.add(place)
-            data.cached[split] = CachedActivations(place)
+            data.cached[split] = entry
             log.info("%s: activations for %s images from %s", backbone.label, split, place)
 
-    def _make_room(
-        self, place: Path, num_images: int, layers: Sequence[StoredMaps], used: Set[Path]
-    ) -> bool:
+    def _make_room(self, place: Path, num_images: int, layers: Sequence[StoredMaps]) -> bool:
         """Remove what was not used for longest; False if there is no room beside what is used."""
         maps = sum(layer.bytes_per_image for layer in layers)
         needed = num_images * (maps + FRAME_BYTES) + len(layers) * LAYER_BYTES
-        limit = self.gigabytes * 1e9
-        others = [
-            path
-            for path in self.folder.iterdir()
-            if ENTRY.fullmatch(path.name) and path not in used
-        ]
-        sizes = {
-            path: _size(path) for path in sorted(others, key=lambda path: path.stat().st_mtime)
+        gc.collect()  # trainers of passes that are over hold what they read, in cycles
+        sizes = self._sizes()
+        idle = {
+            path: size
+            for path, size in sizes.items()
+            if not path.name.startswith(".") and not is_held(path / META)
         }
-        limit -= sum(map(_size, used))
-        free = shutil.disk_usage(self.folder).free + sum(sizes.values())
-        if needed > min(limit, free):
-            log.warning(
-                "%s: not cached, since its activations take %.3g GB: %.3g GB are free, and "
-                "cache_gigabytes=%g allows no more",
-                *(place.name, needed / 1e9, free / 1e9, self.gigabytes),
-            )
-            return False
-        while sizes and sum(sizes.values()) + needed > min(limit, free):
-            oldest = next(iter(sizes))
-            log.info("%s: removed from the cache, to make room for %s", oldest.name, place.name)
-            (oldest / META).unlink(missing_ok=True)  # first: what a kill leaves is no entry
-            shutil.rmtree(oldest, ignore_errors=True)
-            del sizes[oldest]
-        return True
+        in_use = sum(sizes.values()) - sum(idle.values())
+        limit = self.gigabytes * 1e9 - in_use
+        free = shutil.disk_usage(self.folder).free + sum(idle.values())
+        room = min(limit, free)
+        if needed <= room:
+            for oldest in list(idle):
+                if sum(idle.values()) + needed <= room:
+                    break
+                if _removed(oldest):
+                    log.info(
+                        "%s: removed from the cache, to make room for %s", oldest.name, place.name
+                    )
+                    del idle[oldest]
+        if sum(idle.values()) + needed <= room:
+            return True
+        log.warning(
+            "%s: not cached, since its activations take %.3g GB: %.3g GB are free, and "
+            "cache_gigabytes=%g allows no more beside the %.3g GB in use",
+            *(place.name, needed / 1e9, free / 1e9, self.gigabytes, in_use / 1e9),
+        )
+        return False
+
+    def _sizes(self) -> dict[Path, int]:
+        """Bytes of each entry, those that were not used for longest first.
+
+        Those that are being written count, and go if nobody writes them any more.
+        """
+        found = []
+        for path in self.folder.iterdir():
+            name = ENTRY.fullmatch(path.name)
+            if name is None or (name[1] and _removed(path)):
+                continue
+            with suppress(FileNotFoundError):  # another program removes it, or it is whole now
+                found.append((path.stat().st_mtime, path, _size(path)))
+        return {path: size for _, path, size in sorted(found)}
 
 
 class _Fill(BackbonePass):
@@ -185,8 +209,7 @@ def _write(
     layers: Sequence[StoredMaps],
 ) -> None:
     """Write an entry beside its place, and rename it when it is whole."""
-    partial = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = _partial(place)
     partial.mkdir(parents=True)
     num_images = len(data.splits[split])
     try:
@@ -227,6 +250,22 @@ def _reserve(path: Path, size: int) -> None:
 
 def _described(layer: StoredMaps) -> dict[str, Any]:
     return {**vars(layer), "dtype": str(layer.dtype).removeprefix("torch.")}
+
+
+def _partial(place: Path) -> Path:
+    return place.with_name(f".{place.name}.partial")
+
+
+def _removed(path: Path) -> bool:
+    """Remove an entry, also one of which a part was written, unless a program is at work on it."""
+    name = ENTRY.fullmatch(path.name)
+    assert name is not None
+    with locked(path.with_name(name[2]), wait=False) as alone:
+        if not alone or is_held(path / META):
+            return False
+        (path / META).unlink(missing_ok=True)  # first: what a kill leaves is no entry
+        shutil.rmtree(path, ignore_errors=True)
+    return True
 
 
 def _size(folder: Path) -> int:

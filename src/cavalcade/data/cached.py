@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cavalcade.locks import hold
+
 META = "meta.json"
 
 
@@ -41,15 +43,17 @@ class StoredMaps:
 
 
 class CachedActivations:
-    """The activations of all images of a split.
+    """The activations of all images of a split, which are held while this object lives.
 
     Whoever opens it knows that they are the right ones.
 
     Attributes:
+        folder: where they lie.
         frames: of each image, where the network looks.
     """
 
     def __init__(self, folder: Path) -> None:
+        hold(folder / META, self)  # first: what is held stays as it is then read
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         self.folder = folder
         self.frames: list[list[float]] = meta["frames"]
@@ -72,16 +76,17 @@ class CachedActivations:
         }
 
 
-def is_whole_entry(folder: Path) -> bool:
-    """Whether a folder holds the activations of a split, each file as long as it must be."""
+def whole_entry(folder: Path) -> CachedActivations | None:
+    """The activations in a folder; None unless each file is as long as it must be."""
     try:
         entry = CachedActivations(folder)
     except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return all(
+        return None
+    whole = all(
         path.is_file() and path.stat().st_size == len(entry.frames) * layer.bytes_per_image
         for path, layer in ((folder / file_of(k), layer) for k, layer in enumerate(entry.layers))
     )
+    return entry if whole else None
 
 
 def file_of(layer: int) -> str:

@@ -18,7 +18,7 @@ from cavalcade.children import run_child
 from cavalcade.report.tables import print_sentence, print_table
 from cavalcade.sweeping.apart import child_environment
 from cavalcade.sweeping.jobs import SweepJob, differing
-from cavalcade.visiting.cost import Cost
+from cavalcade.visiting.cost import IF_CACHED, Cost
 
 NEEDED = ("backbone", "data", "concepts", "trainer", "batch_size")
 MANY, DEAREST = 20, 5  # jobs; more than so many are not all shown
@@ -32,11 +32,13 @@ class Estimate:
         costs: of each job; None where it is unknown.
         networks: seconds that each network took, to build and to measure it.
         seconds: that all of it took.
+        cached: whether any job has a cache, which spares forwards.
     """
 
     costs: list[Cost | None]
     networks: list[float]
     seconds: float
+    cached: bool = False
 
     def table(self) -> pd.DataFrame:
         """A row for each job, a dash for what is unknown."""
@@ -80,7 +82,8 @@ def estimate(configs: Sequence[DictConfig], folder: Path) -> Estimate:
     answers += [None] * (len(configs) - len(answers))  # the process may have been killed
     networks = {each.pop("network"): each.pop("took") for each in answers if each}
     costs = [Cost(**each) if each else None for each in answers]
-    return Estimate(costs, list(networks.values()), time.perf_counter() - start)
+    cached = any(config.get("cache") is not None for config in configs)
+    return Estimate(costs, list(networks.values()), time.perf_counter() - start, cached)
 
 
 def _needed(config: DictConfig) -> Mapping[str, Any] | None:
@@ -132,8 +135,9 @@ def totals(found: Estimate, at_once: int) -> str:
     beside = "" if at_once == 1 else f", {at_once} jobs at once"
     count = len(found.networks)
     each = f", {sum(found.networks) / count:.1f} s for each of {count} networks" if count else ""
+    fewer = IF_CACHED if found.cached else ""
     return (
-        f"in all{share}: {total.images:,} images through networks, forwards alone about "
+        f"in all{share}: {total.images:,} images through networks{fewer}, forwards alone about "
         f"{total.seconds / at_once:.0f} s{beside}; {total.megabytes:.1f} MB on disk; measured in "
         f"{found.seconds:.0f} s{each} (estimate=false leaves it out)"
     )

@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -21,7 +20,7 @@ from cavalcade.backbones import FrozenBackbone
 from cavalcade.cli import prepare_process
 from cavalcade.data import ConceptData, ConceptDataset
 from cavalcade.visiting.cost import Cost, cost_of, seconds_per_image
-from cavalcade.visiting.trainers import device_of
+from cavalcade.visiting.trainers import Trainers
 
 BUDGET = 120.0  # seconds, after which no other network is built
 UNIMPORTANT = ("seed", "label")  # to the cost of a network
@@ -35,13 +34,12 @@ def main(asked: Path, answer: Path) -> None:
     start = time.perf_counter()
     with answer.open("w", encoding="utf-8") as file:
         for config in json.loads(asked.read_text(encoding="utf-8")):
-            known = config and _network_key(config) in _measured
             line = None
-            if config and (known or time.perf_counter() - start < BUDGET):
-                with contextlib.suppress(Exception):  # the job itself will say what is wrong
-                    cost = measure(config)
-                    network = _network_key(config)
-                    line = {**vars(cost), "network": network, "took": _took[network]}
+            with contextlib.suppress(Exception):  # the job itself will say what is wrong
+                network = config and _network_key(config)
+                known = network in _measured
+                if config and (known or time.perf_counter() - start < BUDGET):
+                    line = {**vars(measure(config)), "network": network, "took": _took[network]}
             file.write(json.dumps(line) + "\n")
             file.flush()
 
@@ -72,8 +70,13 @@ def _network(config: Config) -> tuple[FrozenBackbone, float]:
         _measured[key], start = None, time.perf_counter()  # one that fails is not tried again
         own = dict(config["backbone"])
         backbone = _instantiated(own | ({"weights": "random"} if "weights" in own else {}))
-        device = _device(config["trainer"])
-        seconds = seconds_per_image(backbone.to(device), config["batch_size"], device)
+        trainers = _trainers(config)
+        seconds = seconds_per_image(
+            backbone.to(trainers.device),
+            config["batch_size"],
+            trainers.precision,
+            trainers.device,
+        )
         _measured[key] = backbone.to("meta"), seconds
         _took[key] = time.perf_counter() - start
     found = _measured[key]
@@ -84,12 +87,13 @@ def _network(config: Config) -> tuple[FrozenBackbone, float]:
 
 def _network_key(config: Config) -> str:
     own = {k: v for k, v in config["backbone"].items() if k not in (*UNIMPORTANT, "weights")}
-    device = _device(config["trainer"])
-    return json.dumps([own, config["batch_size"], str(device)], sort_keys=True)
+    trainers = _trainers(config)
+    asked = [own, config["batch_size"], trainers.precision, str(trainers.device)]
+    return json.dumps(asked, sort_keys=True)
 
 
-def _device(trainer: Config) -> torch.device:
-    return device_of(str(trainer.get("accelerator", "auto")))
+def _trainers(config: Config) -> Trainers:
+    return Trainers(_instantiated(config["trainer"]))
 
 
 def _processes(trainer: Config) -> int:

@@ -11,12 +11,15 @@ from cavalcade.concepts import Factorisation, Probes
 from cavalcade.concepts.passes import as_memory_allows
 from cavalcade.data import ConceptData
 from cavalcade.galleries import ROW_BYTES
+from cavalcade.visiting.trainers import FULL_PRECISION, autocast
 
+CPU = torch.device("cpu")
 FLOAT = 4  # bytes
 STRENGTH = 2
 CHECKPOINT = 4  # numbers of each coefficient: as it is, at its best, two moments
 PICTURE_BYTES = 60_000  # scores.png and what else does not grow
 LINE_BYTES = 60  # of a table
+IF_CACHED = " (fewer where the cache holds a split)"
 LONG = 0.2  # seconds for one image, above which a batch is not worth its time
 
 
@@ -82,23 +85,28 @@ def _bytes(
 
 
 def seconds_per_image(
-    backbone: FrozenBackbone, batch_size: int, device: torch.device | None = None
+    backbone: FrozenBackbone,
+    batch_size: int,
+    precision: str = FULL_PRECISION[0],
+    device: torch.device = CPU,
 ) -> float:
     """Of a forward after a first one; in a batch, unless one image takes long by itself.
 
     The batch is as large as the device has memory for, which says nothing of other devices.
+    The forward is not compiled.
 
     Args:
         backbone: stays where it is.
         batch_size: images of a batch.
-        device: on which `backbone` is; the CPU if None.
+        precision: of the trainer that will run it.
+        device: on which `backbone` is.
     """
-    device = device or torch.device("cpu")
 
     def measured(images: int) -> float:
         inputs = torch.zeros(images, 3, *backbone.preprocessing.size, device=device)
-        _timed(backbone, inputs)  # allocates, and chooses its algorithms
-        return _timed(backbone, inputs) / images
+        with autocast(precision, device):
+            _timed(backbone, inputs)  # allocates, and chooses its algorithms
+            return _timed(backbone, inputs) / images
 
     before = backbone.images_at_once
     try:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """That in which a trainer of this precision runs a network."""
+    half = torch.float16 if precision == "16-mixed" and device.type == "cuda" else torch.bfloat16
+    return torch.autocast(device.type, half, enabled=precision not in FULL_PRECISION)
 
 
 @dataclass
@@ -130,9 +137,14 @@ class Trainers:
         """Of the network, `auto` as that which is fastest on the device."""
         asked = str(self.given.get("precision", FULL_PRECISION[0]))
         if asked == "auto":
-            device = device_of(str(self.given.get("accelerator", "auto")))
-            return HALF_PRECISION if computes_in_bfloat16(device) else FULL_PRECISION[0]
+            half = computes_in_bfloat16(self.device)
+            return HALF_PRECISION if half else FULL_PRECISION[0]
         return FULL_PRECISION[0] if asked in FULL_PRECISION else asked
+
+    @property
+    def device(self) -> torch.device:
+        """That each process uses."""
+        return device_of(str(self.given.get("accelerator", "auto")))
 
     @property
     def _hardware(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from cavalcade.report.artifacts import log_run_artifacts
 from cavalcade.report.tracking import TrackedJob, Tracker, train_job
 from cavalcade.runs import MinedRun, ProbedRun, load_run, write_run
 from cavalcade.truth import Truth, data_folder
-from cavalcade.visiting.cost import cost_of, seconds_per_image
+from cavalcade.visiting.cost import IF_CACHED, cost_of, seconds_per_image
 from cavalcade.visiting.mined_visit import redraw_galleries, reduce_mined, track_mined
 from cavalcade.visiting.probed_visit import reduce_probed, track_probed
 from cavalcade.visiting.signals import told_to_stop
@@ -80,8 +80,11 @@ def visit(
                 _keep(place, backbone, data, method)
             return Visited(place, skipped=True)
         trainers.check()
-        processes.from_first(lambda: _announce(backbone, data, method))
+        processes.from_first(
+            lambda: _announce(backbone, data, method, trainers, cached=cache is not None)
+        )
         if cache:
+            held.callback(data.cached.clear)  # other programs may remove entries from then on
             cache.serve(backbone, data, trainers, trainers.precision)
         meta = _describe(backbone, data, method, identity)
         job = train_job(place, meta, len(backbone.layers), force=force)
@@ -221,7 +224,12 @@ def _begun(tracker: Tracker, job: TrackedJob, config: Mapping[str, Any]) -> Logg
 
 
 def _announce(
-    backbone: FrozenBackbone, data: ConceptDataModule, method: Probes | Factorisation
+    backbone: FrozenBackbone,
+    data: ConceptDataModule,
+    method: Probes | Factorisation,
+    trainers: Trainers,
+    *,
+    cached: bool,
 ) -> None:
     """Print the taps, the concepts, and the time and disk that the visit will take."""
     layers = ", ".join(f"{layer.name} ({layer.depth:.2f})" for layer in backbone.layers)
@@ -236,12 +244,16 @@ def _announce(
         method,
         sizes={split: len(dataset) for split, dataset in data.splits.items()},
         labels=data.splits["test"].concepts,
-        seconds_per_image=seconds_per_image(backbone, data.batch_size),
+        seconds_per_image=seconds_per_image(
+            backbone.to(trainers.device), data.batch_size, trainers.precision, trainers.device
+        ),
     )
+    backbone.cpu()  # each pass takes it to the device
     log.info(
-        "%s: %d images through the network, whose forwards alone take about %.0f s on a CPU; "
+        "%s: %d images through the network%s, whose forwards alone take about %.0f s on a %s; "
         "%.1f MB on disk",
-        *(backbone.label, cost.images, cost.seconds, cost.megabytes),
+        *(backbone.label, cost.images, IF_CACHED if cached else "", cost.seconds),
+        *("GPU" if trainers.device.type == "cuda" else "CPU", cost.megabytes),
     )
 
 
