@@ -1,3 +1,7 @@
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -144,19 +148,47 @@ def test_products_of_integers_and_of_floats_are_the_same_counts(available, monke
     np.testing.assert_array_equal(meetings(a, b, counts.counted_by_product), reference)
 
 
-@pytest.mark.parametrize("reason", ["missing", "another interface", "wrong"])
-def test_a_machine_that_cannot_count_in_registers_counts_otherwise(reason, monkeypatch):
+@pytest.fixture
+def chosen_anew():
+    counts._chosen.cache_clear()
+    yield
+    counts._chosen.cache_clear()
+
+
+@pytest.mark.usefixtures("chosen_anew")
+@pytest.mark.parametrize(("integers", "slower"), [(True, "int8, .* 10"), (False, "float32, .* 50")])
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (ImportError("No module named 'numkong'"), "No module named 'numkong'"),
+        (TypeError(), "TypeError"),  # another interface
+        (None, "it counts wrongly on this machine"),
+    ],
+)
+def test_a_machine_that_cannot_count_in_registers_counts_otherwise_and_says_so_once(
+    broken, reason, integers, slower, monkeypatch, caplog
+):
     """Whatever a version or a processor does, the numbers are right."""
 
-    def broken(a, b):
-        if reason == "missing":
-            raise ImportError
-        if reason == "another interface":
-            raise TypeError
+    def counted(a, b):
+        time.sleep(0.05)  # so that all threads ask meanwhile
+        if broken is not None:
+            raise broken
         return counts.counted_by_product(a, b) + 1
 
-    monkeypatch.setattr(counts, "counted_in_registers", broken)
-    assert counts.fastest.__wrapped__() is counts.counted_by_product
+    monkeypatch.setattr(counts, "counted_in_registers", counted)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: integers)
+    with ThreadPoolExecutor(4) as pool:
+        ways = list(pool.map(lambda _: counts.fastest(), range(8)))
+    assert set(ways) == {counts.counted_by_product}
+    (said,) = caplog.messages
+    assert re.match(rf"numkong cannot be used \({reason}\): .* of {slower} times as long", said)
+
+
+@pytest.mark.usefixtures("chosen_anew")
+def test_what_is_right_is_used_without_a_word(caplog):
+    assert counts.fastest() is counts.counted_in_registers
+    assert not caplog.messages
 
 
 def test_images_at_each_pixel():

@@ -1,7 +1,9 @@
 """How often masks meet, and where they fire, counted exactly from packed bits."""
 
+import logging
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 
 import numpy as np
 import torch
@@ -9,10 +11,13 @@ from jaxtyping import Bool, Int, Integer, Shaped, UInt8
 from torch import Tensor
 from torchmetrics import Metric
 
+log = logging.getLogger(__name__)
+
 CACHED_BYTES = 4096  # of each row at a time: rows of both sides stay in the cache
 MOST_PIXELS = 2**24  # at a time: integers up to that are exact in float32
 
 Bits = UInt8[np.ndarray, "_ bytes"]
+_choosing = Lock()
 
 
 class MeetingCounts(Metric):
@@ -109,13 +114,29 @@ def meetings(
     return total
 
 
-@cache
 def fastest() -> Callable[[Bits, Bits], np.ndarray]:
-    """The fastest way of counting that is right on this machine, of those below."""
+    """The fastest way of counting that is right on this machine, of those below.
+
+    Where that is not the first, a warning says so, once in a process.
+    """
+    with _choosing:  # threads ask at the same time
+        return _chosen()
+
+
+@cache
+def _chosen() -> Callable[[Bits, Bits], np.ndarray]:
     try:
-        return counted_in_registers if _is_right(counted_in_registers) else counted_by_product
-    except (ImportError, AttributeError, TypeError, ValueError, LookupError):
-        return counted_by_product
+        if _is_right(counted_in_registers):
+            return counted_in_registers
+        reason = "it counts wrongly on this machine"
+    except (ImportError, AttributeError, TypeError, ValueError, LookupError) as error:
+        reason = str(error) or type(error).__name__
+    log.warning(
+        "numkong cannot be used (%s): bits are counted by products of matrices of %s, which takes "
+        "about %d times as long; install numkong, or another version of it, to count faster",
+        *((reason, "int8", 10) if _has_fast_integers() else (reason, "float32", 50)),
+    )
+    return counted_by_product
 
 
 def _is_right(product: Callable[[Bits, Bits], np.ndarray]) -> bool:
@@ -147,9 +168,13 @@ def counted_by_product(
     """The same by a product of matrices: of integers where they are faster than floats."""
     one, other = (torch.from_numpy(np.unpackbits(x, axis=1)) for x in (a, b))
     assert one.shape[1] <= MOST_PIXELS
-    if torch.backends.mkldnn.is_available():
+    if _has_fast_integers():
         return torch._int_mm(one.view(torch.int8), other.view(torch.int8).T).numpy()
     return (one.float() @ other.float().T).long().numpy()
+
+
+def _has_fast_integers() -> bool:
+    return torch.backends.mkldnn.is_available()
 
 
 def images_at_pixels(
