@@ -117,6 +117,14 @@ def test_a_pair_among_many_is_the_same_to_the_last_bit(visible):
             np.testing.assert_array_equal(among[i, j].repaired[name], alone.repaired[name])
 
 
+def test_a_pair_holds_no_numbers_of_others():
+    networks = [random_masks(seed) for seed in range(5)]
+    for cells in cells_of(networks, [(0, 1), (0, 4), (1, 1)]).values():
+        estimates = cells.measures.values()
+        arrays = [*(x for e in estimates for x in (e.value, e.without)), *cells.repaired.values()]
+        assert all(x.base is None or x.base.nbytes == x.nbytes for x in arrays)
+
+
 def test_blind_to_the_order_of_images():
     networks, strata = three_networks(), strata_of(9, count=2)
     order = torch.from_numpy(np.random.default_rng(0).permutation(12))
