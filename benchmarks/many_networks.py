@@ -6,14 +6,16 @@
     python -m benchmarks.many_networks --growth growth.png
 
 Of synthetic runs; without pictures and measures of features. Each comparison is a process of its
-own. Prints processor seconds of all cores together for each pair and for the tables of all, the
-memory that the process has added, and what lies on the disk.
+own. Prints, for all pairs, for each, and for the tables of all, how long they took and then the
+processor seconds of all cores together; the memory that the process has added, and what lies on
+the disk. The runs were written just before, so that their masks are read from the page cache of
+the system: a disk takes its time on top, unless it has them there too.
 
 With `--growth` the pairs alone, as networks, layers and images grow from a comparison of a middling
 size, against what the operations predict: of pairs of masks, chance takes as many whatever the
 images, meetings as many as there are images; and each mask of each network is read once for each
-group that it is compared with. The seconds that each kind of operation takes come from all but the
-largest points, and the picture shows how far those lie from that.
+group that it is compared with. The processor seconds that each kind of operation takes come from
+all but the largest points, and the picture shows how far those lie from that.
 """
 
 import argparse
@@ -27,7 +29,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.optimize import nnls
 
-from benchmarks.own_process import Stopwatch, in_own_process
+from benchmarks.own_process import Seconds, Stopwatch, in_own_process
 from benchmarks.synthetic_runs import write_synthetic_runs
 from cavalcade.comparing.analysis import Analysis
 from cavalcade.comparing.comparison import compare
@@ -82,17 +84,22 @@ def row(runs: list[Path], place: Path, with_tables: bool) -> dict[str, str]:
     return {
         "networks": str(len(runs)),
         "pairs": str(pairs),
-        "all pairs": f"{compared:.0f} s",
-        "ms a pair": f"{1000 * compared / pairs:.0f}",
+        "all pairs": wall_first(compared, "{:.1f} s"),
+        "a pair": wall_first(Seconds(*(1000 * s / pairs for s in compared)), "{:.0f} ms"),
         "kB a pair": f"{kept / 1000 / pairs:.0f}",
-        "tables": f"{tables:.1f} s" if with_tables else "",
+        "tables": wall_first(tables, "{:.1f} s") if with_tables else "",
         "peak": f"{peak / 1000:.0f} MB",
         "folder": f"{written / 1e6:.1f} MB",
         "largest table": largest,
     }
 
 
-def measured(runs: list[Path], place: Path) -> tuple[float, float, str]:
+def wall_first(seconds: Seconds, form: str) -> str:
+    """How long it took, and the processor's time in brackets."""
+    return f"{form.format(seconds.wall)} ({form.format(seconds.processor)})"
+
+
+def measured(runs: list[Path], place: Path) -> tuple[Seconds, Seconds, str]:
     """Seconds of the pairs, of the tables, and the table of most rows."""
     loaded = [load_run(run) for run in runs]
     watch = Stopwatch()
@@ -104,14 +111,14 @@ def measured(runs: list[Path], place: Path) -> tuple[float, float, str]:
     return pairs, watch.lap(), f"{name}: {rows:,} rows"
 
 
-def measured_pairs(runs: list[Path], place: Path) -> tuple[float, float, str]:
+def measured_pairs(runs: list[Path], place: Path) -> tuple[Seconds, Seconds, str]:
     """Seconds of counting the pairs and keeping them, without what is made of them."""
     loaded = [run for run in map(load_run, runs) if isinstance(run, ProbedRun)]
     watch = Stopwatch()
     keys = [(i, j) for i in range(len(loaded)) for j in range(i, len(loaded))]
     orders = repaired_orders(np.array(loaded[0].truth.blocks), 16)
     ConceptCounts(loaded, keys, orders, PairsOnDisk(place / "pairs"))
-    return watch.lap(), 0.0, ""
+    return watch.lap(), Seconds(0.0, 0.0), ""
 
 
 def growth(place: Path, picture: Path) -> None:
@@ -126,9 +133,10 @@ def growth(place: Path, picture: Path) -> None:
                 folder, size["networks"], **sizes, concepts=2, grid=56, halves=False
             )
             (seconds, *_), peak = in_own_process(measured_pairs, runs, folder)
-            point = size | {"grows": grows, "seconds": seconds, "MB": peak / 1000}
-            found.append(point)
-            print(f"{grows} {count}: {seconds:.1f} s, {peak / 1000:.0f} MB", flush=True)
+            times = {"wall": seconds.wall, "processor": seconds.processor}
+            found.append(size | {"grows": grows, **times, "MB": peak / 1000})
+            said = wall_first(seconds, "{:.1f} s")
+            print(f"{grows} {count}: {said}, {peak / 1000:.0f} MB", flush=True)
     table = pd.DataFrame(found)
     table["predicted"] = predicted(found)
     print_table("growth of the pairs", table.round(1))
@@ -145,7 +153,7 @@ def operations(size: Size) -> list[float]:
 def predicted(points: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Seconds of all points, from all but the largest: of least error in proportion."""
     work = np.array([operations(point) for point in points])
-    seconds = np.array([point["seconds"] for point in points])
+    seconds = np.array([point["processor"] for point in points])
     small = np.array([point[point["grows"]] in GROWTH[point["grows"]][:3] for point in points])
     rates, _ = nnls(work[small] / seconds[small, None], np.ones(small.sum()))
     return work @ rates
@@ -160,7 +168,7 @@ def draw(table: pd.DataFrame) -> Figure:
     ):
         x = points[grows]
         above.plot(x, points["predicted"], color="0.6", label="predicted by all but the last")
-        above.plot(x, points["seconds"], "o", color="C0", label="measured")
+        above.plot(x, points["processor"], "o", color="C0", label="measured")
         below.plot(x, points["MB"], "o-", color="C1")
         fixed = ", ".join(f"{n} {name}" for name, n in MIDDLING.items() if name != grows)
         above.set(xscale="log", yscale="log", title=f"{grows}\n({fixed})")

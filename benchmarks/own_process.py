@@ -5,7 +5,7 @@ import multiprocessing
 import resource
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -36,13 +36,24 @@ def _prepared(work: Callable[..., Result], arguments: tuple[Any, ...]) -> tuple[
     return found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 
 
+class Seconds(NamedTuple):
+    """How long some work took, and how long all cores together were busy with it."""
+
+    wall: float
+    processor: float
+
+
 class Stopwatch:
-    """Processor seconds since it was made, or asked last."""
+    """Seconds since it was made, or asked last."""
 
     def __init__(self) -> None:
-        self.last = time.process_time()
+        self.last = self._now()
 
-    def lap(self) -> float:
+    def lap(self) -> Seconds:
         """The seconds."""
-        before, self.last = self.last, time.process_time()
-        return self.last - before
+        before, self.last = self.last, self._now()
+        return Seconds(self.last.wall - before.wall, self.last.processor - before.processor)
+
+    @staticmethod
+    def _now() -> Seconds:
+        return Seconds(time.perf_counter(), time.process_time())

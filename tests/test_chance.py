@@ -5,16 +5,9 @@ import pytest
 import torch
 from scipy import stats
 
-from cavalcade.similarity import (
-    Fired,
-    Firing,
-    PixelCounts,
-    adjusted_jaccard,
-    chance,
-    expected_intersection,
-    similarity_of_pairs,
-)
-from test_counts import counted, random_masks
+from cavalcade.similarity import Firing, adjusted_jaccard, chance, similarity_of_pairs
+from cavalcade.similarity.group_chance import chance_of_group
+from test_counts import counted, counted_group, random_masks
 
 BLOCKS = [0] * 4 + [1] * 5 + [2] * 3
 EVERYWHERE = torch.ones(12, 1, 30, dtype=torch.bool)
@@ -28,24 +21,9 @@ def strata_of(seed, images=12, pixels=30, count=3):
 
 
 def expected(a, b, strata=EVERYWHERE, blocks=BLOCKS):
-    num_blocks = max(blocks) + 1
-    index = torch.tensor(blocks)
-    counts = []
-    for firing in (a, b):
-        per_pixel = PixelCounts(num_blocks, strata.shape[1], *firing.masks.shape[1:])
-        for block in range(num_blocks):
-            part = index == block
-            per_pixel.update(block, firing.masks[part], firing.seen[part], strata[part])
-        counts.append([part.numpy() for part in per_pixel.compute()])
-    both = ((a.seen & b.seen)[:, None] & strata).int()
-    joint = torch.zeros(num_blocks, *strata.shape[1:], dtype=torch.int32)
-    joint = joint.index_add_(0, index, both).numpy()
-    return expected_intersection(
-        [
-            (*(Fired(fired[:, s], seen[:, s]) for fired, seen in counts), joint[:, s])
-            for s in range(strata.shape[1])
-        ]
-    )
+    group, bits, counts = counted_group(a, b, blocks, strata)
+    found = chance_of_group(group, counts, bits, np.asarray(blocks), given_labels=True)
+    return found.nulls["label_conditional"]
 
 
 def brute_force(a, b, strata=EVERYWHERE, blocks=BLOCKS, without=None):

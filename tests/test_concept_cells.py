@@ -11,14 +11,13 @@ from cavalcade.similarity import (
     CONCEPT_MEASURES,
     Fired,
     Firing,
-    PixelCounts,
     expected_intersection,
     repaired_orders,
     similarity_of_pairs,
 )
 from cavalcade.similarity.chance import some_pixels
 from test_chance import strata_of
-from test_counts import random_masks
+from test_counts import counted_group, random_masks
 
 BLOCKS = torch.tensor([0] * 3 + [1] * 4 + [2] * 2 + [3] * 3)
 PAIRS = list(itertools.product(range(3), repeat=2))
@@ -116,6 +115,14 @@ def test_a_pair_among_many_is_the_same_to_the_last_bit(visible):
             np.testing.assert_array_equal(one.value, other.value)
             np.testing.assert_array_equal(one.without, other.without)
             np.testing.assert_array_equal(among[i, j].repaired[name], alone.repaired[name])
+
+
+def test_a_pair_holds_no_numbers_of_others():
+    networks = [random_masks(seed) for seed in range(5)]
+    for cells in cells_of(networks, [(0, 1), (0, 4), (1, 1)]).values():
+        estimates = cells.measures.values()
+        arrays = [*(x for e in estimates for x in (e.value, e.without)), *cells.repaired.values()]
+        assert all(x.base is None or x.base.nbytes == x.nbytes for x in arrays)
 
 
 def test_blind_to_the_order_of_images():
@@ -289,18 +296,14 @@ def test_errors_judged_by_some_pixels_are_near_the_exact_ones():
     networks = [network(scene), network(scene)]
     truth = networks[0].masks[:, 0] & networks[1].masks[:, 0]
     strata = torch.stack([truth, ~truth], dim=1)
-    found = cells_of(networks, [(0, 1)], strata, np.repeat(np.arange(21), 3))[0, 1].measures
-    blocks = torch.from_numpy(np.repeat(np.arange(21), 3))
-    counts = PixelCounts(21, 1, 1, 1600)
-    fired = []
-    for part in networks:
-        counts = PixelCounts(21, 1, 1, 1600)
-        for block in range(21):
-            inside = blocks == block
-            counts.update(block, part.masks[inside], part.seen[inside], part.seen[inside][:, None])
-        fired.append(Fired(counts.fired[:, 0].numpy(), counts.seen[:, 0].numpy()))
-    exact = expected_intersection([(*fired, counts.seen[:, 0].numpy())])
-    some = expected_intersection([(*fired, counts.seen[:, 0].numpy())], 5)
+    blocks = np.repeat(np.arange(21), 3)
+    found = cells_of(networks, [(0, 1)], strata, blocks)[0, 1].measures
+    everywhere = torch.ones(63, 1, 1600, dtype=torch.bool)
+    group, _, counts = counted_group(*networks, blocks, everywhere)
+    seen = counts.seen[0, ..., 0].T
+    fired = [Fired(counts.fired[0, ..., rows].transpose(1, 2, 0), seen) for rows in group.rows]
+    exact = expected_intersection([(*fired, seen)])
+    some = expected_intersection([(*fired, seen)], 5)
     np.testing.assert_allclose(some.value, exact.value, rtol=1e-5)
     np.testing.assert_allclose(some.stderr, exact.stderr, rtol=0.15)
     assert all(np.isfinite(cells.stderr).all() for cells in found.values())

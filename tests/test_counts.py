@@ -1,10 +1,15 @@
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import jaccard_score
 
-from cavalcade.similarity import Firing, MeetingCounts, PixelCounts, counts
+from cavalcade.similarity import Firing, counts, group_counts
 from cavalcade.similarity.counts import meetings
+from cavalcade.similarity.group_counts import Group, count_group
 
 
 def random_masks(seed, images=12, rows=3, pixels=30, density=0.3, visible=0.8):
@@ -19,13 +24,26 @@ def rows_of(firing):
     return torch.cat([firing.masks, firing.seen[:, None]], dim=1)
 
 
+def counted_group(a, b, blocks, strata):
+    """Two networks, or one with itself, the bits of their strata, and what is counted of them."""
+    networks = [a] if a is b else [a, b]
+    group = Group(networks, [(0, len(networks) - 1)], len(blocks))
+    bits = np.packbits(strata.numpy(), axis=-1)
+    no_orders = np.zeros((0, len(blocks)), dtype=np.int64)
+    return group, bits, count_group(group, bits, np.asarray(blocks), no_orders)
+
+
 def counted(a, b, blocks):
-    x, y = rows_of(a), rows_of(b)
-    found = MeetingCounts(max(blocks) + 1, x.shape[1], y.shape[1])
-    for block in sorted(set(blocks)):
-        part = torch.tensor([other == block for other in blocks])
-        found.update(block, x[part], y[part])
-    return found.compute()
+    """How often masks meet; the last row of either side is what the network saw."""
+    one = Firing(rows_of(a), a.seen)
+    other = one if a is b else Firing(rows_of(b), b.seen)
+    everywhere = torch.ones(len(blocks), 1, a.num_pixels, dtype=torch.bool)
+    group, _, found = counted_group(one, other, blocks, everywhere)
+    (met,) = found.blocks.met
+    first, second = found.blocks.first, found.blocks.second  # what meets what the other saw
+    np.testing.assert_array_equal(first[:, group.rows[0], group.views[-1]], met[..., -1])
+    np.testing.assert_array_equal(second[:, group.rows[-1], group.views[0]], met[:, -1])
+    return torch.from_numpy(met.astype(np.int64))
 
 
 def jaccard_of(meetings):
@@ -55,13 +73,12 @@ def test_counts_are_kept_per_block():
     assert meetings[1, -1, -1] == (a.seen & b.seen)[5:].sum()
 
 
-def test_images_added_bit_by_bit_are_the_same_counts():
-    a, b = (rows_of(random_masks(seed)) for seed in (0, 1))
-    whole, parts = MeetingCounts(1, 4, 4), MeetingCounts(1, 4, 4)
-    whole.update(0, a, b)
-    for part in (slice(0, 1), slice(1, 8), slice(8, 12)):
-        parts.update(0, a[part], b[part])
-    assert torch.equal(whole.compute(), parts.compute())
+@pytest.mark.parametrize("at_a_time", [1, 5])
+def test_images_added_bit_by_bit_are_the_same_counts(at_a_time, monkeypatch):
+    a, b, blocks = random_masks(0), random_masks(1), [0] * 5 + [1] * 7
+    whole = counted(a, b, blocks)
+    monkeypatch.setattr(group_counts, "IMAGES", at_a_time)
+    assert torch.equal(counted(a, b, blocks), whole)
 
 
 def test_symmetry_and_diagonal():
@@ -72,11 +89,9 @@ def test_symmetry_and_diagonal():
 
 
 def test_the_same_masks_given_once_or_as_a_copy():
-    masks = rows_of(random_masks(3))
-    once, copied = MeetingCounts(1, 4, 4), MeetingCounts(1, 4, 4)
-    once.update(0, masks, masks)
-    copied.update(0, masks, masks.clone())
-    assert torch.equal(once.compute(), copied.compute())
+    masks, blocks = random_masks(3), [0] * 5 + [1] * 7
+    copy = Firing(masks.masks.clone(), masks.seen.clone())
+    assert torch.equal(counted(masks, masks, blocks), counted(masks, copy, blocks))
 
 
 def test_blind_to_the_order_of_images():
@@ -92,34 +107,29 @@ def test_exact_beyond_the_integers_of_float32(images):
     pixels = 2**21  # 9 · 2^21 - 1 is no float32, and 8 · 2^21 = 2^24 is the largest step
     masks = torch.ones(images, 1, pixels, dtype=torch.bool)
     masks[-1, 0, -1] = False
-    found = MeetingCounts(1, 1, 1)
-    found.update(0, masks, masks)
-    assert found.compute().item() == images * pixels - 1
+    firing = Firing(masks, torch.ones(images, pixels, dtype=torch.bool))
+    assert counted(firing, firing, [0] * images)[0, 0, 0].item() == images * pixels - 1
 
 
-def test_sums_over_calls_are_exact_beyond_the_integers_of_float32():
-    masks = torch.ones(8, 1, 2**21, dtype=torch.bool)
-    found = MeetingCounts(1, 1, 1)
-    found.update(0, masks, masks)
-    found.update(0, masks[:1, :, :1], masks[:1, :, :1])
-    assert found.compute().item() == 2**24 + 1
+def test_sums_over_images_are_exact_beyond_the_integers_of_float32(monkeypatch):
+    monkeypatch.setattr(group_counts, "IMAGES", 8)
+    masks = torch.ones(9, 1, 2**21, dtype=torch.bool)
+    masks[8, 0, 1:] = False
+    firing = Firing(masks, torch.ones(9, 2**21, dtype=torch.bool))
+    assert counted(firing, firing, [0] * 9)[0, 0, 0].item() == 2**24 + 1
 
 
-def test_pixel_counts_are_images_per_block_and_stratum():
-    a = random_masks(0)
+def test_images_at_pixels_are_counted_per_block_and_stratum():
+    a, blocks = random_masks(0), [0] * 5 + [1] * 7
     labels = torch.rand(12, 30, generator=torch.Generator().manual_seed(7)) < 0.4
-    strata = torch.stack([labels, ~labels], dim=1)
-    per_pixel = PixelCounts(2, 2, 3, 30)
-    per_pixel.update(0, a.masks[:3], a.seen[:3], strata[:3])
-    per_pixel.update(0, a.masks[3:5], a.seen[3:5], strata[3:5])
-    per_pixel.update(1, a.masks[5:], a.seen[5:], strata[5:])
-    fired, seen = per_pixel.compute()
-    assert torch.equal(fired[1, 0], (a.masks & labels[:, None])[5:].sum(dim=0).int())
-    assert torch.equal(fired[0, 1], (a.masks & ~labels[:, None])[:5].sum(dim=0).int())
-    assert torch.equal(seen[0, 0], (a.seen & labels)[:5].sum(dim=0).int())
+    *_, found = counted_group(a, a, blocks, torch.stack([labels, ~labels], dim=1))
+    fired, seen = torch.from_numpy(found.fired), torch.from_numpy(found.seen)[..., 0]
+    assert torch.equal(fired[0, :, 1].T, (a.masks & labels[:, None])[5:].sum(dim=0))
+    assert torch.equal(fired[1, :, 0].T, (a.masks & ~labels[:, None])[:5].sum(dim=0))
+    assert torch.equal(seen[0, :, 0], (a.seen & labels)[:5].sum(dim=0))
     # strata that cover every pixel lose none
-    assert torch.equal(fired.sum(dim=(0, 1)), a.masks.sum(dim=0).int())
-    assert torch.equal(seen.sum(dim=(0, 1)), a.seen.sum(dim=0).int())
+    assert torch.equal(fired.sum(dim=(0, 2)).T, a.masks.sum(dim=0))
+    assert torch.equal(seen.sum(dim=(0, 2)), a.seen.sum(dim=0))
 
 
 def bits_and_their_meetings(rows=7, pixels=100_001):
@@ -144,19 +154,47 @@ def test_products_of_integers_and_of_floats_are_the_same_counts(available, monke
     np.testing.assert_array_equal(meetings(a, b, counts.counted_by_product), reference)
 
 
-@pytest.mark.parametrize("reason", ["missing", "another interface", "wrong"])
-def test_a_machine_that_cannot_count_in_registers_counts_otherwise(reason, monkeypatch):
+@pytest.fixture
+def chosen_anew():
+    counts._chosen.cache_clear()
+    yield
+    counts._chosen.cache_clear()
+
+
+@pytest.mark.usefixtures("chosen_anew")
+@pytest.mark.parametrize(("integers", "slower"), [(True, "int8, .* 10"), (False, "float32, .* 50")])
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (ImportError("No module named 'numkong'"), "No module named 'numkong'"),
+        (TypeError(), "TypeError"),  # another interface
+        (None, "it counts wrongly on this machine"),
+    ],
+)
+def test_a_machine_that_cannot_count_in_registers_counts_otherwise_and_says_so_once(
+    broken, reason, integers, slower, monkeypatch, caplog
+):
     """Whatever a version or a processor does, the numbers are right."""
 
-    def broken(a, b):
-        if reason == "missing":
-            raise ImportError
-        if reason == "another interface":
-            raise TypeError
+    def counted(a, b):
+        time.sleep(0.05)  # so that all threads ask meanwhile
+        if broken is not None:
+            raise broken
         return counts.counted_by_product(a, b) + 1
 
-    monkeypatch.setattr(counts, "counted_in_registers", broken)
-    assert counts.fastest.__wrapped__() is counts.counted_by_product
+    monkeypatch.setattr(counts, "counted_in_registers", counted)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: integers)
+    with ThreadPoolExecutor(4) as pool:
+        ways = list(pool.map(lambda _: counts.fastest(), range(8)))
+    assert set(ways) == {counts.counted_by_product}
+    (said,) = caplog.messages
+    assert re.match(rf"numkong cannot be used \({reason}\): .* of {slower} times as long", said)
+
+
+@pytest.mark.usefixtures("chosen_anew")
+def test_what_is_right_is_used_without_a_word(caplog):
+    assert counts.fastest() is counts.counted_in_registers
+    assert not caplog.messages
 
 
 def test_images_at_each_pixel():

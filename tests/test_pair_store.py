@@ -24,7 +24,8 @@ from cavalcade.comparing.comparison_folder import tables_of, write_comparison
 from cavalcade.comparing.pair_store import PairsOnDisk
 from cavalcade.comparing.stored_pairs import StoredPairs
 from cavalcade.concepts import Factorisation, Probes
-from cavalcade.folders import kind_of, write_meta
+from cavalcade.folders import kind_of, read_meta, write_meta
+from cavalcade.truth import Truth
 from faults import Child, Kill, no_child_is_left  # noqa: F401
 from tiny import PlantedSquares, tiny_backbone, tiny_data, tiny_visit
 
@@ -222,6 +223,73 @@ def test_a_run_that_is_made_again_is_never_served_as_it_was(probed, tmp_path):
     assert not np.array_equal(before.matrix("one", "two"), after.matrix("one", "two"))
     np.testing.assert_array_equal(before.matrix("one", "one"), after.matrix("one", "one"))
     check_equal(after, compared(places, NAMES[:2], None))
+
+
+def copied(place, tmp_path):
+    """A run among copies of all others."""
+    data = Path(shutil.copytree(place.parents[1], tmp_path / "data"))
+    return data / place.relative_to(place.parents[1])
+
+
+def made_again(place):
+    """A run of the same content takes the place of another."""
+    old = place.rename(place.with_name("old"))
+    shutil.copytree(old, place, copy_function=shutil.copyfile)
+    shutil.rmtree(old)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda run: run.masks(run.layers[0].name),
+        lambda run: run.features(run.layers[0].name),
+        lambda run: run.strengths(run.layers[0].name),
+        lambda run: run.seen,
+        lambda run: run.concept_set,
+        lambda run: run.scores,
+        lambda run: run.stored_firing(0),
+        lambda run: run.stored_firing(0, half=1),
+        lambda run: run.half_masks(1, 0),
+    ],
+)
+def test_nothing_is_read_of_a_run_that_took_the_place_of_another(read, probed, tmp_path):
+    place = copied(probed["one"], tmp_path)
+    read(load_run(place))
+    run = load_run(place)
+    made_again(place)
+    with pytest.raises(InputError, match="was made again or deleted while it was read"):
+        read(run)
+
+
+@pytest.mark.parametrize("when", ["loading", "before", "while"])
+def test_a_run_that_is_made_again_while_it_is_compared_is_no_number(
+    when, probed, tmp_path, monkeypatch
+):
+    one = copied(probed["one"], tmp_path)
+    two = one.with_name("two")
+    strata = Truth.strata_bits
+
+    def strata_and_run(truth, concept):
+        if concept == 1:
+            made_again(two)
+        return strata(truth, concept)
+
+    def meta_and_run(place, kind):
+        meta = read_meta(place, kind)
+        if place == two:
+            made_again(two)
+        return meta
+
+    if when == "loading":
+        monkeypatch.setattr("cavalcade.runs.read_meta", meta_and_run)
+    runs = [load_run(one), load_run(two)]
+    if when == "before":
+        made_again(two)
+    if when == "while":
+        monkeypatch.setattr(Truth, "strata_bits", strata_and_run)
+    with pytest.raises(InputError, match=f"{two}.* was made again .* the same command again"):
+        compare(runs, repairings=3, cache=tmp_path / "pairs")
+    assert not list((tmp_path / "pairs").rglob("*.safetensors"))
 
 
 def test_other_repairings_are_computed(probed, tmp_path, counted):

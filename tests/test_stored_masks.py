@@ -87,3 +87,19 @@ def test_a_damaged_file_is_one_sentence(stored, damage):
         path.write_bytes(name.get(damage, content.replace(b"layers/10", b"layers/11")))
     with pytest.raises(InputError, match=r"masks.safetensors cannot be read .* make it again"):
         firing_of(path, slice(None), [True] * 6).mask_bits(np.arange(23))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_file_of_another_run_is_not_read_in_its_stead(stored, gone):
+    """Of the same shape and size, so that nothing else would tell them apart."""
+    path, *_ = stored
+    firing = firing_of(path, slice(None), [True] * 6)
+    firing.mask_bits(np.arange(3))
+    again = path.with_name("again")
+    again.write_bytes(path.read_bytes())
+    again.replace(path)
+    if gone:
+        path.unlink()
+    for read in (firing.mask_bits, firing.seen_bits):
+        with pytest.raises(InputError, match=r"masks.safetensors was made again or deleted while"):
+            read(np.arange(3, 6))

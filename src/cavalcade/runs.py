@@ -7,12 +7,12 @@ A folder is written beside its place and renamed when it is whole. Reading runs 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -25,6 +25,7 @@ from cavalcade.concepts.concept_set import ConceptSet
 from cavalcade.concepts.encoding import Encoded, unpack
 from cavalcade.concepts.scoring import score_matrix
 from cavalcade.errors import InputError, check_choice
+from cavalcade.file_versions import FileVersions, file_version, unchanged
 from cavalcade.folders import NAMES, read_meta, read_table, read_tensors, write_meta
 from cavalcade.similarity import Firing
 from cavalcade.stored_masks import StoredBits, StoredFiring
@@ -33,6 +34,7 @@ from cavalcade.truth import Truth
 MASKS = "masks.safetensors"
 HALF_MASKS = "halves/masks.safetensors"
 PACKAGES = ("cavalcade", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn")
+Content = TypeVar("Content")
 
 
 class Run:
@@ -41,6 +43,7 @@ class Run:
     Attributes:
         path: the folder.
         meta: the contents of `meta.json`.
+        versions: of its files, from before their checksums were checked.
         label: the network's name, with its variant.
         method: how concepts were found.
         labels: the concepts that the data set names; none for images alone.
@@ -48,8 +51,8 @@ class Run:
         random: the network's weights are random, not trained.
     """
 
-    def __init__(self, path: Path, meta: Mapping[str, Any]) -> None:
-        self.path, self.meta = path, meta
+    def __init__(self, path: Path, meta: Mapping[str, Any], versions: FileVersions) -> None:
+        self.path, self.meta, self.versions = path, meta, versions
         self.label: str = meta["label"]
         self.method: str = meta["method"]
         self.labels: tuple[str, ...] = tuple(meta["concepts"])
@@ -81,12 +84,12 @@ class Run:
     @cached_property
     def concept_set(self) -> ConceptSet:
         """The concepts themselves."""
-        return ConceptSet.load(self.path / "concepts.safetensors")
+        return self._read("concepts.safetensors", ConceptSet.load)
 
     @cached_property
     def seen(self) -> Bool[Tensor, "images pixels"]:
         """Which pixels of each test image the network saw."""
-        return unpack(read_tensors(self.path / MASKS, "seen")["seen"], self.truth.grid)
+        return unpack(self._tensor(MASKS, "seen"), self.truth.grid)
 
     def masks(self, layer: str) -> Bool[Tensor, "images concepts pixels"]:
         """Where the concepts of a layer fire on the test images."""
@@ -94,21 +97,33 @@ class Run:
 
     def bits(self, layer: str) -> UInt8[Tensor, "images concepts bytes"]:
         """The same, packed."""
-        name = f"layers/{layer}"
-        return read_tensors(self.path / MASKS, name)[name]
+        return self._tensor(MASKS, f"layers/{layer}")
 
     def strengths(self, layer: str) -> Float[Tensor, "images concepts"]:
         """How strongly the concepts of a layer fire on each test image; see `LayerEncoding`."""
-        return read_tensors(self.path / "strengths.safetensors", layer)[layer]
+        return self._tensor("strengths.safetensors", layer)
 
     def features(self, layer: str) -> Float[Tensor, "images channels"]:
         """Activations of a layer on the test images, averaged over its map."""
-        return read_tensors(self.path / "features.safetensors", layer)[layer]
+        return self._tensor("features.safetensors", layer)
+
+    def _read(self, file: str, read: Callable[[Path], Content]) -> Content:
+        """What is made of the path of a file.
+
+        Raises:
+            InputError: if it cannot be read, or is not the file that was there at first.
+        """
+        path = self.path / file
+        with unchanged(path, self.versions.get(path)):
+            return read(path)
+
+    def _tensor(self, file: str, name: str) -> Tensor:
+        return self._read(file, lambda path: read_tensors(path, name))[name]
 
     def _stored(
         self, file: str, rows: Sequence[tuple[str, slice]], found: Bool[Tensor, " rows"]
     ) -> StoredFiring:
-        masks, seen = StoredBits(self.path / file), StoredBits(self.path / MASKS)
+        masks, seen = self._read(file, StoredBits), self._read(MASKS, StoredBits)
         num_pixels = self.truth.grid[0] * self.truth.grid[1]
         return StoredFiring(masks, rows, seen, found.numpy(), num_pixels)
 
@@ -119,13 +134,13 @@ class MinedRun(Run):
     @cached_property
     def table(self) -> pd.DataFrame:
         """A row for each layer and concept; see `Mined`."""
-        return read_table(self.path / "concepts.csv")
+        return self._read("concepts.csv", read_table)
 
     @cached_property
     def names(self) -> pd.DataFrame:
         """The label that each concept overlaps best; see `name_concepts`. Empty without labels."""
-        path = self.path / "names.csv"
-        return read_table(path) if path.exists() else pd.DataFrame()
+        is_there = "names.csv" in self.meta["files"]
+        return self._read("names.csv", read_table) if is_there else pd.DataFrame()
 
     @property
     def concepts(self) -> tuple[tuple[str, str], ...]:
@@ -151,15 +166,15 @@ class ProbedRun(Run):
         has_halves: masks of probes of halves of the training images are there.
     """
 
-    def __init__(self, path: Path, meta: Mapping[str, Any]) -> None:
-        super().__init__(path, meta)
+    def __init__(self, path: Path, meta: Mapping[str, Any], versions: FileVersions) -> None:
+        super().__init__(path, meta, versions)
         self.concepts = self.labels
         self.has_halves = HALF_MASKS in self.meta["files"]
 
     @cached_property
     def scores(self) -> pd.DataFrame:
         """A row for each layer, concept and split; see `score_table`."""
-        return read_table(self.path / "scores.csv")
+        return self._read("scores.csv", read_table)
 
     def score_matrix(self, score: str = "jaccard", split: str = "test") -> pd.DataFrame:
         """One score as a matrix, layers in execution order by concepts.
@@ -201,10 +216,7 @@ class ProbedRun(Run):
 
     @cached_property
     def _half_sets(self) -> dict[int, ConceptSet]:
-        return {
-            half: ConceptSet.load((self.path / HALF_MASKS).with_name(f"{half}.safetensors"))
-            for half in (1, 2)
-        }
+        return {half: self._read(f"halves/{half}.safetensors", ConceptSet.load) for half in (1, 2)}
 
     def half_masks(self, half: int, concept: int) -> Bool[Tensor, "images layers pixels"]:
         """The same, by the probes of one half of the training images, 1 or 2.
@@ -230,7 +242,7 @@ class ProbedRun(Run):
 
     def _read_bits(self, file: str, prefix: str) -> UInt8[Tensor, "images concepts layers bytes"]:
         names = [f"{prefix}/{layer.name}" for layer in self.layers]
-        tensors = read_tensors(self.path / file, *names)
+        tensors = self._read(file, lambda path: read_tensors(path, *names))
         return torch.stack([tensors[name] for name in names], dim=2)
 
 
@@ -241,9 +253,10 @@ def load_run(path: str | os.PathLike[str]) -> ProbedRun | MinedRun:
         InputError: if it is no run folder, is damaged, or has a newer format.
     """
     folder = Path(path)
+    versions = {file: file_version(file) for file in folder.rglob("*")}
     meta = read_meta(folder, "run")
     kind = ProbedRun if meta["method"] == "probes" else MinedRun
-    return kind(folder, meta)
+    return kind(folder, meta, versions)
 
 
 def write_run(

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from cavalcade.errors import InputError
+from cavalcade.file_versions import file_version, unchanged
 
 
 class StoredBits:
@@ -23,7 +24,7 @@ class StoredBits:
         Raises:
             InputError: if the file is missing or damaged.
         """
-        self.path = path
+        self.path, self.version = path, file_version(path)
         try:
             with path.open("rb") as file:
                 size = int.from_bytes(file.read(8), "little")
@@ -39,13 +40,14 @@ class StoredBits:
         """Some images of some tensors.
 
         Raises:
-            InputError: if they are not all there.
+            InputError: if they are not all there, or not of the file that was there at first.
         """
-        try:
-            with FileIO(self.path) as file:
-                return [self._read(file, name, images) for name in names]
-        except (OSError, KeyError, ValueError) as error:
-            raise self._damaged(error) from error
+        with unchanged(self.path, self.version):
+            try:
+                with FileIO(self.path) as file:
+                    return [self._read(file, name, images) for name in names]
+            except (OSError, KeyError, ValueError) as error:
+                raise self._damaged(error) from error
 
     def _read(self, file: FileIO, name: str, images: Int[np.ndarray, " images"]) -> np.ndarray:
         rest = self.shapes[name][1:]

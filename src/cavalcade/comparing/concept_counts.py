@@ -88,7 +88,7 @@ class ConceptCounts:
     def _reader(self, position: int) -> ProbedRun:
         """A run that is read anew: what it holds in memory goes with it; all share one truth."""
         run = self.runs[position]
-        reader = ProbedRun(run.path, run.meta)
+        reader = ProbedRun(run.path, run.meta, run.versions)
         reader.truth = self.truth
         return reader
 

@@ -10,7 +10,6 @@ from cavalcade.similarity.concept_cells import (
     repaired_orders,
     similarity_of_pairs,
 )
-from cavalcade.similarity.counts import MeetingCounts, PixelCounts
 from cavalcade.similarity.estimates import Estimate
 from cavalcade.similarity.features import (
     FEATURE_MEASURES,
@@ -54,10 +53,8 @@ __all__ = [
     "Firing",
     "Flow",
     "LayerMatrix",
-    "MeetingCounts",
     "Pair",
     "PairCells",
-    "PixelCounts",
     "adjusted_jaccard",
     "assigned_mean",
     "assignment",

@@ -81,13 +81,16 @@ def _of_pair(group: Group, strips: Sequence[PairCells], i: int, j: int) -> PairC
         for rows, start in zip((group.rows[i], group.rows[j]), corner, strict=True)
     )
     cells = strips[strip]
-    repaired = {name: again[:, a, b] for name, again in cells.repaired.items()}
-    if "label_conditional" in repaired:  # they are the same
+
+    def own(x: np.ndarray) -> np.ndarray:
+        part = x[..., a, b]
+        return part if part.size == x.size else part.copy()  # else the pair holds all of the strip
+
+    measures = {name: combined(own, each) for name, each in cells.measures.items()}
+    repaired = {name: own(cells.repaired[name]) for name in ("jaccard", "adjusted")}
+    if "label_conditional" in measures:  # they are the same
         repaired["label_conditional"] = repaired["adjusted"]
-    return PairCells(
-        {name: combined(lambda x: x[..., a, b], each) for name, each in cells.measures.items()},
-        repaired,
-    )
+    return PairCells(measures, repaired)
 
 
 def repaired_orders(

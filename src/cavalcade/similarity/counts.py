@@ -1,88 +1,21 @@
 """How often masks meet, and where they fire, counted exactly from packed bits."""
 
+import logging
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Integer, Shaped, UInt8
-from torch import Tensor
-from torchmetrics import Metric
+from jaxtyping import Int, Integer, Shaped, UInt8
+
+log = logging.getLogger(__name__)
 
 CACHED_BYTES = 4096  # of each row at a time: rows of both sides stay in the cache
 MOST_PIXELS = 2**24  # at a time: integers up to that are exact in float32
 
 Bits = UInt8[np.ndarray, "_ bytes"]
-
-
-class MeetingCounts(Metric):
-    """In how many pixels each of some rows of masks meets each of others, per block of images.
-
-    A row is what one layer says about a concept, or what a network saw. State: meetings
-    (blocks, rows_a, rows_b).
-    """
-
-    full_state_update = False
-    meetings: Tensor
-
-    def __init__(self, num_blocks: int, rows_a: int, rows_b: int) -> None:
-        super().__init__(sync_on_compute=False)  # one process has the masks of all images
-        empty = torch.zeros(num_blocks, rows_a, rows_b, dtype=torch.int64)
-        self.add_state("meetings", empty, dist_reduce_fx="sum")
-
-    def update(
-        self,
-        block: int,
-        masks_a: Bool[Tensor, "images rows_a pixels"],
-        masks_b: Bool[Tensor, "images rows_b pixels"],
-    ) -> None:
-        """Add images of one block."""
-        self.meetings[block] += torch.from_numpy(meetings(_rows(masks_a), _rows(masks_b)))
-
-    def compute(self) -> Int[Tensor, "blocks rows_a rows_b"]:
-        """The counts themselves."""
-        return self.meetings
-
-
-class PixelCounts(Metric):
-    """In how many images of each block the masks of one network hold each pixel.
-
-    Pixels of different strata, say of different true labels, are counted apart. State, for B
-    blocks, S strata, M rows and P pixels: fired (B, S, M, P) and seen (B, S, P).
-    """
-
-    full_state_update = False
-    fired: Tensor
-    seen: Tensor
-
-    def __init__(self, num_blocks: int, num_strata: int, rows: int, num_pixels: int) -> None:
-        super().__init__(sync_on_compute=False)  # one process has the masks of all images
-        # a block holds a twentieth of the test images
-        fired = torch.zeros(num_blocks, num_strata, rows, num_pixels, dtype=torch.int16)
-        seen = torch.zeros(num_blocks, num_strata, num_pixels, dtype=torch.int16)
-        self.add_state("fired", fired, dist_reduce_fx="sum")
-        self.add_state("seen", seen, dist_reduce_fx="sum")
-
-    def update(
-        self,
-        block: int,
-        masks: Bool[Tensor, "images rows pixels"],
-        seen: Bool[Tensor, "images pixels"],
-        strata: Bool[Tensor, "images strata pixels"],
-    ) -> None:
-        """Add images of one block."""
-        for index, stratum in enumerate(strata.unbind(dim=1)):
-            for counts, bits in (
-                (self.fired, masks & stratum[:, None]),
-                (self.seen, seen & stratum),
-            ):
-                counts[block, index] += bits.sum(dim=0, dtype=torch.int16)
-
-    def compute(
-        self,
-    ) -> tuple[Int[Tensor, "blocks strata rows pixels"], Int[Tensor, "blocks strata pixels"]]:
-        """The counts themselves."""
-        return self.fired, self.seen
+_choosing = Lock()
 
 
 def meetings(
@@ -109,13 +42,29 @@ def meetings(
     return total
 
 
-@cache
 def fastest() -> Callable[[Bits, Bits], np.ndarray]:
-    """The fastest way of counting that is right on this machine, of those below."""
+    """The fastest way of counting that is right on this machine, of those below.
+
+    Where that is not the first, a warning says so, once in a process.
+    """
+    with _choosing:  # threads ask at the same time
+        return _chosen()
+
+
+@cache
+def _chosen() -> Callable[[Bits, Bits], np.ndarray]:
     try:
-        return counted_in_registers if _is_right(counted_in_registers) else counted_by_product
-    except (ImportError, AttributeError, TypeError, ValueError, LookupError):
-        return counted_by_product
+        if _is_right(counted_in_registers):
+            return counted_in_registers
+        reason = "it counts wrongly on this machine"
+    except (ImportError, AttributeError, TypeError, ValueError, LookupError) as error:
+        reason = str(error) or type(error).__name__
+    log.warning(
+        "numkong cannot be used (%s): bits are counted by products of matrices of %s, which takes "
+        "about %d times as long; install numkong, or another version of it, to count faster",
+        *((reason, "int8", 10) if _has_fast_integers() else (reason, "float32", 50)),
+    )
+    return counted_by_product
 
 
 def _is_right(product: Callable[[Bits, Bits], np.ndarray]) -> bool:
@@ -147,9 +96,13 @@ def counted_by_product(
     """The same by a product of matrices: of integers where they are faster than floats."""
     one, other = (torch.from_numpy(np.unpackbits(x, axis=1)) for x in (a, b))
     assert one.shape[1] <= MOST_PIXELS
-    if torch.backends.mkldnn.is_available():
+    if _has_fast_integers():
         return torch._int_mm(one.view(torch.int8), other.view(torch.int8).T).numpy()
     return (one.float() @ other.float().T).long().numpy()
+
+
+def _has_fast_integers() -> bool:
+    return torch.backends.mkldnn.is_available()
 
 
 def images_at_pixels(
@@ -173,9 +126,3 @@ def only_some_pixels(
     own = np.take(bits, pixels // 8, axis=-1)
     own &= np.uint8(128) >> (pixels % 8).astype(np.uint8)
     return np.packbits(own, axis=-1)
-
-
-def _rows(masks: Bool[Tensor, "images rows pixels"]) -> UInt8[np.ndarray, "rows all_bytes"]:
-    """Images side by side, as bits."""
-    bits = np.packbits(masks.transpose(0, 1).numpy(), axis=-1)
-    return bits.reshape(len(bits), -1)

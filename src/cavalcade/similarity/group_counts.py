@@ -1,6 +1,9 @@
 """What is counted of many networks together: one pass over their bits, a block at a time.
 
-Nothing of the size of all images is held but the pixels of which re-paired images are judged.
+What is held of each row is a count of one or two bytes for each pixel, block and stratum, and a bit
+for each image and each pixel of which re-paired images are judged, on a fine grid a fifth of all.
+The bits alone grow with the images. How many networks are counted together is up to the caller;
+the bits of strata, and `IMAGES` images of all rows on each core, come on top.
 """
 
 from collections.abc import Iterator, Sequence

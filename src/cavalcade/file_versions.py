@@ -1,0 +1,35 @@
+"""Whether a file is still the one that was there: a run that is made again takes its place."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from cavalcade.errors import InputError
+
+FileVersion = tuple[int, int, int]
+FileVersions = Mapping[Path, FileVersion | None]
+
+
+def file_version(path: Path) -> FileVersion | None:
+    """What differs between two files of one name; None where there is none."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@contextmanager
+def unchanged(path: Path, version: FileVersion | None) -> Iterator[None]:
+    """Reading a file, which may be opened by its name in the block.
+
+    Raises:
+        InputError: if it is another one by the end, whatever the block made of it.
+    """
+    try:
+        yield
+    finally:
+        if file_version(path) != version:
+            raise InputError(
+                f"{path} was made again or deleted while it was read; run the same command again"
+            )
