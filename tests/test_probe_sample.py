@@ -7,7 +7,7 @@ from torch import nn
 
 from cavalcade.backbones import FrozenBackbone, Network
 from cavalcade.concepts import probe_sample
-from cavalcade.concepts.probe_sample import ProbeSample
+from cavalcade.concepts.probe_sample import DrawnRows, ProbeSample
 from cavalcade.concepts.survey import Survey
 from cavalcade.data.batches import WHOLE_FRAME
 from cavalcade.data.geometry import seen_cells, to_common_grid
@@ -41,8 +41,12 @@ def sampled(loader=None, backbone=None, **options):
     return sample
 
 
+def rows_of(sample, name):
+    return DrawnRows.of(sample.rows, name)
+
+
 def all_kept(sample, backbone):
-    return {name: sample.rows.of(name) for name in backbone.names}
+    return {name: rows_of(sample, name) for name in backbone.names}
 
 
 def exact(loader, *, containing=False):
@@ -59,7 +63,7 @@ def exact(loader, *, containing=False):
 def test_all_places_that_fit_are_kept_and_add_up_to_the_mean_of_each_image(containing):
     backbone = tiny_backbone(("4",))
     loader = uneven(backbone, without=(1, 5))
-    rows = sampled(loader, backbone, containing=containing).rows.of("4")
+    rows = rows_of(sampled(loader, backbone, containing=containing), "4")
     for part, whole in zip(
         (rows.present, rows.labelled), exact(loader, containing=containing), strict=True
     ):
@@ -82,7 +86,7 @@ def test_rows_are_the_activations_of_their_places():
 
 def test_places_without_truth_are_not_kept():
     """Of the first image all is labelled, of the last 15 columns of 48."""
-    counts = torch.bincount(sampled(backbone=tiny_backbone(("4",))).rows.of("4").images)
+    counts = torch.bincount(rows_of(sampled(backbone=tiny_backbone(("4",))), "4").images)
     assert counts[0] == 64
     assert counts[11] == 8 * 3  # cells of six columns
 
@@ -110,7 +114,7 @@ def test_sums_over_some_places_are_unbiased(containing):
 def test_rare_concepts_have_several_times_the_rows_of_an_even_draw():
     backbone = tiny_backbone(("2",))
     loader = tiny_data(backbone)
-    everything, some = (sampled(loader, backbone, rows=n).rows.of("2") for n in (100_000, 400))
+    everything, some = (rows_of(sampled(loader, backbone, rows=n), "2") for n in (100_000, 400))
     share = everything.present.mean(dim=0)
     rare = share < 0.02  # eyes, brows, nose and mouth
     assert rare.sum() == 4
@@ -143,15 +147,15 @@ def test_the_draw_depends_on_the_seed_alone():
             for part in PARTS:
                 torch.testing.assert_close(getattr(rows, part), getattr(other[name], part))
             torch.testing.assert_close(rows.activations, other[name].activations)
-    again = sampled(backbone=backbone, rows=200, seed=1).rows.of("2")
+    again = rows_of(sampled(backbone=backbone, rows=200, seed=1), "2")
     assert again.images.shape != first["2"].images.shape or not torch.equal(
         again.weights, first["2"].weights
     )
 
 
 def test_a_layer_alone_keeps_the_same_rows():
-    together = sampled(rows=200).rows.of("4")
-    alone = sampled(backbone=tiny_backbone(("4",)), rows=200).rows.of("4")
+    together = rows_of(sampled(rows=200), "4")
+    alone = rows_of(sampled(backbone=tiny_backbone(("4",)), rows=200), "4")
     for part, own in vars(together).items():
         assert torch.equal(own, getattr(alone, part))
 
@@ -183,7 +187,7 @@ def test_pixels_of_the_common_grid_are_those_that_are_labelled_and_seen():
     backbone = tiny_backbone(crop_mode="center")
     loader = uneven(backbone, batch_size=12)
     sample = sampled(loader, backbone, pixels=12 * 24 * 24)
-    rows = sample.on_grid.of("4")
+    rows = DrawnRows.of(sample.on_grid, "4")
     (batch,) = loader.in_order("train", targets=True)
     counted = batch.labelled & seen_cells(batch.frames, (24, 24))[:, None]
     image, row, column = counted.any(dim=1).nonzero(as_tuple=True)
@@ -196,7 +200,7 @@ def test_pixels_of_the_common_grid_are_those_that_are_labelled_and_seen():
 
 
 def test_no_pixels_of_the_grid_are_kept_if_none_are_asked_for():
-    assert sampled().on_grid.parts == {}
+    assert sampled().on_grid.of("4") is None
 
 
 def test_chances_have_all_digits_whatever_the_precision():
@@ -207,7 +211,7 @@ def test_chances_have_all_digits_whatever_the_precision():
         sample = new_sample(backbone, loader, rows=200, pixels=500)
         trainer = quiet_trainer(logger=False, enable_checkpointing=False, precision=precision)
         trainer.test(sample, loader.in_order("train", targets=True), verbose=False)
-        kept.append([part.of("4") for part in (sample.rows, sample.on_grid)])
+        kept.append([DrawnRows.of(part, "4") for part in (sample.rows, sample.on_grid)])
     for full, half in zip(*kept, strict=True):
         assert half.activations.dtype is torch.bfloat16
         torch.testing.assert_close(half.activations.float(), full.activations, rtol=0.1, atol=0.05)
@@ -226,7 +230,7 @@ def test_rows_of_a_layer_do_not_depend_on_which_others_there_are():
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(probe_sample, "FEWEST_ROWS", 100)
             patched.setattr(probe_sample, "ROWS_PER_CHANNEL", 10)
-            return sampled(loader, backbone).rows.of("1")
+            return rows_of(sampled(loader, backbone), "1")
 
     alone, beside = rows(["1"]), rows(["1", "3"])
     assert 100 < len(alone.images) < 12 * 64
@@ -238,5 +242,6 @@ def test_pixels_are_as_many_as_asked_for_whatever_images_count_for_a_concept():
     backbone = tiny_backbone(("4",))
     loader = uneven(backbone, without=tuple(range(1, 12)))  # hair is shown by one image
     for containing in (False, True):
-        on_grid = sampled(loader, backbone, pixels=400, containing=containing).on_grid.of("4")
+        sample = sampled(loader, backbone, pixels=400, containing=containing)
+        on_grid = DrawnRows.of(sample.on_grid, "4")
         assert 300 < len(on_grid.images) < 500

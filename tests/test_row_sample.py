@@ -1,11 +1,23 @@
 """Which activations are kept: the same number of every image, seeded, none of the padding."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 
 from cavalcade.concepts.row_sample import RowSample
 from cavalcade.data.geometry import cells_inside
 from tiny import quiet_trainer, tiny_backbone, tiny_data
+
+
+class Rows(NamedTuple):
+    images: torch.Tensor
+    activations: torch.Tensor
+
+
+def rows_of(taken, backbone):
+    own = {name: taken.rows.of(name) for name in backbone.names}
+    return {name: Rows(origins.images, rows) for name, (origins, rows) in own.items()}
 
 
 def sample(budget=48, seed=0, backbone=None, batch_size=4):
@@ -15,7 +27,7 @@ def sample(budget=48, seed=0, backbone=None, batch_size=4):
     quiet_trainer(logger=False, enable_checkpointing=False).test(
         taken, data.in_order("train"), verbose=False
     )
-    return backbone, data, {name: taken.rows.of(name) for name in backbone.names}
+    return backbone, data, rows_of(taken, backbone)
 
 
 def test_every_image_gives_as_many_rows():
@@ -66,7 +78,7 @@ def test_layers_of_one_grid_keep_the_same_pixels():
     batch = next(iter(tiny_data(backbone).in_order("train")))
     taken = RowSample(backbone, 12, 60, 0)
     taken.test_step(batch)
-    rows = {name: taken.rows.of(name) for name in backbone.names}
+    rows = rows_of(taken, backbone)
     maps = backbone(batch.inputs)
     first = rows["0"].activations[0]
     (place,) = torch.nonzero((first == maps["0"][0].flatten(1).T).all(dim=1))[:1, 0].tolist()

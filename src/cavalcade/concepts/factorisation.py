@@ -15,7 +15,7 @@ from cavalcade.concepts.code_thresholds import THRESHOLDS, code_thresholds
 from cavalcade.concepts.concept_set import ConceptSet, LayerConcepts, apply_transform
 from cavalcade.concepts.passes import TrainerFactory
 from cavalcade.concepts.reducers import REDUCERS, Reduced, Reducer
-from cavalcade.concepts.row_sample import LayerRows, RowSample
+from cavalcade.concepts.row_sample import Origins, RowSample
 from cavalcade.concepts.stability import Reproducibility, bootstrap_weights
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import InputError, check_choice, check_whole
@@ -119,7 +119,7 @@ class Factorisation:
         def mine(layer: Layer) -> tuple[LayerConcepts, pd.DataFrame]:
             own = sample.rows.of(layer.name)
             assert own is not None
-            return self._mine(layer, own, weights, data.seed, trainer.strategy.root_device)
+            return self._mine(layer, *own, weights, data.seed, trainer.strategy.root_device)
 
         mined = processes.shared_out(mine, backbone.layers)
         layers = {name: concepts for name, (concepts, _) in zip(backbone.names, mined, strict=True)}
@@ -128,20 +128,21 @@ class Factorisation:
     def _mine(
         self,
         layer: Layer,
-        sample: LayerRows,
+        origins: Origins,
+        activations: Float[Tensor, "rows channels"],
         weights: Int[Tensor, "restarts images"],
         seed: int,
         device: torch.device,
     ) -> tuple[LayerConcepts, pd.DataFrame]:
         """The concepts of one layer, the strongest first, and their rows of the table."""
         reducer = REDUCERS[self.method]
-        check_activations(layer.name, sample.activations, positive=reducer.non_negative)
-        transform, tensors = self._transform(sample.activations, reducer)
-        pixels = sample.activations.T[None, :, :, None].to(device)  # an image of one column
+        check_activations(layer.name, activations, positive=reducer.non_negative)
+        transform, tensors = self._transform(activations, reducer)
+        pixels = activations.T[None, :, :, None].to(device)  # an image of one column
         on_device = {name: tensor.to(device) for name, tensor in tensors.items()}
         inputs = apply_transform(pixels, transform, on_device)[0, :, :, 0].T.contiguous()
         found = reducer.fit(inputs, self.num_concepts, seed)
-        drawn = weights[:, sample.images].to(device)
+        drawn = weights[:, origins.images].to(device)
         again = reducer.refit(inputs, self.num_concepts, seed, drawn) if len(drawn) else []
         concepts = self._concepts(found, transform, on_device).to(device)
         codes = concepts.encode(pixels)[0, :, :, 0].T.cpu()

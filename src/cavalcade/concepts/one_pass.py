@@ -137,7 +137,7 @@ def fit_in_one_pass(
     )
 
     def solve(layer: Layer) -> Solved:
-        drawn, on_grid, judged = (own.of(layer.name) for own in kept)
+        drawn, on_grid, judged = (DrawnRows.of(own, layer.name) for own in kept)
         assert drawn is not None
         assert judged is not None
         return problem.solve(drawn.to(device), on_grid and on_grid.to(device), judged.to(device))

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.drawing import inclusion, systematic
 from cavalcade.concepts.kept_rows import KeptRows
@@ -45,9 +46,18 @@ class DrawnRows(Places):
 
     activations: Float[Tensor, "rows channels"]
 
+    @classmethod
+    def of(cls, kept: KeptRows[Places], layer: str) -> "DrawnRows | None":
+        """What was kept of a layer, once; None where nothing is."""
+        own = kept.of(layer)
+        return None if own is None else cls(**vars(own[0]), activations=own[1])
+
     def to(self, device: torch.device) -> "DrawnRows":
         """The same on a device."""
         return DrawnRows(*(part.to(device) for part in vars(self).values()))
+
+
+Seen = dict[str, tuple[Places, Float[Tensor, "_ _"]]]  # by layer
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,7 @@ class ProbeSample(BackbonePass):
         self.containing = containing
         self.importance = Importance.of(training, containing=containing)
         self.on_all = Importance.of(training, containing=False)  # thresholds are those of all
+        self.num_images = members.shape[1]
         self.pixels, self.grid = pixels, (grid[0], grid[1])
         # of the layer alone, so that its rows do not depend on which others there are
         self.budgets = {
@@ -136,8 +147,14 @@ class ProbeSample(BackbonePass):
             for layer in backbone.layers
         }
         self.start = float(np.random.default_rng(seed).random())
-        self.rows: KeptRows[DrawnRows] = KeptRows(backbone.names)
-        self.on_grid: KeptRows[DrawnRows] = KeptRows(backbone.names if pixels else ())
+        self.rows: KeptRows[Places] = KeptRows(
+            {
+                layer.name: self._expected(layer.grid, self.budgets[layer.name])
+                for layer in backbone.layers
+            }
+        )
+        on_grid = dict.fromkeys(backbone.names if pixels else (), self._expected(self.grid, pixels))
+        self.on_grid: KeptRows[Places] = KeptRows(on_grid)
         self.shares = ConceptShares(len(members), len(training.concepts), containing=containing)
         self.register_buffer("members", members, persistent=False)
 
@@ -147,17 +164,20 @@ class ProbeSample(BackbonePass):
             self.shares.update(part.targets[WHOLE_FRAME], self.members[:, part.positions])
             for kept, seen in ((self.rows, rows), (self.on_grid, on_grid)):
                 for name, own in seen.items():
-                    kept.add(name, [own])
+                    kept.add(name, *own)
 
-    def _look(self, batch: ConceptBatch) -> tuple[dict[str, DrawnRows], dict[str, DrawnRows]]:
+    def _look(self, batch: ConceptBatch) -> tuple[Seen, Seen]:
         """The rows of each layer: on its own grid, and on the common one."""
         activations = self.activations(batch)
         with torch.autocast(self.device.type, enabled=False):  # chances have all digits
             return self._on_layers(batch, activations), self._on_common(batch, activations)
 
-    def _on_layers(
-        self, batch: ConceptBatch, activations: Mapping[str, Tensor]
-    ) -> dict[str, DrawnRows]:
+    def _expected(self, grid: Grid, budget: int) -> int:
+        """About how many rows of all images this process will keep."""
+        everything = self.num_images * grid[0] * grid[1]
+        return (min(budget + budget // 100, everything) + self.num_images) // processes.count()
+
+    def _on_layers(self, batch: ConceptBatch, activations: Mapping[str, Tensor]) -> Seen:
         drawn: dict[tuple[Grid, int], tuple[Tensor, Places]] = {}
         rows = {}
         for layer in self.backbone.layers:
@@ -166,12 +186,10 @@ class ProbeSample(BackbonePass):
                 drawn[key] = self._on_layer(batch, *key)
             cells, places = drawn[key]
             own = cells_of(activations[layer.name]).index_select(0, cells)
-            rows[layer.name] = DrawnRows(**vars(places), activations=own.cpu())
+            rows[layer.name] = places, own.cpu()
         return rows
 
-    def _on_common(
-        self, batch: ConceptBatch, activations: Mapping[str, Tensor]
-    ) -> dict[str, DrawnRows]:
+    def _on_common(self, batch: ConceptBatch, activations: Mapping[str, Tensor]) -> Seen:
         if not self.pixels:
             return {}
         counted = batch.labelled & seen_cells(batch.frames, self.grid)[:, None]
@@ -186,7 +204,7 @@ class ProbeSample(BackbonePass):
             if size not in between:
                 between[size] = neighbours(size, batch.frames, self.grid, *where)
             own = between[size].interpolate(maps).to(maps.dtype)
-            rows[name] = DrawnRows(**vars(places), activations=own.cpu())
+            rows[name] = places, own.cpu()
         return rows
 
     def _on_layer(self, batch: ConceptBatch, grid: Grid, budget: int) -> tuple[Tensor, Places]:
@@ -211,10 +229,10 @@ class ProbeSample(BackbonePass):
         """
         importance = importance_of(present, labelled)
         places = importance.shape[1]
-        if self.members.shape[1] * places <= budget:
+        if self.num_images * places <= budget:
             chances = (importance > 0).float()
         else:
-            share = budget / (self.members.shape[1] * places)
+            share = budget / (self.num_images * places)
             chances = inclusion(importance, importance.sum(dim=1, keepdim=True) * share)
         starts = (batch.positions.double() * GOLDEN + self.start) % 1
         image, place = systematic(chances, starts[:, None]).nonzero(as_tuple=True)

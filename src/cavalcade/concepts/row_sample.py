@@ -16,15 +16,13 @@ from cavalcade.data.geometry import cells_inside
 
 
 @dataclass(frozen=True)
-class LayerRows:
-    """Activations of a layer at some pixels, those of an image after each other.
+class Origins:
+    """Where pixels come from, those of an image after each other.
 
     Attributes:
-        activations: one pixel each row.
         images: position of the image that each is of.
     """
 
-    activations: Float[Tensor, "rows channels"]
     images: Int[Tensor, " rows"]
 
 
@@ -46,28 +44,33 @@ class RowSample(BackbonePass):
     def __init__(self, backbone: FrozenBackbone, num_images: int, budget: int, seed: int) -> None:
         super().__init__(backbone)
         self.num_images, self.budget, self.seed = num_images, budget, seed
-        self.rows: KeptRows[LayerRows] = KeptRows(backbone.names)
+        self.rows: KeptRows[Origins] = KeptRows(
+            {
+                layer.name: min(budget, num_images * layer.grid[0] * layer.grid[1])
+                for layer in backbone.layers
+            }
+        )
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Keep some pixels of one batch."""
         for _, seen in self.in_parts(batch, self._look):
-            for name, parts in seen.items():
-                self.rows.add(name, parts)
+            for name, own in seen.items():
+                self.rows.add(name, *own)
 
-    def _look(self, batch: ConceptBatch) -> dict[str, list[LayerRows]]:
+    def _look(self, batch: ConceptBatch) -> dict[str, tuple[Origins, Tensor]]:
         """The pixels of each layer that are kept, image by image."""
         activations = self.activations(batch)
         frames, positions = batch.frames.cpu(), batch.positions.tolist()
         grids = {(maps.shape[2], maps.shape[3]) for maps in activations.values()}
         cells = {grid: self._cells(grid, frames, positions) for grid in sorted(grids)}
-        seen: dict[str, list[LayerRows]] = {name: [] for name in activations}
+        seen = {}
         for name, maps in activations.items():
+            chosen = cells[maps.shape[2], maps.shape[3]]
             pixels = maps.flatten(2).transpose(1, 2)
-            for image, chosen, position in zip(
-                pixels, cells[maps.shape[2], maps.shape[3]], positions, strict=True
-            ):
-                rows = image[chosen.to(maps.device)].float().cpu()
-                seen[name].append(LayerRows(rows, torch.full((len(rows),), position)))
+            rows = [image[own.to(maps.device)] for image, own in zip(pixels, chosen, strict=True)]
+            counts = torch.tensor([len(own) for own in rows])
+            images = torch.tensor(positions).repeat_interleave(counts)
+            seen[name] = Origins(images), torch.cat(rows).float().cpu()
         return seen
 
     def _cells(
