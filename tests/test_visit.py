@@ -231,7 +231,7 @@ def test_failed_run_leaves_nothing(tmp_path, monkeypatch, method, step):
         {"backbone": {"crop_mode": "center"}},
         {"method": {"epochs": 3}},
         {"method": {"l2": 0.01}},
-        {"method": {"fit": "one_pass"}},
+        {"method": {"fit": "one_pass", "epochs": None, "optimizer": None}},
         {"method": {"threshold": 0.5}},
         {"method": {"split_half": False}},
         {"data": {"batch_size": 2}},
