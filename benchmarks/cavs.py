@@ -41,7 +41,7 @@ from cavalcade.visiting.trainers import Trainers
 
 BATCH, TEST_IMAGES = 8, 20
 OURS, CAPTUM, POOLED, FORWARDS = "cavalcade", "captum", "captum, pooled", "forwards"
-PROBES = Probes(optimizer=functools.partial(torch.optim.Adam, lr=0.03), split_half=False)
+PROBES = Probes(split_half=False)
 
 
 def main() -> None:

@@ -174,7 +174,7 @@ def run_epochs(fit: ProbeFit, batches: Batches, precision: Precision, epochs: in
 
 
 def in_one_pass(
-    backbone: FrozenBackbone, data: InMemory, precision: Precision, rows: int = Probes.rows
+    backbone: FrozenBackbone, data: InMemory, precision: Precision, rows: int | None = None
 ) -> ConceptSet:
     """Fit as a visit does."""
     method = Probes(l2=L2, rows=rows, split_half=False)

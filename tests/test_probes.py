@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from cavalcade.concepts.probes import StackedProbes, probe_loss
+from cavalcade.concepts.probes import StackedProbes, channel_scales, probe_loss
 from cavalcade.data import Targets
 
 
@@ -69,9 +69,15 @@ def test_folded_probe_equals_standardised_probe():
 
 
 def test_constant_channels_do_not_explode():
-    probes = StackedProbes("a", ["x"], 2, seed=0)
-    probes.standardise(torch.tensor([5.0, 1.0]), torch.tensor([0.0, 2.0]))
-    assert probes.scale.tolist() == [1.0, 2.0]
+    probes = StackedProbes("a", ["x"], 5, seed=0)
+    noise = 700 * 2**-24  # of a constant channel, as rounding leaves it
+    mean = torch.tensor([5.0, 0.0, 700.0, -700.0, 100.0])
+    probes.standardise(mean, torch.tensor([0.0, 0.0, noise, noise, 0.0625]))
+    assert probes.scale.tolist() == [1.0, 1.0, 1.0, 1.0, 0.0625]
+
+
+def test_channels_that_are_all_zero_have_a_scale_too():
+    assert channel_scales(torch.zeros(3), torch.zeros(3)).tolist() == [1.0] * 3
 
 
 def test_each_concept_keeps_its_own_best_epoch():

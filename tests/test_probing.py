@@ -1,11 +1,17 @@
 """What the settings of probes mean, and which are refused."""
 
+from functools import partial
+
 import pytest
 import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 
+from cavalcade.cli import user_error
 from cavalcade.concepts import Probes
-from cavalcade.concepts.probing import STRENGTH, STRENGTHS
+from cavalcade.concepts.probing import ADAM, EPOCHS, FITS, ROWS, STRENGTH, STRENGTHS
 from cavalcade.errors import InputError
+from test_config import composed
 from tiny import streamed
 
 SIZES = {"train": 100, "val": 10, "test": 1000}
@@ -22,6 +28,22 @@ SIZES = {"train": 100, "val": 10, "test": 1000}
         (
             {"input": "quantile"},
             "concepts.input=quantile cannot be fitted in one pass; set concepts.fit=stream",
+        ),
+        (
+            {"epochs": 60},
+            "concepts.epochs has no effect with concepts.fit=one_pass; leave it out or null, or "
+            "set concepts.fit=stream",
+        ),
+        ({"epochs": EPOCHS}, "concepts.epochs has no effect with concepts.fit=one_pass"),
+        (
+            {"optimizer": partial(torch.optim.Adam, lr=0.1)},
+            "concepts.optimizer has no effect with concepts.fit=one_pass",
+        ),
+        ({"optimizer": torch.optim.Adam}, "concepts.optimizer has no effect with"),
+        (
+            {"fit": "stream", "rows": ROWS},
+            "concepts.rows has no effect with concepts.fit=stream; leave it out or null, or set "
+            "concepts.fit=one_pass",
         ),
         ({"rows": 0}, "concepts.rows is 0; give a whole number from 1 up"),
         ({"l2": 0.0}, "concepts.l2 is 0.0; give one number above 0, or several"),
@@ -48,10 +70,30 @@ def test_strengths_are_those_given_or_some():
     assert streamed().strengths == (STRENGTH,)
 
 
-def test_settings_of_another_way_to_fit_are_no_part_of_the_identity():
-    other = {"epochs": 9, "optimizer": torch.optim.SGD}
-    assert Probes(**other).identity() == Probes().identity()
-    assert streamed(rows=7).identity() == streamed().identity()
+@pytest.mark.parametrize("fit", FITS)
+def test_probes_by_default_are_those_of_the_config(fit):
+    made = instantiate(composed("train", f"concepts.fit={fit}").concepts, _convert_="all")
+    assert made.identity() == Probes(fit=fit).identity()
+
+
+def test_an_optimizer_of_the_config_is_refused_where_it_has_no_effect():
+    config = composed("train", "concepts.optimizer.lr=0.1").concepts
+    with pytest.raises(InstantiationException) as raised:
+        instantiate(config, _convert_="all")
+    assert "concepts.optimizer has no effect with" in user_error(raised.value)
+    config.fit = "stream"
+    optimizer = instantiate(config, _convert_="all").identity()["optimizer"]
+    assert optimizer == {"name": "torch.optim.adam.Adam", "lr": 0.1}
+
+
+def test_the_identity_has_what_the_way_to_fit_takes():
+    assert Probes(rows=ROWS, optimizer=ADAM).identity() == Probes().identity()
+    assert Probes().identity()["rows"] == ROWS
+    assert not {"epochs", "optimizer"} & set(Probes().identity())
+    given = Probes(fit="stream", epochs=EPOCHS, optimizer=ADAM).identity()
+    assert Probes(fit="stream").identity() == given
+    assert given["epochs"] == EPOCHS
+    assert "rows" not in given
     assert Probes(rows=7).identity() != Probes().identity()
     assert streamed(epochs=9).identity() != streamed().identity()
     assert Probes(l2=list(STRENGTHS)).identity() == Probes().identity()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cavalcade.visiting.trainers import Trainers
+from faults import contents
 from run_folders import assert_same_up_to_rounding
 from several_processes import METHODS, visits
 from test_children import ended
@@ -16,6 +17,8 @@ from test_cli import SMALL, python
 from tiny import quiet_trainer
 
 TESTS = Path(__file__).parent
+# nothing is summed over images but what is whole or float64, and kept rows are in their order
+IN_ORDER = ("probes", "drawn", "nmf", "pca", "rare probes")
 
 
 def slow(*values):
@@ -56,7 +59,11 @@ def both(tmp_path_factory):
 )
 def test_two_processes_write_the_run_of_one(both, visit):
     one, runs, two = both
-    assert_same_up_to_rounding(runs[visit], two / runs[visit].relative_to(one))
+    other = two / runs[visit].relative_to(one)
+    if visit in IN_ORDER:
+        assert contents(other) == contents(runs[visit])
+    else:
+        assert_same_up_to_rounding(runs[visit], other)
 
 
 def test_two_processes_leave_nothing_else(both):

@@ -58,9 +58,10 @@ def uneven(backbone, *, without=(), batch_size=4):
     return tiny_data(backbone, data, batch_size=batch_size)
 
 
-def found_by(folder, *, layers=("2", "4"), loader=None, **options):
+def found_by(folder, *, fit, layers=("2", "4"), loader=None, **options):
     backbone = tiny_backbone(layers)
-    method = Probes(**{"optimizer": adam, "epochs": 3, **options})
+    own = {"optimizer": adam, "epochs": 3} if fit == "stream" else {}
+    method = Probes(fit=fit, **(own | options))
     return method.find(backbone, loader or uneven(backbone), Trainers(quiet_trainer), folder)
 
 
@@ -362,7 +363,7 @@ def test_masks_of_halves_are_in_the_announced_size(caplog):
     data = tiny_data(backbone, replace(tiny_faces(), grid=(480, 480)))
     for split_half, megabytes in ((True, 3), (False, 1)):
         with caplog.at_level(logging.INFO):
-            _announce(backbone, data, Probes(optimizer=adam, split_half=split_half))
+            _announce(backbone, data, Probes(split_half=split_half))
         masks = 8 * 7 * 3 * 480 * 480 / 8e6 * megabytes
         said = float(caplog.messages[-1].split("; ")[1].removesuffix(" MB on disk"))
         assert said == pytest.approx(masks, rel=0.1)

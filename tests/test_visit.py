@@ -15,13 +15,14 @@ from sklearn.metrics import jaccard_score
 
 from cavalcade import load_run, processes
 from cavalcade.backbones import FrozenBackbone, Network
-from cavalcade.concepts import Probes, stream
+from cavalcade.concepts import ConceptSet, Probes, stream
 from cavalcade.concepts.encoding import unpack
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.probe_sample import ProbeSample
 from cavalcade.concepts.probing import FITS, STRENGTHS
 from cavalcade.data import ConceptDataset, Labels
 from cavalcade.data.geometry import seen_cells, to_common_grid
+from cavalcade.data.sample import Chosen
 from cavalcade.errors import InputError
 from cavalcade.folders import digest_of
 from cavalcade.visiting.trainers import Trainers
@@ -231,7 +232,7 @@ def test_failed_run_leaves_nothing(tmp_path, monkeypatch, method, step):
         {"backbone": {"crop_mode": "center"}},
         {"method": {"epochs": 3}},
         {"method": {"l2": 0.01}},
-        {"method": {"fit": "one_pass"}},
+        {"method": {"fit": "one_pass", "epochs": None, "optimizer": None}},
         {"method": {"threshold": 0.5}},
         {"method": {"split_half": False}},
         {"data": {"batch_size": 2}},
@@ -283,6 +284,42 @@ def test_absent_concept_is_kept_as_nan_and_said(tmp_path, caplog):
     assert run.score_matrix()["hair"].isna().all()
     assert run.score_matrix()[["skin", "clothes"]].notna().all().all()
     assert run.masks("4")[:, 1].sum() == 0
+
+
+@dataclasses.dataclass(kw_only=True)
+class UnlabelledSquares(PlantedSquares):
+    """Nothing is known of the training images."""
+
+    def open(self, split):
+        dataset = super().open(split)
+        return Unlabelled(dataset) if split == "train" else dataset
+
+
+class Unlabelled(Chosen):
+    def __init__(self, dataset):
+        super().__init__(dataset, dataset.concepts)
+
+    def labels(self, index):
+        masks, labelled = super().labels(index)
+        return Labels(masks, torch.zeros_like(labelled))
+
+
+@pytest.mark.parametrize("threshold", ["calibrated", 0.5])
+@pytest.mark.parametrize("fit", FITS)
+def test_training_images_without_a_label_leave_concepts_as_nan_and_it_is_said(
+    tmp_path, caplog, fit, threshold
+):
+    backbone = tiny_backbone(("4",))
+    data = tiny_data(backbone, UnlabelledSquares())
+    method = Probes(fit=fit, threshold=threshold)
+    with caplog.at_level(logging.WARNING):
+        path = tiny_visit(tmp_path, backbone, data=data, method=method)
+    assert "no training pixel shows red, green, or none at a centre" in caplog.text
+    for name in ("concepts", "halves/1", "halves/2"):
+        (probes,) = ConceptSet.load(path / f"{name}.safetensors").layers.values()
+        assert probes.vectors.isfinite().all()
+        assert probes.thresholds.isnan().all()
+    assert load_run(path).score_matrix().isna().all().all()
 
 
 @dataclasses.dataclass(kw_only=True)

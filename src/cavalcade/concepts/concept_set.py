@@ -70,7 +70,9 @@ class LayerConcepts:
             return margins(maps) if self.kind == "kmeans" else maps
 
     def of_rows(self, rows: Float[Tensor, "rows channels"]) -> Float[Tensor, "rows concepts"]:
-        """What `encode` gives at some pixels, a part of them at a time."""
+        """What `encode` gives at some pixels, if any, a part of them at a time."""
+        if not len(rows):  # a convolution refuses a map without pixels
+            return self.bias.new_empty(0, len(self.names))
         parts = [
             self.encode(part.T[None, :, :, None])[0, :, :, 0].T for part in torch.split(rows, ROWS)
         ]

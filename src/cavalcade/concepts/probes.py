@@ -87,6 +87,17 @@ def logit_gradient(
     return torch.addcmul(p * negative, p - 1, positive)
 
 
+def channel_scales(
+    mean: Float[Tensor, " channels"], deviation: Float[Tensor, " channels"]
+) -> Float[Tensor, " channels"]:
+    """What channels are divided by: their standard deviations, or 1 where they are constant.
+
+    One is constant too whose deviation is no more than rounding leaves of its mean.
+    """
+    constant = deviation <= 1e-6 * deviation.max() + 1e-5 * mean.abs()
+    return torch.where(constant, 1.0, deviation)
+
+
 class StackedProbes(nn.Module):
     """The probes of all concepts at one layer: one 1x1 convolution, z = w·A + b.
 
@@ -101,7 +112,7 @@ class StackedProbes(nn.Module):
     Attributes:
         concepts: their names.
         mean: of each transformed channel over the training images; set by `standardise`.
-        scale: their standard deviations.
+        scale: what each is divided by; see `channel_scales`.
     """
 
     mean: Tensor
@@ -143,10 +154,9 @@ class StackedProbes(nn.Module):
     def standardise(
         self, mean: Float[Tensor, " channels"], deviation: Float[Tensor, " channels"]
     ) -> None:
-        """Set mean and standard deviation of the inputs; a constant channel is only shifted."""
-        dead = deviation <= 1e-6 * deviation.max()
+        """Set mean and standard deviation of the inputs; see `channel_scales`."""
         self.mean.copy_(mean)
-        self.scale.copy_(torch.where(dead, 1.0, deviation))
+        self.scale.copy_(channel_scales(mean, deviation))
 
     def forward(
         self, activations: Float[Tensor, "images channels rows columns"]

@@ -19,16 +19,20 @@ from cavalcade.concepts.stream import fit_by_stream
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import InputError, check_choice, check_whole
 
-FITS = ("one_pass", "stream")
+OWN = {"one_pass": ("rows",), "stream": ("epochs", "optimizer")}  # settings of one fit alone
+FITS = tuple(OWN)
+ROWS = 70_000
+EPOCHS = 5
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 STRENGTH = 1e-3  # where one alone is tried
 ADAM = functools.partial(torch.optim.Adam, lr=0.03)
-STREAM_ALONE = ("epochs", "optimizer")  # settings without a say in a fit in one pass
 
 
 @dataclass(kw_only=True)
 class Probes:
     """Fits one probe for every concept at every layer (Net2Vec, Fong & Vedaldi 2018).
+
+    A setting that only the other way to fit would use is an error.
 
     Attributes:
         fit: `one_pass` keeps places of every layer while the images stream by, and then solves
@@ -37,9 +41,9 @@ class Probes:
             standardised activations, where a loss that knows nothing is log 2. Of several, each
             concept of each layer takes the strongest that is as good on validation images as the
             best. None tries `STRENGTHS`; by stream there is one, `STRENGTH`.
-        rows: places of each layer that are kept for a fit in one pass.
-        epochs: passes over the training images by stream.
-        optimizer: given parameters, the optimizer by stream.
+        rows: places of each layer that are kept for a fit in one pass; None is `ROWS`.
+        epochs: passes over the training images by stream; None is `EPOCHS`.
+        optimizer: given parameters, the optimizer by stream; None is `ADAM`.
         loss: `balanced`, the weighted cross-entropy, or `net2vec`, its form without logarithms.
         images: `all`, or `containing`: each concept learns from the images that contain it.
         input: `none`, or `quantile`: activations become 1 above their channel's 99.5 % quantile
@@ -55,9 +59,9 @@ class Probes:
 
     fit: str = "one_pass"
     l2: float | Sequence[float] | None = None
-    rows: int = 70_000
-    epochs: int = 5
-    optimizer: OptimizerFactory = ADAM
+    rows: int | None = None
+    epochs: int | None = None
+    optimizer: OptimizerFactory | None = None
     loss: str = "balanced"
     images: str = "all"
     input: str = "none"
@@ -69,12 +73,13 @@ class Probes:
         check_choice("concepts.loss", self.loss, LOSSES)
         check_choice("concepts.images", self.images, ("all", "containing"))
         check_choice("concepts.input", self.input, ("none", "quantile"))
-        check_whole("concepts.epochs", self.epochs, 1)
-        check_whole("concepts.rows", self.rows, 1)
+        for name in ("epochs", "rows"):
+            if getattr(self, name) is not None:
+                check_whole(f"concepts.{name}", getattr(self, name), 1)
         if not isinstance(self.split_half, bool):
             raise InputError(f"concepts.split_half is {self.split_half!r}; give true or false")
         try:
-            self.optimizer([torch.nn.Parameter(torch.zeros(1))])
+            (self.optimizer or ADAM)([torch.nn.Parameter(torch.zeros(1))])
         except (TypeError, ValueError) as error:
             raise InputError(f"concepts.optimizer cannot be built: {error}") from error
         a_probability = isinstance(self.threshold, float) and 0 < self.threshold < 1
@@ -86,13 +91,20 @@ class Probes:
         self._check_fit()
 
     def _check_fit(self) -> None:
-        """Raise for what a way to fit cannot do."""
+        """Raise for what a way to fit cannot do, or has no use for."""
         for what, only in (("loss", "balanced"), ("input", "none")):
             asked = getattr(self, what)
             if self.fit == "one_pass" and asked != only:
                 raise InputError(
                     f"concepts.{what}={asked} cannot be fitted in one pass; set concepts.fit=stream"
                 )
+        for other, names in OWN.items():
+            for name in names:
+                if other != self.fit and self._is_given(name):
+                    raise InputError(
+                        f"concepts.{name} has no effect with concepts.fit={self.fit}; leave it out "
+                        f"or null, or set concepts.fit={other}"
+                    )
         given = self.l2 if isinstance(self.l2, Sequence) else self.strengths
         if not given or not all(map(_is_strength, given)):
             raise InputError(f"concepts.l2 is {self.l2!r}; give one number above 0, or several")
@@ -101,6 +113,12 @@ class Probes:
                 f"concepts.l2 is {self.l2!r}, and concepts.fit=stream takes one number; give one, "
                 "or set concepts.fit=one_pass"
             )
+
+    def _is_given(self, name: str) -> bool:
+        if name == "optimizer" and self.optimizer:
+            # conf/ has the usual one in any case, so that a key of it can be overridden
+            return _describe(self.optimizer) != _describe(ADAM)
+        return getattr(self, name) is not None
 
     @property
     def strengths(self) -> tuple[float, ...]:
@@ -118,8 +136,9 @@ class Probes:
         """How many images go through the network, those of a split as often as they do."""
         if self.fit == "one_pass":
             return sizes["train"] + 2 * sizes["val"] + sizes["test"]
-        passes = self.epochs + 1 + (self.threshold == "calibrated")
-        return sizes["train"] * passes + sizes["val"] * (self.epochs + 1) + sizes["test"]
+        epochs = self.epochs or EPOCHS
+        passes = epochs + 1 + (self.threshold == "calibrated")
+        return sizes["train"] * passes + sizes["val"] * (epochs + 1) + sizes["test"]
 
     def masks_of_layer(self, labels: Sequence[str]) -> int:
         """How many masks each test image gets at a layer."""
@@ -127,11 +146,15 @@ class Probes:
 
     def identity(self) -> dict[str, Any]:
         """All of the method that changes results, for the digest of a run."""
-        unused = STREAM_ALONE if self.fit == "one_pass" else ("rows",)
-        settings = {name: value for name, value in vars(self).items() if name not in unused}
-        if "optimizer" in settings:
-            settings["optimizer"] = _describe(self.optimizer)
-        return settings | {"l2": list(self.strengths), "method": self.name}
+        settings = vars(self) | {
+            "rows": self.rows or ROWS,
+            "epochs": self.epochs or EPOCHS,
+            "optimizer": _describe(self.optimizer or ADAM),
+            "l2": list(self.strengths),
+            "method": self.name,
+        }
+        unused = {name for fit, names in OWN.items() if fit != self.fit for name in names}
+        return {name: value for name, value in settings.items() if name not in unused}
 
     def find(
         self,
@@ -158,7 +181,7 @@ class Probes:
                 members,
                 new_trainer,
                 l2=self.strengths,
-                rows=self.rows,
+                rows=self.rows or ROWS,
                 containing=self.images == "containing",
                 threshold=threshold,
             )
@@ -169,11 +192,11 @@ class Probes:
                 data,
                 members,
                 new_trainer,
-                epochs=self.epochs,
+                epochs=self.epochs or EPOCHS,
                 loss=self.loss,
                 containing=self.images == "containing",
                 transform=self.input,
-                optimizer=self.optimizer,
+                optimizer=self.optimizer or ADAM,
                 l2=self.strengths[0],
                 threshold=threshold,
                 checkpoint=folder / self.checkpoint,

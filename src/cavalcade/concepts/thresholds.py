@@ -71,7 +71,7 @@ def weighted_counts(
         ).view(-1, BINS)
         for part in (labelled - present, present)
     ]
-    return torch.stack(counts, dim=1)
+    return torch.stack(counts, dim=1).double()  # without a pixel they are whole numbers
 
 
 def _bins(logits: Float[Tensor, "*any"]) -> Int[Tensor, "*any"]:
