@@ -363,7 +363,8 @@ def test_masks_of_halves_are_in_the_announced_size(caplog):
     data = tiny_data(backbone, replace(tiny_faces(), grid=(480, 480)))
     for split_half, megabytes in ((True, 3), (False, 1)):
         with caplog.at_level(logging.INFO):
-            _announce(backbone, data, Probes(split_half=split_half))
+            method = Probes(split_half=split_half)
+            _announce(backbone, data, method, Trainers(quiet_trainer), cached=False)
         masks = 8 * 7 * 3 * 480 * 480 / 8e6 * megabytes
         said = float(caplog.messages[-1].split("; ")[1].removesuffix(" MB on disk"))
         assert said == pytest.approx(masks, rel=0.1)

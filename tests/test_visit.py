@@ -48,8 +48,9 @@ def visited(tmp_path_factory):
     return path, backbone, before
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def run(visited):
+    """Loaded anew: a test makes the run again."""
     return load_run(visited[0])
 
 

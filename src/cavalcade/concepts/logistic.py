@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cavalcade.concepts.drawing import inclusion, systematic
-from cavalcade.concepts.probes import weighted_cost
+from cavalcade.concepts.probes import channel_scales, weighted_cost
 
 CHUNK = 2**19  # numbers that are converted to float32 at a time, so that they stay in the cache
 CHUNK_ON_GPU = 2**25  # where each piece of work has to be worth its start
@@ -130,8 +130,7 @@ def moments(
         rest += shares[rows] @ offset
         square += shares[rows] @ offset.square()
     mean, deviation = about + rest, (square - rest**2).clamp(min=0).sqrt()
-    dead = deviation <= 1e-6 * deviation.max() + 1e-5 * mean.abs()
-    return mean, torch.where(dead, 1.0, deviation)
+    return mean, channel_scales(mean, deviation)
 
 
 def _chunks(activations: Float[Tensor, "rows channels"]) -> Iterator[tuple[slice, Tensor]]:

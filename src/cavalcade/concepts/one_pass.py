@@ -227,7 +227,7 @@ class _LayerFit:
             logits = concepts.of_rows(on_grid.activations)[own]
             places = (part[own] for part in (on_grid.present, on_grid.labelled, on_grid.weights))
             counts = weighted_counts(logits, *places)
-            drawn = bool((on_grid.weights != on_grid.weights[0]).any())  # or all pixels are kept
+            drawn = bool((on_grid.weights != on_grid.weights[:1]).any())  # or all pixels are kept
             thresholds = best_thresholds(counts, smoothed=drawn).float()
         return concepts.with_thresholds(thresholds).to(torch.device("cpu"))
 
