@@ -1,7 +1,8 @@
 """Rows that a pass keeps of every layer, until one process asks for all of them."""
 
-from collections.abc import Mapping
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,53 +21,87 @@ class OfImages(Protocol):
 
 
 Origins = TypeVar("Origins", bound=OfImages)
+Group = Hashable
+"""Layers whose rows have the same origins."""
 
 
 class KeptRows(Generic[Origins]):
     """What a process keeps of each layer, part by part: activations, and where they come from.
 
-    Activations are written into one piece of memory for each layer, so that no second copy is
-    ever made of all of them. Origins that layers share are kept once.
+    All is written into one piece of memory for each layer and group, so that no second copy is
+    ever made of all of them, and many small pieces do not keep memory from being used again.
 
     Args:
-        expected: about how many rows of each layer there will be.
+        groups: of each layer.
+        expected: about how many rows the layers of each group will have.
     """
 
-    def __init__(self, expected: Mapping[str, int]) -> None:
-        self._origins: dict[str, list[Origins]] = {name: [] for name in expected}
-        self._activations = {name: _Rows(count) for name, count in expected.items()}
+    def __init__(self, groups: Mapping[str, Group], expected: Mapping[Group, int]) -> None:
+        self._groups = dict(groups)
+        self._origins = {group: _Table(expected[group]) for group in self._groups.values()}
+        self._activations = {name: _Rows(expected[group]) for name, group in groups.items()}
 
     def add(
-        self, layer: str, origins: Origins, activations: Float[Tensor, "rows channels"]
+        self,
+        origins: Mapping[Group, Origins],
+        activations: Mapping[str, Float[Tensor, "_ _"]],
     ) -> None:
-        """Keep some rows more."""
-        self._origins[layer].append(origins)
-        self._activations[layer].add(activations)
+        """Keep some rows (rows, channels) more of every layer."""
+        for group, own in origins.items():
+            self._origins[group].add(own)
+        for layer, rows in activations.items():
+            self._activations[layer].add(rows)
 
     def gather(self) -> None:
         """Bring the rows of each layer together in the process that is its owner."""
         if processes.count() == 1:
             return
-        for number, layer in enumerate(list(self._origins)):
-            everything = processes.gathered(self.of(layer), processes.owner(number))
-            self._origins[layer], self._activations[layer] = [], _Rows(0)
-            parts = [part for part in everything or () if part is not None]
+        groups, self._groups = self._groups, {}
+        origins, self._origins = self._origins, {}
+        for number, layer in enumerate(groups):
+            own = origins[groups[layer]].all(), self._activations.pop(layer).all()
+            everything = processes.gathered(own, processes.owner(number))
+            parts = [part for part in everything or () if part[0] is not None]
             if parts:
-                self.add(layer, *(joined(each) for each in zip(*parts, strict=True)))
+                self._groups[layer] = layer
+                self._origins[layer], self._activations[layer] = _Table(0), _Rows(0)
+                joint = [joined(each) for each in zip(*parts, strict=True)]
+                self.add({layer: joint[0]}, {layer: joint[1]})
 
     def of(self, layer: str) -> tuple[Origins, Float[Tensor, "rows channels"]] | None:
         """What was kept of a layer, in the order of the images; can be asked for once.
 
         None for a layer of which nothing is kept, and, after `gather`, but in its owner.
         """
-        parts = self._origins.pop(layer, [])
-        if not parts:
+        if layer not in self._activations:
             return None
-        origins, activations = joined(parts), self._activations.pop(layer).all()
+        origins = self._origins[self._groups[layer]].all()
+        activations = self._activations.pop(layer).all()
+        if origins is None or activations is None:
+            return None
         if bool((origins.images.diff() >= 0).all()):
             return origins, activations
         order = origins.images.argsort(stable=True)
         return taken(origins, order), activations[order]
+
+
+class _Table:
+    """A dataclass of tensors that rows are added to."""
+
+    def __init__(self, expected: int) -> None:
+        self._columns: dict[str, _Rows] = defaultdict(lambda: _Rows(expected))
+        self._kind: type | None = None
+
+    def add(self, rows: Any) -> None:  # noqa: ANN401
+        self._kind = type(rows)
+        for name, column in vars(rows).items():
+            self._columns[name].add(column)
+
+    def all(self) -> Any:  # noqa: ANN401
+        """None of no rows."""
+        if self._kind is None:
+            return None
+        return self._kind(**{name: column.all() for name, column in self._columns.items()})
 
 
 class _Rows:
@@ -82,11 +117,11 @@ class _Rows:
         last = self._count + len(rows)
         if last > len(self._memory):
             more = rows.new_empty(last + last // 4, *rows.shape[1:])
-            more[: self._count] = self.all()
+            more[: self._count] = self._memory[: self._count]
             self._memory = more
         self._memory[self._count : last] = rows
         self._count = last
 
-    def all(self) -> Tensor:
-        assert self._memory is not None
-        return self._memory[: self._count]
+    def all(self) -> Tensor | None:
+        """None of no rows."""
+        return None if self._memory is None else self._memory[: self._count]

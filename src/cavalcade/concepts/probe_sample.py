@@ -11,7 +11,7 @@ from torch import Tensor
 from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.drawing import inclusion, systematic
-from cavalcade.concepts.kept_rows import KeptRows
+from cavalcade.concepts.kept_rows import Group, KeptRows
 from cavalcade.concepts.passes import BackbonePass
 from cavalcade.concepts.survey import ConceptShares
 from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch, Grid
@@ -57,7 +57,7 @@ class DrawnRows(Places):
         return DrawnRows(*(part.to(device) for part in vars(self).values()))
 
 
-Seen = dict[str, tuple[Places, Float[Tensor, "_ _"]]]  # by layer
+Seen = tuple[dict[Group, Places], dict[str, Float[Tensor, "_ _"]]]  # the latter by layer
 
 
 @dataclass(frozen=True)
@@ -147,14 +147,13 @@ class ProbeSample(BackbonePass):
             for layer in backbone.layers
         }
         self.start = float(np.random.default_rng(seed).random())
-        self.rows: KeptRows[Places] = KeptRows(
-            {
-                layer.name: self._expected(layer.grid, self.budgets[layer.name])
-                for layer in backbone.layers
-            }
+        groups = {layer.name: (layer.grid, self.budgets[layer.name]) for layer in backbone.layers}
+        expected: dict[Group, int] = {group: self._expected(*group) for group in groups.values()}
+        self.rows: KeptRows[Places] = KeptRows(groups, expected)
+        on_grid = dict.fromkeys(backbone.names if pixels else (), self.grid)
+        self.on_grid: KeptRows[Places] = KeptRows(
+            on_grid, {self.grid: self._expected(self.grid, pixels)}
         )
-        on_grid = dict.fromkeys(backbone.names if pixels else (), self._expected(self.grid, pixels))
-        self.on_grid: KeptRows[Places] = KeptRows(on_grid)
         self.shares = ConceptShares(len(members), len(training.concepts), containing=containing)
         self.register_buffer("members", members, persistent=False)
 
@@ -162,9 +161,8 @@ class ProbeSample(BackbonePass):
         """Keep some places of one batch."""
         for part, (rows, on_grid) in self.in_parts(batch, self._look):
             self.shares.update(part.targets[WHOLE_FRAME], self.members[:, part.positions])
-            for kept, seen in ((self.rows, rows), (self.on_grid, on_grid)):
-                for name, own in seen.items():
-                    kept.add(name, *own)
+            self.rows.add(*rows)
+            self.on_grid.add(*on_grid)
 
     def _look(self, batch: ConceptBatch) -> tuple[Seen, Seen]:
         """The rows of each layer: on its own grid, and on the common one."""
@@ -178,20 +176,20 @@ class ProbeSample(BackbonePass):
         return (min(budget + budget // 100, everything) + self.num_images) // processes.count()
 
     def _on_layers(self, batch: ConceptBatch, activations: Mapping[str, Tensor]) -> Seen:
-        drawn: dict[tuple[Grid, int], tuple[Tensor, Places]] = {}
+        cells: dict[Group, Tensor] = {}
+        places: dict[Group, Places] = {}
         rows = {}
         for layer in self.backbone.layers:
-            key = layer.grid, self.budgets[layer.name]
-            if key not in drawn:
-                drawn[key] = self._on_layer(batch, *key)
-            cells, places = drawn[key]
-            own = cells_of(activations[layer.name]).index_select(0, cells)
-            rows[layer.name] = places, own.cpu()
-        return rows
+            group = layer.grid, self.budgets[layer.name]
+            if group not in cells:
+                cells[group], places[group] = self._on_layer(batch, *group)
+            own = cells_of(activations[layer.name]).index_select(0, cells[group])
+            rows[layer.name] = own.cpu()
+        return places, rows
 
     def _on_common(self, batch: ConceptBatch, activations: Mapping[str, Tensor]) -> Seen:
         if not self.pixels:
-            return {}
+            return {}, {}
         counted = batch.labelled & seen_cells(batch.frames, self.grid)[:, None]
         present = (batch.truth & counted).float()
         drawn, places = self._drawn(batch, self.on_all, present, counted.float(), self.pixels)
@@ -204,8 +202,8 @@ class ProbeSample(BackbonePass):
             if size not in between:
                 between[size] = neighbours(size, batch.frames, self.grid, *where)
             own = between[size].interpolate(maps).to(maps.dtype)
-            rows[name] = places, own.cpu()
-        return rows
+            rows[name] = own.cpu()
+        return {self.grid: places}, rows
 
     def _on_layer(self, batch: ConceptBatch, grid: Grid, budget: int) -> tuple[Tensor, Places]:
         present, labelled = batch.targets[grid]

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts.kept_rows import KeptRows
+from cavalcade.concepts.kept_rows import Group, KeptRows
 from cavalcade.concepts.passes import BackbonePass
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.data.geometry import cells_inside
@@ -44,34 +44,33 @@ class RowSample(BackbonePass):
     def __init__(self, backbone: FrozenBackbone, num_images: int, budget: int, seed: int) -> None:
         super().__init__(backbone)
         self.num_images, self.budget, self.seed = num_images, budget, seed
-        self.rows: KeptRows[Origins] = KeptRows(
-            {
-                layer.name: min(budget, num_images * layer.grid[0] * layer.grid[1])
-                for layer in backbone.layers
-            }
-        )
+        groups = {layer.name: layer.grid for layer in backbone.layers}
+        expected: dict[Group, int] = {
+            grid: min(budget, num_images * grid[0] * grid[1]) for grid in groups.values()
+        }
+        self.rows: KeptRows[Origins] = KeptRows(groups, expected)
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Keep some pixels of one batch."""
         for _, seen in self.in_parts(batch, self._look):
-            for name, own in seen.items():
-                self.rows.add(name, *own)
+            self.rows.add(*seen)
 
-    def _look(self, batch: ConceptBatch) -> dict[str, tuple[Origins, Tensor]]:
+    def _look(self, batch: ConceptBatch) -> tuple[dict[Group, Origins], dict[str, Tensor]]:
         """The pixels of each layer that are kept, image by image."""
         activations = self.activations(batch)
         frames, positions = batch.frames.cpu(), batch.positions.tolist()
         grids = {(maps.shape[2], maps.shape[3]) for maps in activations.values()}
         cells = {grid: self._cells(grid, frames, positions) for grid in sorted(grids)}
-        seen = {}
+        origins: dict[Group, Origins] = {}
+        rows: dict[str, Tensor] = {}
+        for grid, chosen in cells.items():
+            counts = torch.tensor([len(own) for own in chosen])
+            origins[grid] = Origins(torch.tensor(positions).repeat_interleave(counts))
         for name, maps in activations.items():
-            chosen = cells[maps.shape[2], maps.shape[3]]
             pixels = maps.flatten(2).transpose(1, 2)
-            rows = [image[own.to(maps.device)] for image, own in zip(pixels, chosen, strict=True)]
-            counts = torch.tensor([len(own) for own in rows])
-            images = torch.tensor(positions).repeat_interleave(counts)
-            seen[name] = Origins(images), torch.cat(rows).float().cpu()
-        return seen
+            own = zip(pixels, cells[maps.shape[2], maps.shape[3]], strict=True)
+            rows[name] = torch.cat([image[where.to(maps.device)] for image, where in own])
+        return origins, {name: own.float().cpu() for name, own in rows.items()}
 
     def _cells(
         self, grid: tuple[int, int], frames: Float[Tensor, "images 4"], positions: Sequence[int]
