@@ -98,3 +98,12 @@ def test_neighbours_are_spread_out():
     drawn = systematic(torch.full((100,), 0.1), torch.tensor([0.35]))
     places = drawn.nonzero().flatten()
     assert places.diff().tolist() == [10] * 9
+
+
+def test_chances_of_a_set_do_not_depend_on_the_others():
+    importance = torch.rand(30, 50, generator=torch.Generator().manual_seed(0))
+    importance[7, 3] = 1000  # whose surplus is spread in more rounds
+    wanted = importance.sum(dim=1, keepdim=True) * 0.3
+    together = inclusion(importance, wanted)
+    for own, each, chances in zip(importance, wanted, together, strict=True):
+        assert torch.equal(inclusion(own, each), chances)

@@ -1,13 +1,14 @@
 """Two processes at one place: one waits for the other, and goes on where it was killed."""
 
 import errno
+import fcntl
 import os
 import time
 
 import filelock
 import pytest
 
-from cavalcade import InputError
+from cavalcade import InputError, locks
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.survey import Survey
 from cavalcade.locks import hold, is_held, locked
@@ -154,3 +155,13 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
         locked(tmp_path / "place"),
     ):
         pass
+
+
+def test_a_file_that_another_asks_about_is_not_held(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.touch()
+    number = os.open(path, os.O_RDWR)
+    fcntl.flock(number, fcntl.LOCK_EX)
+    monkeypatch.setattr(locks.time, "sleep", lambda _: fcntl.flock(number, fcntl.LOCK_UN))
+    assert not is_held(path)
+    os.close(number)

@@ -23,6 +23,7 @@ def new_sample(backbone, loader, *, rows=100_000, pixels=0, containing=False, se
     return ProbeSample(
         backbone,
         train,
+        train,
         MEMBERS,
         rows=rows,
         pixels=pixels,
@@ -134,6 +135,26 @@ def test_importance_is_one_on_average():
                 present, labelled = present * contained, labelled * contained
             total += sample.importance(present, labelled).mean(dim=1).sum().item() / 12
         assert total == pytest.approx(1, rel=1e-4)
+
+
+def test_as_many_are_drawn_of_images_that_show_more_than_those_of_training():
+    """What is rare in training is everywhere in the images whose places are drawn."""
+    backbone = tiny_backbone(("4",))
+    rare, common = (uneven(backbone, without=own) for own in (tuple(range(2, 12)), ()))
+    sample = ProbeSample(
+        backbone,
+        rare.splits["train"],
+        common.splits["train"],
+        MEMBERS,
+        rows=150,
+        pixels=0,
+        grid=common.data.grid,
+        containing=False,
+        seed=0,
+    )
+    for batch in common.in_order("train", targets=True):
+        sample.test_step(batch)
+    assert 100 < len(rows_of(sample, "4").images) <= 165
 
 
 def test_the_draw_depends_on_the_seed_alone():

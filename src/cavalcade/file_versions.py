@@ -26,10 +26,14 @@ def unchanged(path: Path, version: FileVersion | None) -> Iterator[None]:
     Raises:
         InputError: if it is another one by the end, whatever the block made of it.
     """
+    changed = InputError(
+        f"{path} was made again or deleted while it was read; run the same command again"
+    )
     try:
         yield
-    finally:
+    except Exception as error:
         if file_version(path) != version:
-            raise InputError(
-                f"{path} was made again or deleted while it was read; run the same command again"
-            )
+            raise changed from error
+        raise
+    if file_version(path) != version:
+        raise changed

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import socket
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+ASKED = 5  # times, since another program may ask at the same moment
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 log = logging.getLogger(__name__)
@@ -104,14 +106,19 @@ def hold(path: Path, holder: object) -> None:
 
 def is_held(path: Path) -> bool:
     """Whether any object holds a file; True too where it cannot be known, for lack of locks."""
-    try:
-        with path.open("r+b") as file:  # NFS locks a file for its writers alone
-            _flock(file.fileno(), exclusive=True)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
+    for _ in range(ASKED):
+        try:
+            with path.open("r+b") as file:  # NFS locks a file for its writers alone
+                _flock(file.fileno(), exclusive=True)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:  # held, or another program asks at this moment
+            time.sleep(0.01)
+        except OSError:
+            return True
+        else:
+            return False
+    return True
 
 
 def _flock(number: int, *, exclusive: bool) -> None:

@@ -18,14 +18,15 @@ def inclusion(
     total = importance.sum(dim=-1, keepdim=True)
     chances = importance / total.clamp(min=torch.finfo(total.dtype).tiny) * wanted
     for _ in range(ROUNDS):
-        if not bool((chances > 1).any()):
+        over = (chances > 1).any(dim=-1, keepdim=True)
+        if not bool(over.any()):
             break
         chances = chances.clamp(max=1)
         free = torch.where(chances < 1, chances, 0)
         left = wanted - (chances - free).sum(dim=-1, keepdim=True)
         room = free.sum(dim=-1, keepdim=True)
         more = torch.where(room > 0, left / room, 1).clamp(min=1)
-        chances = torch.where(chances < 1, chances * more, chances)
+        chances = torch.where(over & (chances < 1), chances * more, chances)  # no other set
     return chances.clamp(max=1)
 
 

@@ -1,14 +1,14 @@
 """Rows that a pass keeps of every layer, until one process asks for all of them."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cavalcade import processes
-from cavalcade.concepts.passes import joined, taken
+from cavalcade.concepts.passes import copied, taken
 
 
 @runtime_checkable
@@ -28,8 +28,8 @@ Group = Hashable
 class KeptRows(Generic[Origins]):
     """What a process keeps of each layer, part by part: activations, and where they come from.
 
-    All is written into one piece of memory for each layer and group, so that no second copy is
-    ever made of all of them, and many small pieces do not keep memory from being used again.
+    All is written into one piece of memory for each layer and group: parts that are joined in the
+    end would be there twice for a moment, and many small pieces keep memory from being used again.
 
     Args:
         groups: of each layer.
@@ -56,17 +56,19 @@ class KeptRows(Generic[Origins]):
         """Bring the rows of each layer together in the process that is its owner."""
         if processes.count() == 1:
             return
-        groups, self._groups = self._groups, {}
-        origins, self._origins = self._origins, {}
-        for number, layer in enumerate(groups):
-            own = origins[groups[layer]].all(), self._activations.pop(layer).all()
-            everything = processes.gathered(own, processes.owner(number))
-            parts = [part for part in everything or () if part[0] is not None]
-            if parts:
-                self._groups[layer] = layer
-                self._origins[layer], self._activations[layer] = _Table(0), _Rows(0)
-                joint = [joined(each) for each in zip(*parts, strict=True)]
-                self.add({layer: joint[0]}, {layer: joint[1]})
+        owners = {layer: processes.owner(k) for k, layer in enumerate(self._groups)}
+        for group, table in self._origins.items():
+            own = table.all()
+            for owner in sorted(
+                {owners[name] for name, its in self._groups.items() if its == group}
+            ):
+                parts = processes.gathered(own and copied(own), owner)
+                if parts is not None:
+                    self._origins[group] = _Table.of(parts)
+        for layer, rows in self._activations.items():
+            own = rows.all()
+            parts = processes.gathered(None if own is None else own.clone(), owners[layer])
+            self._activations[layer] = _Rows.of(parts or ())
 
     def of(self, layer: str) -> tuple[Origins, Float[Tensor, "rows channels"]] | None:
         """What was kept of a layer, in the order of the images; can be asked for once.
@@ -92,6 +94,14 @@ class _Table:
         self._columns: dict[str, _Rows] = defaultdict(lambda: _Rows(expected))
         self._kind: type | None = None
 
+    @classmethod
+    def of(cls, parts: Sequence[Any]) -> "_Table":
+        there = [part for part in parts if part is not None]
+        table = cls(sum(len(part.images) for part in there))
+        for part in there:
+            table.add(part)
+        return table
+
     def add(self, rows: Any) -> None:  # noqa: ANN401
         self._kind = type(rows)
         for name, column in vars(rows).items():
@@ -110,6 +120,14 @@ class _Rows:
     def __init__(self, expected: int) -> None:
         self._expected, self._count = expected, 0
         self._memory: Tensor | None = None
+
+    @classmethod
+    def of(cls, parts: Sequence[Tensor | None]) -> "_Rows":
+        there = [part for part in parts if part is not None]
+        rows = cls(sum(map(len, there)))
+        for part in there:
+            rows.add(part)
+        return rows
 
     def add(self, rows: Tensor) -> None:
         if self._memory is None:

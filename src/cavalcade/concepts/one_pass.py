@@ -117,8 +117,9 @@ def fit_in_one_pass(
         seed=data.seed,
     )
     everything = torch.ones(1, len(data.splits["val"]), dtype=torch.bool)
-    train = sampled(members, rows=rows, pixels=min(rows, PIXELS) if threshold is None else 0)
-    val = sampled(everything, rows=min(rows, VAL_ROWS), pixels=0)
+    pixels = min(rows, PIXELS) if threshold is None else 0
+    train = sampled(data.splits["train"], members, rows=rows, pixels=pixels)
+    val = sampled(data.splits["val"], everything, rows=min(rows, VAL_ROWS), pixels=0)
     trainer = new_trainer()
     trainer.test(train, data.in_order("train", targets=True), verbose=False)
     new_trainer().test(val, data.in_order("val", targets=True), verbose=False)
@@ -134,6 +135,7 @@ def fit_in_one_pass(
         torch.tensor(sorted(l2), device=device),
         threshold,
         everything.shape[1],
+        train.some_pixels,
     )
 
     def solve(layer: Layer) -> Solved:
@@ -165,6 +167,7 @@ class _LayerFit:
         strengths: of regularisation, those that are tried.
         threshold: a logit; None calibrates.
         val_images: how many there are.
+        some_pixels: whether those of the common grid stand for others.
     """
 
     concepts: tuple[str, ...]
@@ -172,6 +175,7 @@ class _LayerFit:
     strengths: Float[Tensor, " strengths"]
     threshold: float | None
     val_images: int
+    some_pixels: bool
 
     def solve(self, drawn: DrawnRows, on_grid: DrawnRows | None, judged: DrawnRows) -> Solved:
         """Solve for the probes of all replicates.
@@ -227,8 +231,7 @@ class _LayerFit:
             logits = concepts.of_rows(on_grid.activations)[own]
             places = (part[own] for part in (on_grid.present, on_grid.labelled, on_grid.weights))
             counts = weighted_counts(logits, *places)
-            drawn = bool((on_grid.weights != on_grid.weights[:1]).any())  # or all pixels are kept
-            thresholds = best_thresholds(counts, smoothed=drawn).float()
+            thresholds = best_thresholds(counts, smoothed=self.some_pixels).float()
         return concepts.with_thresholds(thresholds).to(torch.device("cpu"))
 
 

@@ -138,6 +138,11 @@ def taken(whole: Tensors, order: Tensor) -> Tensors:
     return _of_tensors(lambda tensor: tensor[order], whole)
 
 
+def copied(whole: Tensors) -> Tensors:
+    """A copy with memory of its own, of a view too."""
+    return _of_tensors(lambda tensor: tensor.clone(), whole)
+
+
 def _of_tensors(work: Callable[..., Tensor], *parts: Tensors) -> Tensors:
     build: Callable[..., Tensors] = type(parts[0])
     if isinstance(parts[0], Tensor):

@@ -19,7 +19,7 @@ from cavalcade.data.contents import Contents
 from cavalcade.data.geometry import Neighbours, cells_of, neighbours, seen_cells
 
 FEWEST_ROWS = 40_000  # of a layer; more by ROWS_PER_CHANNEL, since so many numbers are fitted
-ROWS_PER_CHANNEL = 300
+ROWS_PER_CHANNEL = 12
 GOLDEN = 0.6180339887498949  # multiples of it are evenly spread over [0, 1), never in step
 
 
@@ -62,7 +62,7 @@ Seen = tuple[dict[Group, Places], dict[str, Float[Tensor, "_ _"]]]  # the latter
 
 @dataclass(frozen=True)
 class Importance:
-    """What a place may add to the balanced losses of all concepts, 1 on average over a split.
+    """What a place may add to the balanced losses of all concepts, 1 on average where it is drawn.
 
     A balanced loss gives either class half of its weight, so that a place of a rare concept
     matters most: drawn in proportion, it takes a tenth of the rows that an even draw takes.
@@ -76,18 +76,29 @@ class Importance:
     absent: Float[Tensor, " concepts"]
 
     @classmethod
-    def of(cls, contents: Contents, *, containing: bool) -> "Importance":
-        """From the labels of the images of a split, or of those that contain each concept."""
+    def of(cls, training: Contents, drawn: Contents, *, containing: bool) -> "Importance":
+        """From the labels of the images of a split, or of those that contain each concept.
+
+        Args:
+            training: the images whose classes are balanced.
+            drawn: those of whose places some are drawn.
+            containing: whether only images that contain a concept count for it.
+        """
+        classes = cls._areas(training, containing=containing)
+        each = torch.where(classes > 0, 1 / classes, 0)
+        mean = (each * cls._areas(drawn, containing=containing)).sum() / len(drawn)
+        present, absent = (each / mean).nan_to_num(posinf=0).float()
+        return cls(present, absent)
+
+    @staticmethod
+    def _areas(contents: Contents, *, containing: bool) -> Float[Tensor, "2 concepts"]:
+        """Of all images, in units of one: where a concept is, and where it is known not to be."""
         pixels = contents.num_pixels[:, None].double()
         present, labelled = contents.present / pixels, contents.labelled / pixels
         if containing:
             labelled = labelled * (present > 0)
         shown, known = present.sum(dim=0), labelled.sum(dim=0)
-        classes = torch.stack([shown, (known - shown).clamp(min=0)])
-        occurring = classes > 0
-        each = len(pixels) / occurring.sum().clamp(min=1)
-        present, absent = torch.where(occurring, each / classes, 0).float()
-        return cls(present, absent)
+        return torch.stack([shown, (known - shown).clamp(min=0)])
 
     def __call__(
         self,
@@ -111,7 +122,8 @@ class ProbeSample(BackbonePass):
     Args:
         backbone: the frozen network.
         training: the training images, whose labels say what is rare.
-        members: which of the images of the split each replicate learns from.
+        drawn: the images of the split of whose places some are kept.
+        members: which of them each replicate learns from.
         rows: most rows of a layer that are kept, on average over draws.
         pixels: of the common grid that are kept, with activations that are interpolated as
             concept maps are; 0 for none.
@@ -127,6 +139,7 @@ class ProbeSample(BackbonePass):
         self,
         backbone: FrozenBackbone,
         training: Contents,
+        drawn: Contents,
         members: Bool[Tensor, "replicates images"],
         *,
         rows: int,
@@ -137,8 +150,10 @@ class ProbeSample(BackbonePass):
     ) -> None:
         super().__init__(backbone)
         self.containing = containing
-        self.importance = Importance.of(training, containing=containing)
-        self.on_all = Importance.of(training, containing=False)  # thresholds are those of all
+        self.importance = Importance.of(training, drawn, containing=containing)
+        self.on_all = Importance.of(
+            training, drawn, containing=False
+        )  # thresholds are those of all
         self.num_images = members.shape[1]
         self.pixels, self.grid = pixels, (grid[0], grid[1])
         # of the layer alone, so that its rows do not depend on which others there are
@@ -156,6 +171,11 @@ class ProbeSample(BackbonePass):
         )
         self.shares = ConceptShares(len(members), len(training.concepts), containing=containing)
         self.register_buffer("members", members, persistent=False)
+
+    @property
+    def some_pixels(self) -> bool:
+        """Whether the pixels of the common grid that are kept stand for others."""
+        return self.num_images * self.grid[0] * self.grid[1] > self.pixels
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Keep some places of one batch."""

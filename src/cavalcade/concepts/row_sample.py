@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.kept_rows import Group, KeptRows
 from cavalcade.concepts.passes import BackbonePass
@@ -46,7 +47,8 @@ class RowSample(BackbonePass):
         self.num_images, self.budget, self.seed = num_images, budget, seed
         groups = {layer.name: layer.grid for layer in backbone.layers}
         expected: dict[Group, int] = {
-            grid: min(budget, num_images * grid[0] * grid[1]) for grid in groups.values()
+            grid: min(budget, num_images * grid[0] * grid[1]) // processes.count() + 1
+            for grid in groups.values()
         }
         self.rows: KeptRows[Origins] = KeptRows(groups, expected)
 

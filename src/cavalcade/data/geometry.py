@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+PIXELS_AT_ONCE = 4096  # that are interpolated, to bound memory
+
 
 class Frame(NamedTuple):
     """Where a network's input lies in the unit square of an image.
@@ -156,8 +158,12 @@ class Neighbours(NamedTuple):
         self, maps: Float[Tensor, "images channels height width"]
     ) -> Float[Tensor, "pixels channels"]:
         """All channels at the pixels in float32, as `to_common_grid` would give them."""
-        around = cells_of(maps).index_select(0, self.cells.flatten()).float()
-        return torch.bmm(self.weights[:, None], around.view(*self.cells.shape, maps.shape[1]))[:, 0]
+        cells, found = cells_of(maps), []
+        some = torch.split(self.cells, PIXELS_AT_ONCE), torch.split(self.weights, PIXELS_AT_ONCE)
+        for around, weights in zip(*some, strict=True):
+            own = cells.index_select(0, around.flatten()).float()
+            found.append(torch.bmm(weights[:, None], own.view(*around.shape, maps.shape[1]))[:, 0])
+        return torch.cat(found)
 
 
 def neighbours(
