@@ -173,9 +173,13 @@ class ProbeFit(BackbonePass):
         total = torch.zeros((), device=self.device)
         gradients: list[Tensor] = []
         with torch.autocast(self.device.type, enabled=False):  # probes have all digits
+            classes = {
+                grid: weighted_classes(batch.targets[grid], self.alpha, weights)
+                for grid in {layer.grid for layer in self.backbone.layers}
+            }
             for layer, probes in zip(self.backbone.layers, self.probes, strict=True):
                 logits, rows = probes.logits_of_rows(activations[layer.name])
-                shown, hidden = weighted_classes(batch.targets[layer.grid], self.alpha, weights)
+                shown, hidden = classes[layer.grid]
                 if self._logging:
                     total += weighted_cost(logits[0], shown[0], hidden[0], self.loss).sum()
                 residuals = logit_gradient(logits, shown, hidden, self.loss)

@@ -18,8 +18,8 @@ from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch, Grid
 from cavalcade.data.contents import Contents
 from cavalcade.data.geometry import Neighbours, cells_of, neighbours, seen_cells
 
-FEWEST_ROWS = 40_000  # of a layer; more by ROWS_PER_CHANNEL, since so many numbers are fitted
-ROWS_PER_CHANNEL = 12
+FEWEST_ROWS = 40_000  # of a layer
+ROWS_PER_CHANNEL = 43  # or so many, since as many numbers are fitted
 GOLDEN = 0.6180339887498949  # multiples of it are evenly spread over [0, 1), never in step
 
 
@@ -158,7 +158,7 @@ class ProbeSample(BackbonePass):
         self.pixels, self.grid = pixels, (grid[0], grid[1])
         # of the layer alone, so that its rows do not depend on which others there are
         self.budgets = {
-            layer.name: min(rows, FEWEST_ROWS + ROWS_PER_CHANNEL * layer.channels)
+            layer.name: min(rows, max(FEWEST_ROWS, ROWS_PER_CHANNEL * layer.channels))
             for layer in backbone.layers
         }
         self.start = float(np.random.default_rng(seed).random())
