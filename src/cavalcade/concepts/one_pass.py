@@ -20,7 +20,7 @@ from cavalcade.concepts.thresholds import best_thresholds, weighted_counts
 from cavalcade.data import ConceptDataModule
 
 VAL_ROWS = 20_000  # of each layer, on which strengths of regularisation are compared
-PIXELS = 30_000  # of the common grid, on which thresholds are chosen
+PIXELS = 60_000  # of the common grid, on which thresholds are chosen
 NEAR = 1.01  # times the lowest loss on validation images, up to which a strength is as good
 
 

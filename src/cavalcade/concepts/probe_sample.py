@@ -18,7 +18,7 @@ from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch, Grid
 from cavalcade.data.contents import Contents
 from cavalcade.data.geometry import Neighbours, cells_of, neighbours, seen_cells
 
-FEWEST_ROWS = 40_000  # of a layer
+FEWEST_ROWS = 50_000  # of a layer
 ROWS_PER_CHANNEL = 43  # or so many, since as many numbers are fitted
 GOLDEN = 0.6180339887498949  # multiples of it are evenly spread over [0, 1), never in step
 
