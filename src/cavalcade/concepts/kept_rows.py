@@ -59,9 +59,8 @@ class KeptRows(Generic[Origins]):
         owners = {layer: processes.owner(k) for k, layer in enumerate(self._groups)}
         for group, table in self._origins.items():
             own = table.all()
-            for owner in sorted(
-                {owners[name] for name, its in self._groups.items() if its == group}
-            ):
+            theirs = {owners[name] for name, its in self._groups.items() if its == group}
+            for owner in sorted(theirs):
                 parts = processes.gathered(own and copied(own), owner)
                 if parts is not None:
                     self._origins[group] = _Table.of(parts)

@@ -151,9 +151,8 @@ class ProbeSample(BackbonePass):
         super().__init__(backbone)
         self.containing = containing
         self.importance = Importance.of(training, drawn, containing=containing)
-        self.on_all = Importance.of(
-            training, drawn, containing=False
-        )  # thresholds are those of all
+        # thresholds are those of all images
+        self.on_all = Importance.of(training, drawn, containing=False)
         self.num_images = members.shape[1]
         self.pixels, self.grid = pixels, (grid[0], grid[1])
         # of the layer alone, so that its rows do not depend on which others there are
@@ -213,8 +212,8 @@ class ProbeSample(BackbonePass):
         counted = batch.labelled & seen_cells(batch.frames, self.grid)[:, None]
         present = (batch.truth & counted).float()
         drawn, places = self._drawn(batch, self.on_all, present, counted.float(), self.pixels)
-        image, place = drawn // self.grid[0] // self.grid[1], drawn % (self.grid[0] * self.grid[1])
-        where = image, place // self.grid[1], place % self.grid[1]
+        line, column = drawn // self.grid[1], drawn % self.grid[1]
+        where = line // self.grid[0], line % self.grid[0], column
         between: dict[torch.Size, Neighbours] = {}
         rows = {}
         for name, maps in activations.items():
