@@ -32,6 +32,7 @@ KEYS = (
 def main(config: DictConfig) -> Visited | None:
     """Visit one network; under -m one of many."""
     cli.check_config(config, KEYS)
+    cli.check_switches(config.compile, config.cache)
     if config.list_layers:
         print_layers(instantiate(config.backbone, _convert_="all"), config.list_layers)
         return None

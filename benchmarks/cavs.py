@@ -29,7 +29,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from benchmarks.captum_cavs import captum_cavs
-from benchmarks.in_turn import in_turn, ratio_table
+from benchmarks.in_turn import at_least_one, in_turn, ratio_table
 from benchmarks.peers import peer
 from benchmarks.tapped import PooledMaps, TappedModule, WholeMaps
 from cavalcade.backbones import FrozenBackbone, Layer, timm_backbone
@@ -47,7 +47,7 @@ PROBES = Probes(split_half=False)
 def main() -> None:
     """Find the CAVs again and again, in every way in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=at_least_one, default=3)
     parser.add_argument("--images", type=int, default=30)
     parser.add_argument("--layers", default="stages")
     args = parser.parse_args()

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.cka_peers import Loader, Matrix, Peer, peers
-from benchmarks.in_turn import in_turn, ratio_table
+from benchmarks.in_turn import at_least_one, in_turn, ratio_table
 from benchmarks.tapped import KeptFeatures, PooledMaps, TappedModule, WholeMaps, pooled_layers
 from cavalcade.backbones import FrozenBackbone, timm_backbone
 from cavalcade.cli import run
@@ -41,7 +41,7 @@ FORWARDS, UNBIASED, WITH_ERRORS = "forwards", "cka_unbiased", "cka_unbiased, wit
 def main() -> None:
     """Compare again and again, in every way in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=at_least_one, default=3)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--ours-alone", action="store_true", help="leave the peers out")

@@ -18,7 +18,7 @@ import torch
 from sklearn.metrics import pairwise_distances
 from threadpoolctl import threadpool_limits
 
-from benchmarks.in_turn import in_turn, print_ratios
+from benchmarks.in_turn import at_least_one, in_turn, print_ratios
 from benchmarks.peers import peer
 from cavalcade.similarity.counts import counted_by_product, fastest, meetings
 
@@ -33,8 +33,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--masks", type=int, default=300)
     parser.add_argument("--pixels", type=int, default=2**20)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=at_least_one, default=5)
     args = parser.parse_args()
+    if args.pixels % 64:
+        parser.error("--pixels must be a multiple of 64, as many as a word has bits")
     torch.set_num_threads(1)
     distances: Any = pairwise_distances
     masks = np.random.default_rng(0).random((args.masks, args.pixels), dtype=np.float32) < 0.3

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.in_turn import in_turn, print_ratios
+from benchmarks.in_turn import at_least_one, in_turn, print_ratios
 from benchmarks.rendered import BATCH, Precision, lite0
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.cli import prepare_process
@@ -26,7 +26,7 @@ PLAIN = "channels first, float32"
 def main() -> None:
     """Time all ways in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=at_least_one, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-compile", action="store_true")
     args = parser.parse_args()

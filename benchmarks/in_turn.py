@@ -1,5 +1,6 @@
 """What benchmarks share: kinds of work timed in turn, and their medians in one table."""
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,13 @@ import pandas as pd
 from cavalcade.report.tables import print_table
 
 Seconds = Mapping[str, Sequence[float]]
+
+
+def at_least_one(text: str) -> int:
+    """How often something is timed, from the command line."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("give 1 or more")
+    return int(text)
 
 
 def in_turn(

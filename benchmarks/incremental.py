@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.in_turn import at_least_one
 from benchmarks.own_process import Stopwatch, in_own_process
 from benchmarks.synthetic_runs import write_synthetic_runs
 from cavalcade.comparing.comparison import compare
@@ -32,7 +33,7 @@ def main() -> None:
     """Compare more and more networks, from scratch and with one more."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", type=int, nargs="+", default=[5, 10, 20])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=at_least_one, default=3)
     args = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as place:

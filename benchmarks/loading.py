@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from benchmarks.in_turn import at_least_one
 from cavalcade.backbones import FrozenBackbone, timm_backbone
 from cavalcade.cli import prepare_process
 from cavalcade.data import ConceptBatch, ConceptDataModule, Faces, Folder
@@ -38,7 +39,7 @@ def main() -> None:
     """Load the same images again and again, in every way in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="of labelled images, such as CamVid")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=at_least_one, default=5)
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     prepare_process()

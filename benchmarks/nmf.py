@@ -20,7 +20,7 @@ import torch
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
-from benchmarks.in_turn import in_turn, ratio_table
+from benchmarks.in_turn import at_least_one, in_turn, ratio_table
 from benchmarks.peers import peer
 from cavalcade.backbones import timm_backbone
 from cavalcade.cli import run
@@ -39,7 +39,7 @@ MOST_STEPS, MORE_STEPS = 1000, 20  # of torchnmf, on from where it stopped
 def main() -> None:
     """Fit all again and again, in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=at_least_one, default=3)
     repeats = parser.parse_args().repeats
     torchnmf = peer("torchnmf.nmf")
     fits = Fits(activations(), torchnmf)

@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks.forward import plain
+from benchmarks.in_turn import at_least_one
 from benchmarks.rendered import BATCH, InMemory, Precision, forwards, lite0, seconds, trainers
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.cli import prepare_process
@@ -53,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=at_least_one, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", default="bf16-mixed", choices=("bf16-mixed", "32-true"))
     args = parser.parse_args()

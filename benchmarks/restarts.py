@@ -12,6 +12,7 @@ import time
 
 import torch
 
+from benchmarks.in_turn import at_least_one
 from benchmarks.nmf import CONCEPTS, IMAGES, activations
 from cavalcade.cli import prepare_process
 from cavalcade.concepts.nmf import factorise, refit
@@ -22,7 +23,7 @@ MANY = 10
 def main() -> None:
     """Fit again and again, in turn with many refits and with one."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=at_least_one, default=5)
     repeats = parser.parse_args().repeats
     prepare_process()
     rows = activations()

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Trainer
 
+from benchmarks.in_turn import at_least_one
 from cavalcade.backbones import FrozenBackbone, timm_backbone
 from cavalcade.cli import prepare_process
 from cavalcade.concepts import Factorisation, Probes
@@ -47,7 +48,7 @@ AGAINST = {
 def main() -> None:
     """Visit one network again and again, in every way in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=at_least_one, default=5)
     parser.add_argument("--layers", default="stages")
     args = parser.parse_args()
     logging.disable(logging.WARNING)

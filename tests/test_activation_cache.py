@@ -147,6 +147,13 @@ def test_another_network_layer_data_set_precision_or_batch_size_is_another_entry
     assert len(entries(tmp_path)) == 3 * (1 + len(others))
 
 
+def test_other_labels_on_the_same_pictures_are_the_same_entry(tmp_path):
+    served(tmp_path)
+    first = entries(tmp_path)
+    served(tmp_path, data=replace(tiny_faces(), concepts=["hair"]))
+    assert entries(tmp_path) == first
+
+
 def test_weights_that_change_in_place_are_other_weights(tmp_path):
     model = tiny_model()
     served(tmp_path, backbone=tiny_backbone(model=model))

@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from cavalcade.cli import check_config
+from cavalcade.cli import check_config, check_switches
 from cavalcade.errors import InputError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -100,3 +100,16 @@ def test_unknown_and_missing_keys_are_named(overrides, message):
 def test_a_mistyped_key_is_refused_by_hydra():
     with pytest.raises(Exception, match=r"data\.gird"):
         composed("train", "data.gird=[8,8]")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("compile=maybe", "compile is 'maybe'; give true or false"),
+        ("cache=true", "cache is True; give a folder, or null"),
+    ],
+)
+def test_values_without_sense_are_refused(override, message):
+    config = composed("train", override)
+    with pytest.raises(InputError, match=message):
+        check_switches(config.compile, config.cache)

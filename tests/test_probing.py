@@ -31,8 +31,8 @@ SIZES = {"train": 100, "val": 10, "test": 1000}
         ),
         (
             {"epochs": 60},
-            "concepts.epochs has no effect with concepts.fit=one_pass; leave it out or null, or "
-            "set concepts.fit=stream",
+            r"concepts.epochs has no effect with concepts.fit=one_pass; leave it out, set "
+            r"concepts.epochs=null \(where a preset gives it\), or concepts.fit=stream",
         ),
         ({"epochs": EPOCHS}, "concepts.epochs has no effect with concepts.fit=one_pass"),
         (
@@ -42,8 +42,8 @@ SIZES = {"train": 100, "val": 10, "test": 1000}
         ({"optimizer": torch.optim.Adam}, "concepts.optimizer has no effect with"),
         (
             {"fit": "stream", "rows": ROWS},
-            "concepts.rows has no effect with concepts.fit=stream; leave it out or null, or set "
-            "concepts.fit=one_pass",
+            r"concepts.rows has no effect with concepts.fit=stream; leave it out, set "
+            r"concepts.rows=null \(where a preset gives it\), or concepts.fit=one_pass",
         ),
         ({"rows": 0}, "concepts.rows is 0; give a whole number from 1 up"),
         ({"l2": 0.0}, "concepts.l2 is 0.0; give one number above 0, or several"),

@@ -54,6 +54,11 @@ def test_a_precision_that_changes_the_network_is_refused():
         asked(precision="64-true").check()
 
 
+def test_float16_without_a_gpu_is_refused():
+    with pytest.raises(InputError, match="precision=16-mixed needs a GPU; give auto, bf16-mixed"):
+        asked(precision="16-mixed").check()
+
+
 @pytest.mark.parametrize("extension", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
 def test_a_cpu_has_bfloat16_by_either_extension(monkeypatch, extension):
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):

@@ -126,6 +126,18 @@ def _reuse_freed_memory() -> None:
         libc.mallopt(mmap_max, 0)
 
 
+def check_switches(compile: object, cache: object) -> None:
+    """Raise for what is neither on nor off, or no folder, before anything is made.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if not isinstance(compile, bool):
+        raise InputError(f"compile is {compile!r}; give true or false")
+    if isinstance(cache, bool):
+        raise InputError(f"cache is {cache!r}; give a folder, or null")
+
+
 def check_config(config: DictConfig, known: Iterable[str]) -> None:
     """Raise unless every key means something and every required one is set.
 

@@ -18,7 +18,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from cavalcade.errors import InputError
+from cavalcade.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ def versions() -> dict[str, Any]:
 
 @cache
 def _installed() -> str:
-    return version("cavalcade")
+    return __version__
 
 
 def _checksum(digest: str, arrays: Arrays) -> np.ndarray:

@@ -31,12 +31,13 @@ from cavalcade.data.cached import (
 from cavalcade.errors import InputError
 from cavalcade.folders import digest_of, sync
 from cavalcade.locks import is_held, locked
+from cavalcade.version import __version__
 
 FRAME_BYTES = 100  # at most, of each image beside its maps
 # an entry, or one that is being written; no other folder is ever removed
 ENTRY = re.compile(r"(\.)?([^.].*-(?:train|val|test)-[0-9a-f]{12})(?(1)\.partial)")
 LAYER_BYTES = 300  # likewise of each layer
-MAKERS = ("cavalcade", "torch", "torchvision", "timm", "pillow")  # whose versions may change maps
+MAKERS = ("torch", "torchvision", "timm", "pillow")  # whose versions may change maps
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class ActivationCache:
         if processes.count() > 1:
             raise InputError("cache works with one process; set cache=null, or trainer.devices=1")
         data.cached.clear()  # of another network, maybe
-        made_by = {name: version(name) for name in MAKERS}
+        made_by = {"cavalcade": __version__} | {name: version(name) for name in MAKERS}
         common = {
             "network": backbone.identity(),
             "precision": precision,
@@ -95,7 +96,7 @@ class ActivationCache:
         }
         layers: list[StoredMaps] = []  # the same in all splits
         for split, dataset in data.splits.items():
-            key = common | {"images": data.fingerprints[split]}
+            key = common | {"images": dataset.pictures_fingerprint()}
             place = self.folder / f"{backbone.label}-{split}-{digest_of(key)}"
             with locked(place):
                 entry = whole_entry(place)

@@ -1,6 +1,7 @@
 """Probes of all layers at their optimum, from one pass over the training images."""
 
 import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from cavalcade.concepts.passes import TrainerFactory, computed
 from cavalcade.concepts.probe_sample import DrawnRows, ProbeSample
 from cavalcade.concepts.thresholds import best_thresholds, weighted_counts
 from cavalcade.data import ConceptDataModule
+
+log = logging.getLogger(__name__)
 
 VAL_ROWS = 20_000  # of each layer, on which strengths of regularisation are compared
 PIXELS = 60_000  # of the common grid, on which thresholds are chosen
@@ -144,6 +147,12 @@ def fit_in_one_pass(
         assert judged is not None
         return problem.solve(drawn.to(device), on_grid and on_grid.to(device), judged.to(device))
 
+    probes = len(shares.members) * len(problem.concepts)
+    if processes.is_first():
+        log.info(
+            "%s: solving for %d probes at each of %d layers",
+            *(backbone.label, probes, len(backbone.layers)),
+        )
     solved = processes.shared_out(solve, backbone.layers)
     replicates = [
         ConceptSet(

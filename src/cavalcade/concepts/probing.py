@@ -102,8 +102,9 @@ class Probes:
             for name in names:
                 if other != self.fit and self._is_given(name):
                     raise InputError(
-                        f"concepts.{name} has no effect with concepts.fit={self.fit}; leave it out "
-                        f"or null, or set concepts.fit={other}"
+                        f"concepts.{name} has no effect with concepts.fit={self.fit}; leave it "
+                        f"out, set concepts.{name}=null (where a preset gives it), or "
+                        f"concepts.fit={other}"
                     )
         given = self.l2 if isinstance(self.l2, Sequence) else self.strengths
         if not given or not all(map(_is_strength, given)):

@@ -123,6 +123,10 @@ class Trainers:
                 f"trainer.precision is {self.given['precision']!r}, which would change the frozen "
                 f"network; give one of {', '.join(PRECISIONS)}"
             )
+        if self.precision == "16-mixed" and self.device.type == "cpu":
+            raise InputError(
+                "trainer.precision=16-mixed needs a GPU; give auto, bf16-mixed or 32-true"
+            )
         check_choice("trainer.strategy", str(self.given.get("strategy", "auto")), STRATEGIES)
         return self().world_size
 

@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from cavalcade.report.artifacts import log_run_artifacts
 from cavalcade.report.tracking import TrackedJob, Tracker, train_job
 from cavalcade.runs import MinedRun, ProbedRun, load_run, write_run
 from cavalcade.truth import Truth, data_folder
+from cavalcade.version import __version__
 from cavalcade.visiting.cost import IF_CACHED, cost_of, seconds_per_image
 from cavalcade.visiting.mined_visit import redraw_galleries, reduce_mined, track_mined
 from cavalcade.visiting.probed_visit import reduce_probed, track_probed
@@ -161,7 +161,7 @@ def identify(
 ) -> dict[str, Any]:
     """All that changes the results of a visit."""
     return {
-        "cavalcade": version("cavalcade"),
+        "cavalcade": __version__,
         "backbone": backbone.identity(),
         "method": method.identity(),
         "trainer": trainers.identity(),
