@@ -302,7 +302,7 @@ def test_a_cache_is_said_to_spare_forwards():
     found = Estimate([Cost(10, 30.0, 1e6)], [1.0], 9.0)
     assert "10 images through networks, forwards" in totals(found, 1)
     said = totals(replace(found, cached=True), 1)
-    assert "10 images through networks (fewer where the cache holds a split), forwards" in said
+    assert "10 images through networks (fewer where the cache holds them), forwards" in said
 
 
 @pytest.mark.parametrize("cache", [None, "activations"])

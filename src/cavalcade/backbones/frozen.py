@@ -181,3 +181,14 @@ class FrozenBackbone(nn.Module):
             "settings": dict(self._network.settings),
             **({"compiled": True} if self.compiled else {}),  # it rounds otherwise
         }
+
+    def tap_identities(self) -> dict[str, dict[str, Any]]:
+        """Of each tap, all of the network that changes its maps; other taps do not."""
+        network = self.identity()
+        layers, layouts = network.pop("layers"), network.pop("layouts")
+        if self.compiled:  # but what is computed beside decides on what is fused
+            network["beside"] = layers
+        return {
+            layer["name"]: network | {"layer": layer, "layout": layout}
+            for layer, layout in zip(layers, layouts, strict=True)
+        }

@@ -1,18 +1,17 @@
 """Keeps the activations of a network on the disk, for repeated work on the same images."""
 
 import gc
-import json
 import logging
 import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -24,8 +23,8 @@ from cavalcade.data.batches import ConceptBatch
 from cavalcade.data.cached import (
     META,
     CachedActivations,
-    StoredMaps,
-    file_of,
+    CachedLayer,
+    StoredLayer,
     whole_entry,
 )
 from cavalcade.errors import InputError
@@ -33,10 +32,9 @@ from cavalcade.folders import digest_of, sync
 from cavalcade.locks import is_held, locked
 from cavalcade.version import __version__
 
-FRAME_BYTES = 100  # at most, of each image beside its maps
+META_BYTES = 300  # at most
 # an entry, or one that is being written; no other folder is ever removed
 ENTRY = re.compile(r"(\.)?([^.].*-(?:train|val|test)-[0-9a-f]{12})(?(1)\.partial)")
-LAYER_BYTES = 300  # likewise of each layer
 MAKERS = ("torch", "torchvision", "timm", "pillow")  # whose versions may change maps
 
 log = logging.getLogger(__name__)
@@ -44,15 +42,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ActivationCache:
-    """A folder of activations, one entry for each network and split.
+    """A folder of activations, one entry for each layer and split.
 
     What an entry is called is a digest of all that decides on what it holds: weights and
-    architecture, preprocessing, layers, the images of the split, how many are in a batch,
+    architecture, preprocessing, layer, the images of the split, how many are in a batch,
     precision, device and the versions of what computes it. So an entry is never stale: after a
     change of any of them another one is looked for. Activations are kept in the type in which
     the network gives them, bfloat16 under `bf16-mixed`, so that results are those without a
     cache. What can still differ are last bits: with another machine or number of threads, and
     in a fit by stream, whose shuffled images are not in the batches from which they are kept.
+
+    A folder that cannot be written to serves what it holds.
 
     Attributes:
         folder: where entries lie.
@@ -67,6 +67,11 @@ class ActivationCache:
     def __post_init__(self) -> None:
         if not isinstance(self.gigabytes, int | float) or not self.gigabytes > 0:
             raise InputError(f"cache_gigabytes is {self.gigabytes!r}; give a number above 0")
+        nearest = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        if not nearest.is_dir():
+            raise InputError(
+                f"cache is {str(self.folder)!r}, but {nearest} is a file; give a folder"
+            )
 
     def serve(
         self,
@@ -75,7 +80,7 @@ class ActivationCache:
         new_trainer: TrainerFactory,
         precision: object,
     ) -> None:
-        """Have a data module load activations, of every split that has or gets an entry.
+        """Have a data module load activations, of every split that has or gets entries.
 
         Those that are not there are computed in one pass. A split whose activations are more
         than may be kept is left as it is, and a line says so.
@@ -86,36 +91,66 @@ class ActivationCache:
         if processes.count() > 1:
             raise InputError("cache works with one process; set cache=null, or trainer.devices=1")
         data.cached.clear()  # of another network, maybe
-        made_by = {"cavalcade": __version__} | {name: version(name) for name in MAKERS}
         common = {
-            "network": backbone.identity(),
             "precision": precision,
             "batch_size": data.batch_size,  # alone, an image may be added up in another order
             "device": new_trainer().strategy.root_device.type,
-            "versions": made_by,
+            "versions": {"cavalcade": __version__} | {name: version(name) for name in MAKERS},
         }
-        layers: list[StoredMaps] = []  # the same in all splits
+        writer = _Writer(backbone, data, new_trainer)
+        taps = backbone.tap_identities()
         for split, dataset in data.splits.items():
-            key = common | {"images": dataset.pictures_fingerprint()}
-            place = self.folder / f"{backbone.label}-{split}-{digest_of(key)}"
-            with locked(place):
-                entry = whole_entry(place)
-                if entry is None:
-                    for left in (place, _partial(place)):
-                        shutil.rmtree(left, ignore_errors=True)
-                    layers = layers or _stored(backbone, data, split, new_trainer)
-                    if not self._make_room(place, len(dataset), layers):
-                        continue
-                    _write(place, backbone, data, split, new_trainer, layers)
-                    entry = CachedActivations(place)
-                os.utime(place)
-            data.cached[split] = entry
-            log.info("%s: activations for %s images from %s", backbone.label, split, place)
+            pictures = common | {"images": dataset.pictures_fingerprint()}
+            places = {
+                name: self.folder / f"{backbone.label}-{split}-{digest_of(tap | pictures)}"
+                for name, tap in taps.items()
+            }
+            activations = self._activations(writer, split, places)
+            if activations is not None:
+                data.cached[split] = activations
 
-    def _make_room(self, place: Path, num_images: int, layers: Sequence[StoredMaps]) -> bool:
-        """Remove what was not used for longest; False if there is no room beside what is used."""
-        maps = sum(layer.bytes_per_image for layer in layers)
-        needed = num_images * (maps + FRAME_BYTES) + len(layers) * LAYER_BYTES
+    def _activations(
+        self, writer: "_Writer", split: str, places: Mapping[str, Path]
+    ) -> CachedActivations | None:
+        """Those of one split, after layers that are not there are written; None without room.
+
+        Args:
+            writer: computes them.
+            split: its name.
+            places: of the entry of each layer, in execution order.
+        """
+        layers = _whole_entries(places)
+        with ExitStack() as others_wait:
+            if len(layers) < len(places) or os.access(self.folder, os.W_OK):
+                for place in sorted(places.values()):  # in one order, or two wait for ever
+                    others_wait.enter_context(locked(place))
+                layers = _whole_entries(places)  # of which none is removed from here on
+            missing = {name: place for name, place in places.items() if name not in layers}
+            if missing:
+                for place in missing.values():
+                    for left in (place, _partial(place)):  # damaged, or half written
+                        shutil.rmtree(left, ignore_errors=True)
+                size = writer.size(split, missing)
+                what = f"{writer.described(split, missing)} ({size / 1e9:.3g} GB)"
+                if not self._has_room(size, what):
+                    return None
+                log.info("%s are stored in %s", what, self.folder)
+                writer.write(split, missing)
+            if layers:
+                log.info("%s are read from %s", writer.described(split, layers), self.folder)
+            layers |= _whole_entries(missing)
+            for place in places.values():
+                with suppress(OSError):  # a folder that cannot be written to
+                    os.utime(place)
+        return CachedActivations([layers[name] for name in places])
+
+    def _has_room(self, needed: int, who: str) -> bool:
+        """Remove what was not used for longest; False if there is no room beside what is used.
+
+        Args:
+            needed: bytes.
+            who: wants them, for the log.
+        """
         gc.collect()  # trainers of passes that are over hold what they read, in cycles
         sizes = self._sizes()
         idle = {
@@ -132,16 +167,14 @@ class ActivationCache:
                 if sum(idle.values()) + needed <= room:
                     break
                 if _removed(oldest):
-                    log.info(
-                        "%s: removed from the cache, to make room for %s", oldest.name, place.name
-                    )
+                    log.info("%s: removed from the cache, to make room", oldest.name)
                     del idle[oldest]
         if sum(idle.values()) + needed <= room:
             return True
         log.warning(
-            "%s: not cached, since its activations take %.3g GB: %.3g GB are free, and "
-            "cache_gigabytes=%g allows no more beside the %.3g GB in use",
-            *(place.name, needed / 1e9, free / 1e9, self.gigabytes, in_use / 1e9),
+            "%s are not cached: %.3g GB of disk are free, and cache_gigabytes=%g allows no more "
+            "beside the %.3g GB in use",
+            *(who, free / 1e9, self.gigabytes, in_use / 1e9),
         )
         return False
 
@@ -161,22 +194,30 @@ class ActivationCache:
 
 
 class _Fill(BackbonePass):
-    """One pass that writes the activations of every image."""
+    """One pass that writes the activations of every image.
+
+    Attributes:
+        stored: of each layer that is kept, its maps and frames.
+        seen: images that were written.
+    """
 
     phase = "storing activations"
 
-    def __init__(self, backbone: FrozenBackbone, maps: Sequence[Tensor]) -> None:
+    def __init__(
+        self, backbone: FrozenBackbone, stored: Mapping[str, tuple[Tensor, Tensor]]
+    ) -> None:
         super().__init__(backbone)
-        self.maps = tuple(maps)
-        self.frames: dict[int, list[float]] = {}
+        self.stored = dict(stored)
+        self.seen = 0
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Write those of one batch."""
         for part, taps in self.in_parts(batch, self.activations):
             where = part.positions.cpu()
-            for stored, tap in zip(self.maps, taps.values(), strict=True):
-                stored[where] = tap.cpu()
-            self.frames |= zip(where.tolist(), part.frames.tolist(), strict=True)
+            for name, (maps, frames) in self.stored.items():
+                maps[where] = taps[name].cpu()
+                frames[where] = part.frames.cpu()
+            self.seen += len(where)
 
 
 class _FirstMaps(BackbonePass):
@@ -186,52 +227,77 @@ class _FirstMaps(BackbonePass):
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Of the first image."""
-        taps = self.activations(batch.part(0, 1))
-        self.layers = [
-            StoredMaps(name, (maps.shape[1], maps.shape[2], maps.shape[3]), maps.dtype)
-            for name, maps in taps.items()
-        ]
+        self.layers = {
+            name: StoredLayer(name, (maps.shape[1], maps.shape[2], maps.shape[3]), maps.dtype)
+            for name, maps in self.activations(batch.part(0, 1)).items()
+        }
 
 
-def _stored(
-    backbone: FrozenBackbone, data: ConceptDataModule, split: str, new_trainer: TrainerFactory
-) -> list[StoredMaps]:
-    first = _FirstMaps(backbone)
-    new_trainer(limit_test_batches=1).test(first, data.in_order(split), verbose=False)
-    return first.layers
+@dataclass
+class _Writer:
+    """Computes the activations of a network for a data set, and writes them.
+
+    Attributes:
+        backbone: the network.
+        data: the images as it sees them.
+        new_trainer: of the passes.
+    """
+
+    backbone: FrozenBackbone
+    data: ConceptDataModule
+    new_trainer: TrainerFactory
+
+    @cached_property
+    def layers(self) -> dict[str, StoredLayer]:
+        """What one image shows of each; it is the same in all splits."""
+        first = _FirstMaps(self.backbone)
+        images = self.data.in_order(next(iter(self.data.splits)))
+        self.new_trainer(limit_test_batches=1).test(first, images, verbose=False)
+        return first.layers
+
+    def described(self, split: str, names: Collection[str]) -> str:
+        """Activations of some layers for one split, in words."""
+        layers = f"{len(names)} layer" + "s" * (len(names) > 1)
+        images = f"{len(self.data.splits[split])} {split} images"
+        return f"{self.backbone.label}: activations of {layers} for {images}"
+
+    def size(self, split: str, names: Collection[str]) -> int:
+        """Bytes that entries of some layers take."""
+        per_image = sum(self.layers[name].bytes_per_image for name in names)
+        return len(names) * META_BYTES + len(self.data.splits[split]) * per_image
+
+    def write(self, split: str, places: Mapping[str, Path]) -> None:
+        """Write entries of some layers beside their places, and rename them when they are whole."""
+        num_images = len(self.data.splits[split])
+        partials = {name: _partial(place) for name, place in places.items()}
+        try:
+            for name, partial in partials.items():
+                partial.mkdir(parents=True)
+                for path, size in self.layers[name].files(partial, num_images).items():
+                    _reserve(path, size)
+            stored = {
+                name: self.layers[name].opened(partial, num_images, writable=True)
+                for name, partial in partials.items()
+            }
+            fill = _Fill(self.backbone, stored)
+            self.new_trainer().test(fill, self.data.in_order(split), verbose=False)
+            assert fill.seen == num_images
+            del fill, stored
+            for name, partial in partials.items():
+                self.layers[name].describe(partial, num_images)
+                for path in partial.iterdir():
+                    sync(path)
+                partial.rename(places[name])
+        except BaseException:
+            for partial in partials.values():
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
 
 
-def _write(
-    place: Path,
-    backbone: FrozenBackbone,
-    data: ConceptDataModule,
-    split: str,
-    new_trainer: TrainerFactory,
-    layers: Sequence[StoredMaps],
-) -> None:
-    """Write an entry beside its place, and rename it when it is whole."""
-    partial = _partial(place)
-    partial.mkdir(parents=True)
-    num_images = len(data.splits[split])
-    try:
-        for k, layer in enumerate(layers):
-            _reserve(partial / file_of(k), num_images * layer.bytes_per_image)
-        maps = [
-            layer.opened(partial / file_of(k), num_images, writable=True)
-            for k, layer in enumerate(layers)
-        ]
-        fill = _Fill(backbone, maps)
-        new_trainer().test(fill, data.in_order(split), verbose=False)
-        frames = [fill.frames[index] for index in range(num_images)]
-        meta: dict[str, Any] = {"frames": frames, "layers": [_described(own) for own in layers]}
-        (partial / META).write_text(json.dumps(meta), encoding="utf-8")
-        del fill, maps
-        for path in partial.iterdir():
-            sync(path)
-        partial.rename(place)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+def _whole_entries(places: Mapping[str, Path]) -> dict[str, CachedLayer]:
+    """Those that are there and whole."""
+    found = ((name, whole_entry(place)) for name, place in places.items())
+    return {name: entry for name, entry in found if entry is not None}
 
 
 def _reserve(path: Path, size: int) -> None:
@@ -247,10 +313,6 @@ def _reserve(path: Path, size: int) -> None:
             f"activations cannot be written to {path.parent.parent} ({error}); set cache=null, or "
             "another folder"
         ) from error
-
-
-def _described(layer: StoredMaps) -> dict[str, Any]:
-    return {**vars(layer), "dtype": str(layer.dtype).removeprefix("torch.")}
 
 
 def _partial(place: Path) -> Path:

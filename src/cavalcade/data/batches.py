@@ -87,6 +87,8 @@ class NetworkView(Dataset[ConceptBatch]):
         """An image; at -1 - index the same one, with a position of -1."""
         place = index if index >= 0 else -1 - index
         inputs, frame, activations = self._seen(place)
+        frames = torch.tensor([frame])
+        frame = Frame(*frames[0].tolist())  # in float32, as a cache holds it
         labels = self.dataset.labels(place)
         shares = zip(
             area_averages(labels.masks & labels.labelled, frame, self.layer_grids),
@@ -99,7 +101,7 @@ class NetworkView(Dataset[ConceptBatch]):
         }
         return ConceptBatch(
             inputs[None],
-            torch.tensor([frame]),
+            frames,
             at_cell_centres(labels.masks, self.grid)[None],
             at_cell_centres(labels.labelled, self.grid)[None],
             targets,
@@ -111,7 +113,7 @@ class NetworkView(Dataset[ConceptBatch]):
         """The network's input and its frame; where activations are stored, those instead."""
         if self.cached is None:
             return *self.preprocess(self.dataset.image(index)), {}
-        return torch.empty(3, 0, 0), Frame(*self.cached.frames[index]), self.cached[index]
+        return torch.empty(3, 0, 0), self.cached.frame(index), self.cached.maps(index)
 
 
 def _labelled_shares(labelled: Tensor, frame: Frame, grids: Sequence[Grid]) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """Activations of one network for one split that lie on the disk, and are read instead of images."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,18 +9,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cavalcade.data.geometry import Frame
 from cavalcade.locks import hold
 
 META = "meta.json"
+MAPS, FRAMES = "maps.bin", "frames.bin"
 
 
 @dataclass(frozen=True)
-class StoredMaps:
-    """The maps of one layer of all images in one file, mapped into memory.
+class StoredLayer:
+    """One layer as a folder holds it: its maps of all images, and where each image was looked at.
+
+    Both are files that are mapped into memory, beside a `meta.json` that says how to read them.
 
     Attributes:
         name: of the layer.
-        shape: (channels, rows, columns); in the file channels come last.
+        shape: of its maps (channels, rows, columns); in the file channels come last.
         dtype: as the network gave them.
     """
 
@@ -30,65 +35,93 @@ class StoredMaps:
     @property
     def bytes_per_image(self) -> int:
         """On the disk."""
-        return torch.Size(self.shape).numel() * self.dtype.itemsize
+        return sum(self.files(Path(), 1).values())
+
+    def files(self, folder: Path, num_images: int) -> dict[Path, int]:
+        """How many bytes each has."""
+        frame_bytes = len(Frame._fields) * torch.float32.itemsize
+        map_bytes = torch.Size(self.shape).numel() * self.dtype.itemsize
+        return {folder / MAPS: num_images * map_bytes, folder / FRAMES: num_images * frame_bytes}
 
     def opened(
-        self, path: Path, num_images: int, *, writable: bool = False
-    ) -> Float[Tensor, "images channels rows columns"]:
-        """The file as one tensor; it is made if it is to be written."""
+        self, folder: Path, num_images: int, *, writable: bool = False
+    ) -> tuple[Float[Tensor, "images channels rows columns"], Float[Tensor, "images 4"]]:
+        """The maps and the frames."""
         channels, rows, columns = self.shape
-        size = num_images * channels * rows * columns
-        flat = torch.from_file(str(path), shared=writable, size=size, dtype=self.dtype)
-        return flat.view(num_images, rows, columns, channels).movedim(-1, 1)
+        maps, frames = (
+            torch.from_file(str(path), shared=writable, size=size // dtype.itemsize, dtype=dtype)
+            for (path, size), dtype in zip(
+                self.files(folder, num_images).items(), (self.dtype, torch.float32), strict=True
+            )
+        )
+        return (
+            maps.view(num_images, rows, columns, channels).movedim(-1, 1),
+            frames.view(num_images, -1),
+        )
+
+    def describe(self, folder: Path, num_images: int) -> None:
+        """Write `meta.json`, with which the folder is whole."""
+        meta = {
+            "layer": self.name,
+            "shape": self.shape,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "images": num_images,
+        }
+        (folder / META).write_text(json.dumps(meta), encoding="utf-8")
 
 
-class CachedActivations:
-    """The activations of all images of a split, which are held while this object lives.
+class CachedLayer:
+    """The activations of one layer for all images of a split, held while this object lives.
 
     Whoever opens it knows that they are the right ones.
 
     Attributes:
-        folder: where they lie.
-        frames: of each image, where the network looks.
+        layer: how to read them.
+        num_images: of the split.
     """
 
     def __init__(self, folder: Path) -> None:
         hold(folder / META, self)  # first: what is held stays as it is then read
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         self.folder = folder
-        self.frames: list[list[float]] = meta["frames"]
-        self.layers = [
-            StoredMaps(each["name"], tuple(each["shape"]), getattr(torch, each["dtype"]))
-            for each in meta["layers"]
-        ]
-        self._maps: list[Tensor] | None = None
+        self.layer = StoredLayer(meta["layer"], tuple(meta["shape"]), getattr(torch, meta["dtype"]))
+        self.num_images = int(meta["images"])
+        self._opened: tuple[Tensor, Tensor] | None = None
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """The maps (1, channels, rows, columns) of every layer for one image."""
-        if self._maps is None:  # each process that loads maps the files for itself
-            self._maps = [
-                layer.opened(self.folder / file_of(k), len(self.frames))
-                for k, layer in enumerate(self.layers)
-            ]
-        return {
-            layer.name: maps[index : index + 1].clone()
-            for layer, maps in zip(self.layers, self._maps, strict=True)
-        }
+    @property
+    def files(self) -> dict[Path, int]:
+        """How many bytes each must have."""
+        return self.layer.files(self.folder, self.num_images)
+
+    @property
+    def tensors(self) -> tuple[Float[Tensor, "images _ _ _"], Float[Tensor, "images 4"]]:
+        """Maps and frames; each process that loads images maps the files for itself."""
+        if self._opened is None:
+            self._opened = self.layer.opened(self.folder, self.num_images)
+        return self._opened
 
 
-def whole_entry(folder: Path) -> CachedActivations | None:
-    """The activations in a folder; None unless each file is as long as it must be."""
+class CachedActivations:
+    """The activations of all layers for all images of a split."""
+
+    def __init__(self, layers: Sequence[CachedLayer]) -> None:
+        self.layers = tuple(layers)
+
+    def frame(self, index: int) -> Frame:
+        """Where the network looks at an image."""
+        _, frames = self.layers[0].tensors
+        return Frame(*frames[index].tolist())
+
+    def maps(self, index: int) -> dict[str, Float[Tensor, "1 _ _ _"]]:
+        """Those of every layer for one image (1, channels, rows, columns)."""
+        return {own.layer.name: own.tensors[0][index : index + 1].clone() for own in self.layers}
+
+
+def whole_entry(folder: Path) -> CachedLayer | None:
+    """What a folder holds; None unless each file is as long as it must be."""
     try:
-        entry = CachedActivations(folder)
-    except (OSError, ValueError, KeyError, TypeError):
+        entry = CachedLayer(folder)
+        whole = all(path.stat().st_size == size for path, size in entry.files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    whole = all(
-        path.is_file() and path.stat().st_size == len(entry.frames) * layer.bytes_per_image
-        for path, layer in ((folder / file_of(k), layer) for k, layer in enumerate(entry.layers))
-    )
     return entry if whole else None
-
-
-def file_of(layer: int) -> str:
-    """Name of the file of a layer, by its place among the taps."""
-    return f"{layer:03}.bin"

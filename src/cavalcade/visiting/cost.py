@@ -19,7 +19,7 @@ STRENGTH = 2
 CHECKPOINT = 4  # numbers of each coefficient: as it is, at its best, two moments
 PICTURE_BYTES = 60_000  # scores.png and what else does not grow
 LINE_BYTES = 60  # of a table
-IF_CACHED = " (fewer where the cache holds a split)"
+IF_CACHED = " (fewer where the cache holds them)"
 LONG = 0.2  # seconds for one image, above which a batch is not worth its time
 
 
