@@ -81,7 +81,9 @@ def test_running_out_of_memory_is_left_to_those_who_halve(monkeypatch):
         backbone(images(2))
 
 
-def test_batches_of_a_visit_are_compiled_and_their_last_is_not(tmp_path, monkeypatch):
+@pytest.fixture
+def compiled_sizes(monkeypatch):
+    """How many images went through what was compiled, each time."""
     seen = []
 
     def eager(graph, **_):
@@ -92,9 +94,21 @@ def test_batches_of_a_visit_are_compiled_and_their_last_is_not(tmp_path, monkeyp
         return run
 
     monkeypatch.setattr(torch, "compile", eager)
+    return seen
+
+
+def test_batches_of_a_visit_are_compiled_and_their_last_is_not(tmp_path, compiled_sizes):
     backbone = tiny_backbone()
     backbone.compile_taps()
     data = tiny_data(backbone, tiny_faces(train=14))
     tiny_visit(tmp_path, backbone, data=data)
-    assert len(seen) >= 3
-    assert set(seen) == {4}
+    assert len(compiled_sizes) >= 3
+    assert set(compiled_sizes) == {4}
+
+
+def test_parts_of_batches_are_compiled_in_turn(compiled_sizes):
+    backbone = tiny_backbone()
+    backbone.compile_taps()
+    for size in (8, 4, 8, 4, 8, 4, 2):  # of batches of twelve, and a last one
+        backbone(images(size))
+    assert set(compiled_sizes) == {8, 4}

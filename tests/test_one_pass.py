@@ -9,10 +9,12 @@ from scipy.optimize import minimize
 
 from cavalcade.concepts import Probes, one_pass
 from cavalcade.concepts.probes import probe_loss
+from cavalcade.concepts.probing import FITS
 from cavalcade.concepts.thresholds import Calibration
 from cavalcade.data import Faces, Targets
 from cavalcade.data.batches import WHOLE_FRAME
 from cavalcade.data.geometry import to_common_grid
+from cavalcade.errors import InputError
 from cavalcade.visiting.trainers import Trainers
 from test_fitting import OnlySome
 from test_replicates import KEPT, MEMBERS, Uneven, UnevenFaces, uneven
@@ -127,15 +129,29 @@ def test_probes_of_all_replicates_are_at_the_lowest_of_the_training_loss(tmp_pat
 
 
 def test_some_places_give_nearly_the_lowest_of_the_training_loss(tmp_path):
-    """Of a fifth of the places, those that matter."""
+    """Of a fifth of the places, those that matter; of an even draw it would be 6 % higher."""
     backbone = tiny_backbone(("2",))
     loader = tiny_data(backbone)
-    found = found_by(tmp_path, loader, ("2",), l2=0.1, rows=600, split_half=False)
     train = Split.of(loader, "train", layer="2")
     problem = Problem(train, *train.moments(), 0.1)
-    reached, lowest = problem.of(found.concepts.layers["2"]), problem.lowest(7)
-    assert (reached <= 1.1 * lowest).all()
-    assert reached.sum() <= 1.05 * lowest.sum()
+    lowest, above = problem.lowest(7), []
+    for seed in range(4):
+        loader.seed = seed
+        found = found_by(tmp_path, loader, ("2",), l2=0.1, rows=600, split_half=False)
+        above.append(problem.of(found.concepts.layers["2"]) / lowest - 1)
+    assert torch.stack(above).mean() < 0.01
+    assert torch.stack(above).max() < 0.04
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_activations_that_are_not_finite_are_named_with_their_layer(tmp_path, fit, value):
+    backbone = tiny_backbone()
+    with torch.no_grad():
+        backbone.model[3].bias[2] = value
+    message = "layer 4 has activations that are not finite; leave it out of backbone.layers, or"
+    with pytest.raises(InputError, match=message):
+        Probes(fit=fit).find(backbone, tiny_data(backbone), Trainers(quiet_trainer), tmp_path)
 
 
 def test_it_reaches_a_lower_loss_than_five_epochs_of_stream(tmp_path):

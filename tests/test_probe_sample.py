@@ -1,5 +1,7 @@
 """Which places are kept for probes: all that fit, or some that stand for all."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +9,14 @@ from torch import nn
 
 from cavalcade.backbones import FrozenBackbone, Network
 from cavalcade.concepts import probe_sample
-from cavalcade.concepts.probe_sample import DrawnRows, ProbeSample
+from cavalcade.concepts.probe_sample import DrawnRows, ProbeSample, default_rows
 from cavalcade.concepts.survey import Survey
+from cavalcade.data import ConceptData, Labels
 from cavalcade.data.batches import WHOLE_FRAME
 from cavalcade.data.geometry import seen_cells, to_common_grid
+from cavalcade.data.sample import Chosen
 from test_replicates import MEMBERS, uneven
-from tiny import quiet_trainer, tiny_backbone, tiny_data
+from tiny import quiet_trainer, tiny_backbone, tiny_data, tiny_faces
 
 GRID = (8, 8)  # of layer 4
 PARTS = ("images", "weights", "present", "labelled")
@@ -120,6 +124,55 @@ def test_rare_concepts_have_several_times_the_rows_of_an_even_draw():
     rare = share < 0.02  # eyes, brows, nose and mouth
     assert rare.sum() == 4
     assert (some.present.mean(dim=0)[rare] > 4 * share[rare]).all()
+
+
+@dataclass(kw_only=True)
+class WideFaces(ConceptData):
+    """Faces side by side, as many as are asked for in each image."""
+
+    name: str = "wide"
+    count: int
+
+    def open(self, split):
+        return Wide(tiny_faces().open(split), self.count)
+
+
+class Wide(Chosen):
+    def __init__(self, dataset, count):
+        super().__init__(dataset, dataset.concepts)
+        self.count = count
+
+    def image(self, index):
+        return super().image(index).repeat(1, 1, self.count)
+
+    def labels(self, index):
+        return Labels(*(part.repeat(1, 1, self.count) for part in super().labels(index)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("crop_mode", ["squash", "corner", "letterbox", "border", "center"])
+def test_as_many_are_drawn_whatever_the_network_makes_of_an_image(crop_mode, count):
+    """Where it is padded too; of what a crop leaves out nothing is known."""
+    backbone = tiny_backbone(("2",), crop_mode=crop_mode)
+    loader = tiny_data(backbone, WideFaces(count=count, grid=(24, 24)))
+    sample = sampled(loader, backbone, rows=600, pixels=600)
+    near = 0.5 if crop_mode == "center" else 0.04
+    for kept in (sample.rows, sample.on_grid):
+        assert len(DrawnRows.of(kept, "2").images) == pytest.approx(600, rel=near)
+
+
+def test_all_places_that_fit_beside_padding_are_kept():
+    backbone = tiny_backbone(("2",), crop_mode="letterbox")
+    loader = tiny_data(backbone, WideFaces(count=2, grid=(24, 24)))
+    assert len(rows_of(sampled(loader, backbone, rows=12 * 128), "2").images) == 12 * 128
+
+
+def test_rows_by_default_are_those_of_the_channels():
+    assert [default_rows(channels) for channels in (8, 1280, 4096)] == [50_000, 55_040, 70_000]
+    backbone = tiny_backbone(("2",))
+    for asked, expected in ((None, 50_000), (300_000, 300_000)):
+        sample = new_sample(backbone, tiny_data(backbone), rows=asked)
+        assert sample.budgets == {"2": expected}
 
 
 def test_importance_is_one_on_average():
@@ -251,7 +304,7 @@ def test_rows_of_a_layer_do_not_depend_on_which_others_there_are():
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(probe_sample, "FEWEST_ROWS", 100)
             patched.setattr(probe_sample, "ROWS_PER_CHANNEL", 10)
-            return rows_of(sampled(loader, backbone), "1")
+            return rows_of(sampled(loader, backbone, rows=None), "1")
 
     alone, beside = rows(["1"]), rows(["1", "3"])
     assert 100 < len(alone.images) < 12 * 64

@@ -50,7 +50,8 @@ def locked(place: Path, *, wait: bool = True) -> Iterator[bool]:
         yield False
         return
     try:
-        path.write_text(f"{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        with suppress(OSError):  # for others to read, on a full disk nothing
+            path.write_text(f"{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield True
     finally:
         path.unlink(missing_ok=True)  # still held: who waits for it sees this, and makes another

@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import torch
@@ -18,10 +19,10 @@ Key = tuple[object, ...]  # shape, type, device and precision of images
 
 
 class CompiledForward:
-    """Compiles a forward for each shape that it meets twice in a row; others go the old way.
+    """Compiles a forward for each shape that it meets again at once, or after one other.
 
-    So a last batch of fewer images is not worth a compiler's time, and what a device without
-    memory for more halves is.
+    Others go the old way: a last batch of fewer images is not worth a compiler's time. Large
+    and small parts of batches in turn are, and what a device without memory for more halves.
 
     The forward is recorded as it runs, hooks, early stop and all, so that what is compiled holds
     the taps' operations alone and leaves the network as it is.
@@ -33,7 +34,7 @@ class CompiledForward:
 
     def __init__(self, forward: Forward, who: str) -> None:
         self.forward, self.who = forward, who
-        self.last: Key | None = None
+        self.last: deque[Key] = deque(maxlen=2)
         self.names: tuple[str, ...] = ()
         self.compiled: dict[Key, Compiled] = {}
 
@@ -46,9 +47,9 @@ class CompiledForward:
         device = inputs.device.type
         half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         key = (inputs.shape, inputs.dtype, inputs.device, half)
-        if key == self.last and key not in self.compiled:
+        if key in self.last and key not in self.compiled:
             self.compiled[key] = self._compile(inputs)
-        self.last = key
+        self.last.append(key)
         if key not in self.compiled:
             return self.forward(inputs)
         # the casts are recorded too

@@ -107,18 +107,22 @@ class Preprocessing:
         )
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
         scaled = resized.float().div(255).sub_(mean).div_(std)
-        height, width = resized.shape[1:]
-        top, left = self._offset(height), self._offset(width, axis=1)
+        top, left = self._offset(resized.shape[1]), self._offset(resized.shape[2], axis=1)
         # padding is with zeros, the mean colour
         padding = (GREY - mean) / std if self.crop_mode == "letterbox" else torch.tensor(0.0)
         seen = transforms.crop(scaled.sub_(padding), top, left, *self.size).add_(padding)
-        frame = Frame(
-            top / height,
-            left / width,
-            (top + self.size[0]) / height,
-            (left + self.size[1]) / width,
+        return seen, self.frame(image.shape[1], image.shape[2])
+
+    def frame(self, height: int, width: int) -> Frame:
+        """Where the network looks in an image of so many pixels, in its unit square."""
+        rows, columns = self._resized(height, width)
+        top, left = self._offset(rows), self._offset(columns, axis=1)
+        return Frame(
+            top / rows,
+            left / columns,
+            (top + self.size[0]) / rows,
+            (left + self.size[1]) / columns,
         )
-        return seen, frame
 
     def _offset(self, side: int, axis: int = 0) -> int:
         """Where the input starts, in pixels of the resized image; negative in the padding."""

@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts.passes import BackbonePass, computed
+from cavalcade.concepts.passes import BackbonePass, check_finite, computed
 from cavalcade.concepts.probes import (
     StackedProbes,
     logit_gradient,
@@ -120,10 +120,16 @@ class ProbeFit(BackbonePass):
         self.register_buffer("members", members, persistent=False)
 
     def start_from(self, survey: Survey) -> None:
-        """Take channel statistics and concept sizes from the first pass."""
+        """Take channel statistics and concept sizes from the first pass.
+
+        Raises:
+            InputError: for activations that are not finite.
+        """
         self.alpha, self.area = (part.view_as(self.alpha) for part in computed(survey.shares))
-        for probes, channels in zip(self.probes, survey.channels, strict=True):
+        names = self.backbone.names
+        for name, probes, channels in zip(names, self.probes, survey.channels, strict=True):
             *quantiles, mean, deviation = computed(channels)
+            check_finite(name, mean, deviation)
             if quantiles:
                 probes.quantiles.copy_(quantiles[0])
             probes.standardise(mean, deviation)

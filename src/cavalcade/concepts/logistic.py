@@ -158,7 +158,7 @@ def fit(
     Returns:
         Coefficients of standardised inputs; zero for a concept whose weights of either kind are
         all zero. The loss is within 0.1 % of the lowest; with a common metric and little
-        regularisation, where steps promise too little, within 0.5 %.
+        regularisation, where steps promise too little, within 1 %.
     """
     channels = len(rows.mean)
     found = l2.new_zeros(l2.numel(), channels + 1)

@@ -15,7 +15,7 @@ from cavalcade.backbones import FrozenBackbone, Layer
 from cavalcade.concepts import logistic
 from cavalcade.concepts.concept_set import ConceptSet, LayerConcepts
 from cavalcade.concepts.logistic import WeightedRows
-from cavalcade.concepts.passes import TrainerFactory, computed
+from cavalcade.concepts.passes import TrainerFactory, check_finite, computed
 from cavalcade.concepts.probe_sample import DrawnRows, ProbeSample
 from cavalcade.concepts.thresholds import best_thresholds, weighted_counts
 from cavalcade.data import ConceptDataModule
@@ -86,7 +86,7 @@ def fit_in_one_pass(
     new_trainer: TrainerFactory,
     *,
     l2: Sequence[float],
-    rows: int,
+    rows: int | None,
     containing: bool,
     threshold: float | None,
 ) -> tuple[list[ConceptSet], pd.DataFrame]:
@@ -94,8 +94,7 @@ def fit_in_one_pass(
 
     Each concept is regularised as strongly as its loss on validation images allows for the first
     replicate: up to 1 % above the lowest, since what is that near is a matter of chance, and the
-    stronger one then holds better on other images. All replicates take its strength over. Of the
-    images about `rows` places of each layer are kept, however many images there are.
+    stronger one then holds better on other images. All replicates take its strength over.
 
     Args:
         backbone: the network.
@@ -103,7 +102,8 @@ def fit_in_one_pass(
         members: which training images each replicate learns from.
         new_trainer: makes the trainer of each pass.
         l2: strengths of regularisation, see `Probes`.
-        rows: most places of each layer that are kept.
+        rows: about so many places of each layer are kept, however many images there are; None
+            is `default_rows`.
         containing: average each concept over the images that contain it.
         threshold: a logit, or None to calibrate; NaN for a concept that no image shows.
 
@@ -120,16 +120,17 @@ def fit_in_one_pass(
         seed=data.seed,
     )
     everything = torch.ones(1, len(data.splits["val"]), dtype=torch.bool)
-    pixels = min(rows, PIXELS) if threshold is None else 0
+    pixels = min(rows or PIXELS, PIXELS) if threshold is None else 0
     train = sampled(data.splits["train"], members, rows=rows, pixels=pixels)
-    val = sampled(data.splits["val"], everything, rows=min(rows, VAL_ROWS), pixels=0)
+    val = sampled(data.splits["val"], everything, rows=min(rows or VAL_ROWS, VAL_ROWS), pixels=0)
     trainer = new_trainer()
     trainer.test(train, data.in_order("train", targets=True), verbose=False)
+    device = trainer.strategy.root_device
+    del trainer  # and the processes that loaded images for it
     new_trainer().test(val, data.in_order("val", targets=True), verbose=False)
     kept = (train.rows, train.on_grid, val.rows)
     for own in kept:
         own.gather()
-    device = trainer.strategy.root_device
     alpha, area = (part.view(len(members), -1) for part in computed(train.shares))
     shares = Shares(*(part.to(device) for part in (alpha, area, members)))
     problem = _LayerFit(
@@ -145,7 +146,9 @@ def fit_in_one_pass(
         drawn, on_grid, judged = (DrawnRows.of(own, layer.name) for own in kept)
         assert drawn is not None
         assert judged is not None
-        return problem.solve(drawn.to(device), on_grid and on_grid.to(device), judged.to(device))
+        return problem.solve(
+            layer.name, drawn.to(device), on_grid and on_grid.to(device), judged.to(device)
+        )
 
     probes = len(shares.members) * len(problem.concepts)
     if processes.is_first():
@@ -186,15 +189,22 @@ class _LayerFit:
     val_images: int
     some_pixels: bool
 
-    def solve(self, drawn: DrawnRows, on_grid: DrawnRows | None, judged: DrawnRows) -> Solved:
+    def solve(
+        self, layer: str, drawn: DrawnRows, on_grid: DrawnRows | None, judged: DrawnRows
+    ) -> Solved:
         """Solve for the probes of all replicates.
 
         Args:
+            layer: its name, for errors.
             drawn: cells of training images.
             on_grid: pixels of training images, for thresholds.
             judged: cells of validation images.
+
+        Raises:
+            InputError: for activations that are not finite.
         """
         scaling = logistic.moments(drawn.activations, drawn.weights)
+        check_finite(layer, *scaling)
         rows = self._rows(drawn, 0, *scaling)
         heads = logistic.fit(rows, self.strengths[:, None].repeat(1, len(self.concepts)))
         every = torch.arange(len(judged.images), device=judged.images.device)
@@ -232,16 +242,18 @@ class _LayerFit:
         self, concepts: LayerConcepts, on_grid: DrawnRows | None, replicate: int
     ) -> LayerConcepts:
         """On the CPU, with the threshold that is given, or those of highest Jaccard index."""
+        cpu = torch.device("cpu")
         if on_grid is None:
             absent = (self.shares.alpha[replicate] >= 1) | (self.shares.area[replicate] <= 0)
-            thresholds = torch.where(absent, torch.nan, self.threshold or 0.0)
+            thresholds = torch.where(absent, torch.nan, self.threshold or 0.0).cpu()
         else:
             own = self.shares.members[replicate][on_grid.images]
             logits = concepts.of_rows(on_grid.activations)[own]
             places = (part[own] for part in (on_grid.present, on_grid.labelled, on_grid.weights))
-            counts = weighted_counts(logits, *places)
+            # a GPU would add weights up in any order
+            counts = weighted_counts(*(part.to(cpu) for part in (logits, *places)))
             thresholds = best_thresholds(counts, smoothed=self.some_pixels).float()
-        return concepts.with_thresholds(thresholds).to(torch.device("cpu"))
+        return concepts.to(cpu).with_thresholds(thresholds)
 
 
 def _strongest(

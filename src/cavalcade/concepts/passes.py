@@ -128,6 +128,19 @@ class ConceptPass(BackbonePass):
         self.replicates = tuple(concepts.to(self.device) for concepts in self.replicates)
 
 
+def check_finite(layer: str, *values: Tensor) -> None:
+    """Raise for activations of a layer, or what was computed from them, that are not finite.
+
+    Raises:
+        InputError: naming the layer.
+    """
+    if not all(bool(each.isfinite().all()) for each in values):
+        raise InputError(
+            f"layer {layer} has activations that are not finite; leave it out of backbone.layers, "
+            "or set trainer.precision=32"
+        )
+
+
 def joined(parts: Sequence[Tensors]) -> Tensors:
     """What several batches gave, tensors or dataclasses of them with images first, as one."""
     return _of_tensors(lambda *each: torch.cat(each), *parts)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cavalcade import processes
-from cavalcade.backbones import FrozenBackbone
+from cavalcade.backbones import FrozenBackbone, Preprocessing
 from cavalcade.concepts.drawing import inclusion, systematic
 from cavalcade.concepts.kept_rows import Group, KeptRows
 from cavalcade.concepts.passes import BackbonePass
@@ -18,8 +18,8 @@ from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch, Grid
 from cavalcade.data.contents import Contents
 from cavalcade.data.geometry import Neighbours, cells_of, neighbours, seen_cells
 
-FEWEST_ROWS = 50_000  # of a layer
-ROWS_PER_CHANNEL = 43  # or so many, since as many numbers are fitted
+FEWEST_ROWS, MOST_ROWS = 50_000, 70_000  # of a layer
+ROWS_PER_CHANNEL = 43  # in between, since as many numbers are fitted
 GOLDEN = 0.6180339887498949  # multiples of it are evenly spread over [0, 1), never in step
 
 
@@ -70,31 +70,47 @@ class Importance:
     Attributes:
         present: of a place that shows a concept.
         absent: of one that does not.
+        images: how many grids would be filled by the places that show an image at all.
     """
 
     present: Float[Tensor, " concepts"]
     absent: Float[Tensor, " concepts"]
+    images: float
 
     @classmethod
-    def of(cls, training: Contents, drawn: Contents, *, containing: bool) -> "Importance":
+    def of(
+        cls,
+        training: Contents,
+        drawn: Contents,
+        filled: Float[Tensor, " images"],
+        *,
+        containing: bool,
+    ) -> "Importance":
         """From the labels of the images of a split, or of those that contain each concept.
+
+        What a crop leaves out is taken to be as what it shows.
 
         Args:
             training: the images whose classes are balanced.
             drawn: those of whose places some are drawn.
+            filled: share of the grid that each of these fills.
             containing: whether only images that contain a concept count for it.
         """
-        classes = cls._areas(training, containing=containing)
+        everywhere = torch.ones(len(training), dtype=torch.float64)
+        classes = cls._areas(training, everywhere, containing=containing)
         each = torch.where(classes > 0, 1 / classes, 0)
-        mean = (each * cls._areas(drawn, containing=containing)).sum() / len(drawn)
+        areas = cls._areas(drawn, filled, containing=containing)
+        mean = (each * areas).sum() / filled.sum()
         present, absent = (each / mean).nan_to_num(posinf=0).float()
-        return cls(present, absent)
+        return cls(present, absent, float(filled.sum()))
 
     @staticmethod
-    def _areas(contents: Contents, *, containing: bool) -> Float[Tensor, "2 concepts"]:
-        """Of all images, in units of one: where a concept is, and where it is known not to be."""
-        pixels = contents.num_pixels[:, None].double()
-        present, labelled = contents.present / pixels, contents.labelled / pixels
+    def _areas(
+        contents: Contents, filled: Float[Tensor, " images"], *, containing: bool
+    ) -> Float[Tensor, "2 concepts"]:
+        """In grids: where a concept is, and where it is known not to be."""
+        unit = (filled / contents.num_pixels)[:, None]
+        present, labelled = contents.present * unit, contents.labelled * unit
         if containing:
             labelled = labelled * (present > 0)
         shown, known = present.sum(dim=0), labelled.sum(dim=0)
@@ -124,7 +140,7 @@ class ProbeSample(BackbonePass):
         training: the training images, whose labels say what is rare.
         drawn: the images of the split of whose places some are kept.
         members: which of them each replicate learns from.
-        rows: most rows of a layer that are kept, on average over draws.
+        rows: of a layer that are kept, about so many; None is `default_rows`.
         pixels: of the common grid that are kept, with activations that are interpolated as
             concept maps are; 0 for none.
         grid: the common one.
@@ -142,7 +158,7 @@ class ProbeSample(BackbonePass):
         drawn: Contents,
         members: Bool[Tensor, "replicates images"],
         *,
-        rows: int,
+        rows: int | None,
         pixels: int,
         grid: Sequence[int],
         containing: bool,
@@ -150,15 +166,15 @@ class ProbeSample(BackbonePass):
     ) -> None:
         super().__init__(backbone)
         self.containing = containing
-        self.importance = Importance.of(training, drawn, containing=containing)
+        of_input, of_image = _seen(drawn, backbone.preprocessing)
+        self.importance = Importance.of(training, drawn, of_input, containing=containing)
         # thresholds are those of all images
-        self.on_all = Importance.of(training, drawn, containing=False)
+        self.on_all = Importance.of(training, drawn, of_image, containing=False)
         self.num_images = members.shape[1]
         self.pixels, self.grid = pixels, (grid[0], grid[1])
         # of the layer alone, so that its rows do not depend on which others there are
         self.budgets = {
-            layer.name: min(rows, max(FEWEST_ROWS, ROWS_PER_CHANNEL * layer.channels))
-            for layer in backbone.layers
+            layer.name: rows or default_rows(layer.channels) for layer in backbone.layers
         }
         self.start = float(np.random.default_rng(seed).random())
         groups = {layer.name: (layer.grid, self.budgets[layer.name]) for layer in backbone.layers}
@@ -174,7 +190,7 @@ class ProbeSample(BackbonePass):
     @property
     def some_pixels(self) -> bool:
         """Whether the pixels of the common grid that are kept stand for others."""
-        return self.num_images * self.grid[0] * self.grid[1] > self.pixels
+        return self.on_all.images * self.grid[0] * self.grid[1] > self.pixels
 
     def test_step(self, batch: ConceptBatch) -> None:
         """Keep some places of one batch."""
@@ -246,16 +262,34 @@ class ProbeSample(BackbonePass):
         """
         importance = importance_of(present, labelled)
         places = importance.shape[1]
-        if self.num_images * places <= budget:
+        share = budget / (importance_of.images * places)
+        if share >= 1:
             chances = (importance > 0).float()
         else:
-            share = budget / (self.num_images * places)
             chances = inclusion(importance, importance.sum(dim=1, keepdim=True) * share)
         starts = (batch.positions.double() * GOLDEN + self.start) % 1
-        image, place = systematic(chances, starts[:, None]).nonzero(as_tuple=True)
+        # a GPU would add chances up in any order
+        drawn = systematic(chances.cpu(), starts[:, None].cpu()).to(chances.device)
+        image, place = drawn.nonzero(as_tuple=True)
         return image * places + place, Places(
             images=batch.positions[image].cpu(),
             weights=(1 / (chances[image, place] * places)).cpu(),
             present=present.flatten(2)[image, :, place].cpu(),
             labelled=labelled.flatten(2)[image, :, place].cpu(),
         )
+
+
+def default_rows(channels: int) -> int:
+    """How many places of a layer are kept, unless a number is asked for."""
+    return min(max(FEWEST_ROWS, ROWS_PER_CHANNEL * channels), MOST_ROWS)
+
+
+def _seen(
+    contents: Contents, preprocessing: Preprocessing
+) -> tuple[Float[Tensor, " images"], Float[Tensor, " images"]]:
+    """Share of the network's input that shows each image, and share of the image that is shown."""
+    shapes, which = torch.unique(contents.shapes, dim=0, return_inverse=True)
+    frames = [preprocessing.frame(*shape) for shape in shapes.tolist()]
+    seen = torch.tensor([frame.seen for frame in frames], dtype=torch.float64)
+    areas = torch.tensor([frame.area for frame in frames], dtype=torch.float64)
+    return (seen / areas)[which], seen[which]

@@ -21,7 +21,6 @@ from cavalcade.errors import InputError, check_choice, check_whole
 
 OWN = {"one_pass": ("rows",), "stream": ("epochs", "optimizer")}  # settings of one fit alone
 FITS = tuple(OWN)
-ROWS = 70_000
 EPOCHS = 5
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 STRENGTH = 1e-3  # where one alone is tried
@@ -41,7 +40,8 @@ class Probes:
             standardised activations, where a loss that knows nothing is log 2. Of several, each
             concept of each layer takes the strongest that is as good on validation images as the
             best. None tries `STRENGTHS`; by stream there is one, `STRENGTH`.
-        rows: places of each layer that are kept for a fit in one pass; None is `ROWS`.
+        rows: places of each layer that are kept for a fit in one pass, about so many; None is
+            50,000, or 43 for each channel up to 70,000.
         epochs: passes over the training images by stream; None is `EPOCHS`.
         optimizer: given parameters, the optimizer by stream; None is `ADAM`.
         loss: `balanced`, the weighted cross-entropy, or `net2vec`, its form without logarithms.
@@ -148,7 +148,6 @@ class Probes:
     def identity(self) -> dict[str, Any]:
         """All of the method that changes results, for the digest of a run."""
         settings = vars(self) | {
-            "rows": self.rows or ROWS,
             "epochs": self.epochs or EPOCHS,
             "optimizer": _describe(self.optimizer or ADAM),
             "l2": list(self.strengths),
@@ -182,7 +181,7 @@ class Probes:
                 members,
                 new_trainer,
                 l2=self.strengths,
-                rows=self.rows or ROWS,
+                rows=self.rows,
                 containing=self.images == "containing",
                 threshold=threshold,
             )

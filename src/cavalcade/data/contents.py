@@ -34,13 +34,13 @@ class Contents(ConceptDataset):
     Attributes:
         present: number of labelled pixels of each image that show each concept.
         labelled: number of pixels of each image where the truth of each concept is known.
-        num_pixels: number of pixels of the labels of each image.
+        shapes: height and width of each image.
         compact: the labels at hand.
     """
 
     present: Int[Tensor, "images concepts"]
     labelled: Int[Tensor, "images concepts"]
-    num_pixels: Int[Tensor, " images"]
+    shapes: Int[Tensor, "images 2"]
 
     def __init__(self, dataset: ConceptDataset, *, capacity: int = CAPACITY) -> None:
         self.dataset = dataset
@@ -48,7 +48,7 @@ class Contents(ConceptDataset):
         images, concepts = len(self.ids), len(self.concepts)
         self.present = torch.zeros(images, concepts, dtype=torch.int32)
         self.labelled = torch.zeros_like(self.present)
-        self.num_pixels = torch.zeros(images, dtype=torch.int64)
+        self.shapes = torch.zeros(images, 2, dtype=torch.int64)
         self.compact = CompactLabels(concepts)
         self._rows = list(range(concepts))  # of the compact labels
         self._pictures: list[str] = []
@@ -57,6 +57,11 @@ class Contents(ConceptDataset):
             # In order, so that of the samples that cannot be read the first is named.
             for reading in pool.map(lambda index: _read(dataset, index), range(images)):
                 self._note(reading, capacity)
+
+    @property
+    def num_pixels(self) -> Int[Tensor, " images"]:
+        """Of each image."""
+        return self.shapes.prod(dim=1)
 
     def image(self, index: int) -> UInt8[Tensor, "3 height width"]:
         """A picture, read again."""
@@ -91,7 +96,7 @@ class Contents(ConceptDataset):
         self._pictures.append(reading.picture)
         self._truth[index] = reading.truth
         self.present[index], self.labelled[index] = reading.present, reading.labelled
-        self.num_pixels[index] = reading.shape[0] * reading.shape[1]
+        self.shapes[index] = torch.tensor(reading.shape)
         size = self.compact.num_bytes + sum(map(len, reading.rows))
         if index == len(self.compact) and size <= capacity:
             self.compact.append(reading.shape, reading.rows)

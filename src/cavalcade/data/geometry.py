@@ -26,6 +26,17 @@ class Frame(NamedTuple):
     bottom: float
     right: float
 
+    @property
+    def area(self) -> float:
+        """In images, with what it shows outside of this one."""
+        return (self.bottom - self.top) * (self.right - self.left)
+
+    @property
+    def seen(self) -> float:
+        """Share of the image that it shows."""
+        rows = min(self.bottom, 1) - max(self.top, 0)
+        return rows * (min(self.right, 1) - max(self.left, 0))
+
 
 WHOLE = Frame(0.0, 0.0, 1.0, 1.0)
 
