@@ -13,6 +13,7 @@ from cavalcade.data.groups import contiguous_blocks
 from cavalcade.runs import write_halves, write_run
 from cavalcade.thumbnails import Thumbnails
 from cavalcade.truth import Truth
+from cavalcade.version import __version__
 
 CHANNELS = 64
 FLIPPED = (1, 1, 0, 0, 0)  # 3/32 of all bits: binary digits, the last first
@@ -90,7 +91,11 @@ def _write_run(root: Path, truth: Truth, number: int, *, layers: int, halves: bo
         "data": {"name": truth.data, "grid": truth.grid, "test": truth.fingerprint},
         "identity": {
             "backbone": {"architecture": f"{number:012}", "weights": f"{number:012}"},
+            "cavalcade": __version__,
+            "data": {},
             "method": {},
+            "seed": 0,
+            "trainer": {"precision": "32-true"},
         },
     }
     encoded = Encoded(seen=seen, layers=encodings, halves=[])

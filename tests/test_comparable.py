@@ -2,12 +2,21 @@
 
 import os
 import shutil
+from functools import partial
 
 import pytest
 
 from cavalcade import InputError, compare, load_run
-from cavalcade.comparing.comparable import check_comparable, find_runs, latest_runs, random_twins
-from tiny import PlantedSquares, tiny_backbone, tiny_data, tiny_visit
+from cavalcade.comparing.comparable import (
+    check_comparable,
+    find_runs,
+    latest_runs,
+    random_twins,
+    say_differences,
+)
+from cavalcade.concepts import Probes
+from cavalcade.visiting.trainers import Trainers
+from tiny import PlantedSquares, quiet_trainer, streamed, tiny_backbone, tiny_data, tiny_visit
 
 
 def squares_visit(root, seed=0, **options):
@@ -103,3 +112,57 @@ def test_other_seeds_and_trained_networks_are_not_refused(tmp_path):
     compare(runs, repairings=2)
     assert random_twins(runs[2], runs) == runs[:2]
     assert random_twins(runs[0], runs) == []
+
+
+def made(root, *, method=None, trainer=quiet_trainer, compiled=False, seed=0, images=24, **options):
+    backbone = tiny_backbone(label="other")
+    backbone.compiled = compiled  # as far as its name goes
+    counts = {"train": images, "val": 8, "test": 40}
+    data = tiny_data(backbone, PlantedSquares(grid=(16, 16), counts=counts), **options)
+    data.seed = seed
+    return load_run(
+        tiny_visit(root, backbone, data=data, method=method, trainers=Trainers(trainer))
+    )
+
+
+@pytest.mark.parametrize(
+    ("what", "options"),
+    [
+        ("train images", {"images": 20}),
+        ("seed", {"seed": 5}),
+        ("concepts.l2", {"method": Probes(l2=0.5)}),
+        ("trainer.precision", {"trainer": partial(quiet_trainer, precision="bf16-mixed")}),
+        ("compile", {"compiled": True}),
+    ],
+)
+def test_what_runs_differ_in_beside_networks_is_said(runs, what, options, tmp_path, caplog):
+    other = made(tmp_path, **options)
+    caplog.clear()
+    say_differences(runs)
+    assert not caplog.records
+    say_differences([runs[0], other])
+    (said,) = caplog.messages
+    assert said.startswith(f"the runs differ in {what} (")
+    assert "so that more than networks is compared" in said
+
+
+def test_sizes_of_batches_matter_by_stream_alone(tmp_path, caplog):
+    for method, expected in ((Probes(), 0), (streamed(), 1)):
+        pair = [
+            made(tmp_path / f"{method.fit}{size}", method=method, batch_size=size)
+            for size in (2, 4)
+        ]
+        caplog.clear()
+        say_differences(pair)
+        assert sum("differ in batch_size (2, 4)" in said for said in caplog.messages) == expected
+
+
+def test_random_networks_differ_in_their_seeds_alone(tmp_path, caplog):
+    for seed in (3, 4):
+        backbone = tiny_backbone(seed=seed, label=f"random{seed}", random=True)
+        data = tiny_data(backbone, PlantedSquares(grid=(16, 16)))
+        data.seed = seed
+        tiny_visit(tmp_path, backbone, data=data)
+    caplog.clear()
+    say_differences(latest_runs(tmp_path))
+    assert not caplog.messages

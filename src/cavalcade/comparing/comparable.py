@@ -89,17 +89,37 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 
 def say_differences(runs: Sequence[Run]) -> None:
-    """Warn of settings in which the runs differ, such as the number of mined concepts."""
-    methods = [run.meta["identity"]["method"] for run in runs]
-    for setting in dict.fromkeys(key for method in methods for key in method):
-        found = list(dict.fromkeys(str(method.get(setting)) for method in methods))
+    """Warn of all but the networks in which runs differ, such as the number of mined concepts."""
+    asked = [_settings(run) for run in runs]
+    for setting in dict.fromkeys(key for own in asked for key in own):
+        # a random network has no seed here, and one of another method not its settings
+        values = (own[setting] for own in asked if setting in own)
+        found = list(dict.fromkeys(map(str, values)))
         if len(found) > 1:
             log.warning(
-                "the runs differ in concepts.%s (%s), so that more than networks is compared; "
+                "the runs differ in %s (%s), so that more than networks is compared; "
                 "name runs of one setting with runs=",
                 setting,
                 ", ".join(found),
             )
+
+
+def _settings(run: Run) -> dict[str, object]:
+    """What decided on a run beside its network and test images, as a user would call it."""
+    identity = run.meta["identity"]
+    method = identity["method"]
+    settings = {f"concepts.{key}": value for key, value in method.items()}
+    for split in ("train", "val"):
+        if split in identity["data"]:
+            settings[f"{split} images"] = identity["data"][split][:12]
+    settings["trainer.precision"] = identity["trainer"]["precision"]
+    settings["compile"] = identity["backbone"].get("compiled", False)
+    if not run.random:  # whose seed is that of its weights
+        settings["seed"] = identity["seed"]
+    if method.get("fit") == "stream":  # which one pass does not depend on
+        settings["batch_size"] = identity["batch_size"]
+    settings["the version of cavalcade"] = identity["cavalcade"]
+    return settings
 
 
 def check_nulls(runs: Sequence[Run]) -> None:
