@@ -143,6 +143,13 @@ def test_some_places_give_nearly_the_lowest_of_the_training_loss(tmp_path):
     assert torch.stack(above).max() < 0.04
 
 
+def test_too_few_rows_for_the_concepts_are_refused(tmp_path):
+    with pytest.raises(
+        InputError, match=r"rows is 5, too few to show 3 concepts; give at least 30"
+    ):
+        found_by(tmp_path, rows=5)
+
+
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])
 def test_activations_that_are_not_finite_are_named_with_their_layer(tmp_path, fit, value):

@@ -19,10 +19,12 @@ from cavalcade.concepts.passes import TrainerFactory, check_finite, computed
 from cavalcade.concepts.probe_sample import DrawnRows, ProbeSample
 from cavalcade.concepts.thresholds import best_thresholds, weighted_counts
 from cavalcade.data import ConceptDataModule
+from cavalcade.errors import InputError
 
 log = logging.getLogger(__name__)
 
 VAL_ROWS = 20_000  # of each layer, on which strengths of regularisation are compared
+FEWEST_OF_CONCEPT = 10  # rows of a layer for each concept
 PIXELS = 60_000  # of the common grid, on which thresholds are chosen
 NEAR = 1.01  # times the lowest loss on validation images, up to which a strength is as good
 
@@ -110,7 +112,16 @@ def fit_in_one_pass(
     Returns:
         The probes, and their losses on validation images: a row for each layer and strength,
         with `l2`, `layer`, `depth`, `loss`, the sum over concepts, and `probes`, how many have it.
+
+    Raises:
+        InputError: for too few rows, or activations that are not finite.
     """
+    fewest = FEWEST_OF_CONCEPT * len(data.splits["train"].concepts)
+    if rows is not None and rows < fewest:
+        raise InputError(
+            f"concepts.rows is {rows}, too few to show {fewest // FEWEST_OF_CONCEPT} concepts; "
+            f"give at least {fewest}, or leave it out"
+        )
     sampled = functools.partial(
         ProbeSample,
         backbone,
