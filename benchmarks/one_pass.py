@@ -13,12 +13,14 @@ them, in the same precision; how long a network takes as it comes from its zoo i
   that lie in memory, the best cache there is, likewise. All epochs are run on the latter for
   their loss, which is the same.
 - one probe at a time, as Net2Vec is fitted: an epoch of each, over the first images, of which the
-  network is run as far as its layer; one concept of each layer is timed, and counts for all.
+  network is run as far as its layer; one concept of each layer is timed, and counts for all. The
+  clock starts after a first batch: a long epoch would hide how an epoch is started.
 """
 
 import argparse
 import functools
 import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
@@ -26,6 +28,7 @@ from unittest import mock
 import pandas as pd
 import torch
 from jaxtyping import Float
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -59,6 +62,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", default="bf16-mixed", choices=("bf16-mixed", "32-true"))
     args = parser.parse_args()
+    if args.images < 2 * BATCH:
+        parser.error(f"--images must be {2 * BATCH} or more: two batches")
     prepare_process()
     keep_to(args.threads)
     backbone, precision = lite0(), args.precision
@@ -68,7 +73,11 @@ def main() -> None:
     survey = surveyed(backbone, batches, precision)
     found: list[ConceptSet] = []
     ratios = []
+    first = batches[: ALONE // BATCH]
+    cut = [lite0([name]) for name in backbone.names]
+    as_from_zoo = plain(backbone, torch.cat([batch.inputs for batch in first[1:]]))
     forwards(backbone, batches[:8], precision)
+    as_from_zoo()  # warms up
     for _ in range(args.repeats):
         forward = seconds(lambda: forwards(backbone, batches, precision))
         one = seconds(lambda: found.append(in_one_pass(backbone, data, precision)))
@@ -76,10 +85,9 @@ def main() -> None:
             seconds(functools.partial(run_epochs, streaming(backbone, concepts, survey), *what))
             for what in ((batches, precision, 1), (stored, precision, 1))
         ]
-        first = batches[: ALONE // BATCH]
-        alone = len(concepts) * seconds_alone(backbone.names, first, survey, precision)
-        short = seconds(functools.partial(forwards, backbone, first, precision))
-        zoo = seconds(plain(backbone, torch.cat([batch.inputs for batch in first])))
+        alone = len(concepts) * seconds_alone(cut, first, survey, precision)
+        short = seconds(functools.partial(forwards, backbone, first[1:], precision))
+        zoo = seconds(as_from_zoo)
         ratios.append([*(own / forward for own in (one, *epochs)), alone / short, zoo / short])
     one, epoch, cached, alone, zoo = (statistics.median(own) for own in zip(*ratios, strict=True))
     adam = streaming(backbone, concepts, survey)
@@ -172,9 +180,13 @@ def streaming(backbone: FrozenBackbone, concepts: Sequence[str], survey: Survey)
     return fit
 
 
-def run_epochs(fit: ProbeFit, batches: Batches, precision: Precision, epochs: int) -> None:
+def run_epochs(
+    fit: ProbeFit, batches: Batches, precision: Precision, epochs: int, *callbacks: Callback
+) -> None:
     """Train by stream, without validation."""
-    trainer = trainers(precision)(max_epochs=epochs, limit_val_batches=0)
+    trainer = trainers(precision)(
+        max_epochs=epochs, limit_val_batches=0, extra_callbacks=list(callbacks)
+    )
     trainer.fit(fit, _loader(batches))
 
 
@@ -186,15 +198,40 @@ def in_one_pass(
     return method.find(backbone, data, trainers(precision), Path()).concepts
 
 
+class AfterFirstBatch(Callback):
+    """Times an epoch, less its first batch and all that comes before: what more images would cost.
+
+    Attributes:
+        seconds: from the end of the first batch to that of the last.
+    """
+
+    def __init__(self) -> None:
+        self._start = self.seconds = 0.0
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: object,  # noqa: ARG002
+        batch: ConceptBatch,  # noqa: ARG002
+        batch_idx: int,
+    ) -> None:
+        """Start, or see how long it has taken so far."""
+        now = time.perf_counter()
+        self._start = self._start if batch_idx else now
+        self.seconds = now - self._start
+
+
 def seconds_alone(
-    layers: Sequence[str], batches: Batches, survey: Survey, precision: Precision
+    networks: Sequence[FrozenBackbone], batches: Batches, survey: Survey, precision: Precision
 ) -> float:
-    """An epoch of one probe at each layer, one after the other."""
-    one = of_first_concept(batches)
-    return sum(
-        seconds(lambda: run_epochs(streaming(lite0([layer]), ["skin"], survey), one, precision, 1))  # noqa: B023
-        for layer in layers
-    )
+    """All but the first batch of an epoch of one probe, at each network's only layer in turn."""
+    one, total = of_first_concept(batches), 0.0
+    for network in networks:
+        clock = AfterFirstBatch()
+        run_epochs(streaming(network, ["skin"], survey), one, precision, 1, clock)
+        total += clock.seconds
+    return total
 
 
 def losses(

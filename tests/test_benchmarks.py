@@ -13,6 +13,7 @@ import pytest
 import torch
 from benchmarks.captum_cavs import captum_cavs
 from benchmarks.cka_peers import peers
+from benchmarks.one_pass import AfterFirstBatch
 from benchmarks.peers import peer
 from benchmarks.tapped import KeptFeatures, PooledMaps, TappedModule, WholeMaps
 from torch.utils.data import DataLoader, TensorDataset
@@ -87,6 +88,15 @@ def test_a_process_that_keeps_to_one_core_has_one_thread_of_each_library():
         check=True,
     )
     assert said.stdout.split() == ["1", "1", "1"]
+
+
+def test_an_epoch_is_timed_from_the_end_of_its_first_batch(monkeypatch):
+    now = iter([5.0, 7.0, 10.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    clock = AfterFirstBatch()
+    for number in range(3):
+        clock.on_train_batch_end(None, None, None, None, number)
+    assert clock.seconds == 5.0
 
 
 @pytest.mark.parametrize(("module", "package"), PEERS.items())
