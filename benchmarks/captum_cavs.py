@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.peers import peer, quiet
+from benchmarks.peers import peer
+from benchmarks.quiet import quiet
 from benchmarks.tapped import TappedModule
 
 

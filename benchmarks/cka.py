@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.cka_peers import Loader, Matrix, Peer, peers
+from benchmarks.cores import keep_to
 from benchmarks.in_turn import at_least_one, in_turn, ratio_table
 from benchmarks.tapped import KeptFeatures, PooledMaps, TappedModule, WholeMaps, pooled_layers
 from cavalcade.backbones import FrozenBackbone, timm_backbone
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--ours-alone", action="store_true", help="leave the peers out")
     args = parser.parse_args()
     others = {} if args.ours_alone else peers()
-    torch.set_num_threads(1)
+    keep_to(1)
     one, two = network(0), network(2)
     images = faces(one, args.images - args.images % args.batch)
     tables = [

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from torch.utils.data import DataLoader
 
-from benchmarks.peers import peer, quiet
+from benchmarks.peers import peer
+from benchmarks.quiet import quiet
 from benchmarks.tapped import TappedModule
 
 Matrix = Float[np.ndarray, "layers others"]

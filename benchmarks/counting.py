@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.metrics import pairwise_distances
-from threadpoolctl import threadpool_limits
 
+from benchmarks.cores import keep_to
 from benchmarks.in_turn import at_least_one, in_turn, print_ratios
 from benchmarks.peers import peer
 from cavalcade.similarity.counts import counted_by_product, fastest, meetings
@@ -37,17 +37,16 @@ def main() -> None:
     args = parser.parse_args()
     if args.pixels % 64:
         parser.error("--pixels must be a multiple of 64, as many as a word has bits")
-    torch.set_num_threads(1)
+    keep_to(1)
     distances: Any = pairwise_distances
     masks = np.random.default_rng(0).random((args.masks, args.pixels), dtype=np.float32) < 0.3
-    with threadpool_limits(1):
-        floats = torch.from_numpy(masks.astype(np.float32))
-        ways: dict[str, Way] = {"float32 product": lambda: product(floats)} | ways_of(masks)
-        reference = ways["float32 product"]()
-        for name, way in ways.items():
-            assert np.array_equal(np.triu(way()), np.triu(reference)), name
-        seconds = {name: list(own) for name, own in in_turn(ways, args.repeats).items()}
-        few = in_turn({"few": lambda: distances(masks[:FEW], metric="jaccard")}, 1)["few"]
+    floats = torch.from_numpy(masks.astype(np.float32))
+    ways: dict[str, Way] = {"float32 product": lambda: product(floats)} | ways_of(masks)
+    reference = ways["float32 product"]()
+    for name, way in ways.items():
+        assert np.array_equal(np.triu(way()), np.triu(reference)), name
+    seconds = {name: list(own) for name, own in in_turn(ways, args.repeats).items()}
+    few = in_turn({"few": lambda: distances(masks[:FEW], metric="jaccard")}, 1)["few"]
     scale = args.masks * (args.masks - 1) / (FEW * (FEW - 1))
     seconds["scikit-learn's Jaccard (scaled)"] = [few[0] * scale] * args.repeats
     title = f"{args.masks} masks of {args.pixels:,} pixels, used here: {fastest().__name__}"

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.cores import keep_to
 from benchmarks.in_turn import at_least_one
 from benchmarks.own_process import Stopwatch, in_own_process
 from benchmarks.synthetic_runs import write_synthetic_runs
@@ -86,7 +87,8 @@ def measured(runs: list[Path], cache: Path) -> dict[str, float]:
 
 
 def compared(runs: list[Path], cache: Path | None) -> float:
-    """Processor seconds of a comparison."""
+    """Processor seconds of a comparison, on one core."""
+    keep_to(1)  # comparing has a thread for each
     watch = Stopwatch()
     compare([load_run(run) for run in runs], against=AGAINST, cache=cache)
     return watch.lap().processor

@@ -2,14 +2,14 @@
 
     python -m benchmarks.many_networks
     python -m benchmarks.many_networks --networks 10 30 100 --images 1000 --grid 56 --layers 10 \
-        --concepts 10 --no-halves --no-tables       # an hour of one core; 8 GB of disk
+        --concepts 10 --no-halves --no-tables       # an hour of processor time; 8 GB of disk
     python -m benchmarks.many_networks --growth growth.png
 
 Of synthetic runs; without pictures and measures of features. Each comparison is a process of its
-own. Prints, for all pairs, for each, and for the tables of all, how long they took and then the
-processor seconds of all cores together; the memory that the process has added, and what lies on
-the disk. The runs were written just before, so that their masks are read from the page cache of
-the system: a disk takes its time on top, unless it has them there too.
+own, on all cores. Prints, for all pairs, for each, and for the tables of all, how long they took
+and then the processor seconds of all cores together; the memory that the process has added, and
+what lies on the disk. The runs were written just before, so that their masks are read from the
+page cache of the system: a disk takes its time on top, unless it has them there too.
 
 With `--growth` the pairs alone, as networks, layers and images grow from a comparison of a middling
 size, against what the operations predict: of pairs of masks, chance takes as many whatever the

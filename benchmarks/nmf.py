@@ -20,6 +20,7 @@ import torch
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
+from benchmarks.cores import keep_to
 from benchmarks.in_turn import at_least_one, in_turn, ratio_table
 from benchmarks.peers import peer
 from cavalcade.backbones import timm_backbone
@@ -43,7 +44,7 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     torchnmf = peer("torchnmf.nmf")
     fits = Fits(activations(), torchnmf)
-    torch.set_num_threads(1)
+    keep_to(1)
     works = {
         OURS: fits.ours,
         WITH_CODES: fits.with_codes,

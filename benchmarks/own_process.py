@@ -1,4 +1,4 @@
-"""Measures some work in a process of its own, on one core."""
+"""Measures some work in a process of its own."""
 
 import logging
 import multiprocessing
@@ -15,7 +15,10 @@ Result = TypeVar("Result")
 
 
 def in_own_process(work: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:  # noqa: ANN401
-    """What some work returns, and the kilobytes of memory that it added to its process."""
+    """What some work returns, and the kilobytes of memory that it added to its process.
+
+    torch has one thread there; the process has all cores, unless the work keeps to some of them.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["cavalcade.comparing.comparison_folder", "benchmarks.synthetic_runs"]

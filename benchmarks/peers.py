@@ -1,12 +1,9 @@
 """Other packages that benchmarks measure beside ours, in the same run."""
 
-import contextlib
 import importlib
-import io
-import warnings
-from collections.abc import Iterator
 from types import ModuleType
 
+from benchmarks.quiet import quiet
 from cavalcade.errors import InputError
 
 # what they are called in the registry, where it is not what Python calls them
@@ -31,11 +28,3 @@ def peer(module: str) -> ModuleType:
             f"{package} is not installed, and is measured beside ours; "
             'pip install -e ".[benchmarks]" installs it'
         ) from error
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without progress and warnings."""
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield

@@ -12,6 +12,7 @@ import time
 
 import torch
 
+from benchmarks.cores import keep_to
 from benchmarks.in_turn import at_least_one
 from benchmarks.nmf import CONCEPTS, IMAGES, activations
 from cavalcade.cli import prepare_process
@@ -27,7 +28,7 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     prepare_process()
     rows = activations()
-    torch.set_num_threads(1)
+    keep_to(1)
     weights = bootstraps(len(rows))
     seconds_of_fit(rows, weights)  # warms up
     pairs = [

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from benchmarks.own_process import in_own_process
+from benchmarks.quiet import quiet
 from benchmarks.rendered import BATCH, lite0, trainers
 from cavalcade.cli import prepare_process
 from cavalcade.concepts import Probes
@@ -81,7 +82,7 @@ def peak_of_visit(fit: str, root: Path) -> float:
         [layer.grid for layer in backbone.layers],
         batch_size=BATCH,
     )
-    with tempfile.TemporaryDirectory() as runs:
+    with tempfile.TemporaryDirectory() as runs, quiet():
         visit(backbone, data, WAYS[fit], trainers("bf16-mixed"), runs=Path(runs), config={})
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
