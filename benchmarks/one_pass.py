@@ -43,7 +43,7 @@ from benchmarks.in_turn import at_least_one
 from benchmarks.rendered import BATCH, InMemory, Precision, forwards, lite0, seconds, trainers
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.cli import prepare_process
-from cavalcade.concepts import ConceptSet, Probes, logistic, probe_sample
+from cavalcade.concepts import ConceptSet, Probes, logistic
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.passes import computed
 from cavalcade.concepts.probes import weighted_classes, weighted_cost
@@ -105,7 +105,7 @@ def main() -> None:
     for stacked in adam.probes:  # the last ones
         stacked.keep_best(torch.full_like(stacked.best_loss, -torch.inf))
     reached = ConceptSet({stacked.layer: stacked.fold() for stacked in adam.probes})
-    with mock.patch.object(probe_sample, "FEWEST_ROWS", MANY_ROWS), to_the_end() as unsolved:
+    with to_the_end() as unsolved:
         best = in_one_pass(backbone, data, precision, MANY_ROWS)
     totals = [losses(backbone, stored, survey, own) for own in (found[0], reached, best)]
     probes = len(backbone.layers) * len(concepts)
