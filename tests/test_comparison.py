@@ -1,5 +1,6 @@
 """Comparing finished runs, end to end, with a planted answer."""
 
+import itertools
 import json
 import shutil
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from cavalcade import Analysis, InputError, compare, load_comparison, load_run
+from cavalcade.comparing import concept_counts
 from cavalcade.comparing.comparable import latest_runs
 from cavalcade.comparing.comparison_folder import default_name, tables_of, write_comparison
 from cavalcade.comparing.feature_matrices import feature_matrices
@@ -343,6 +345,28 @@ def test_a_concept_that_one_half_never_shows_is_left_out_everywhere(tmp_path):
         assert half.concepts == ("red",)
     cells = comparison.concept_similarity  # it is known of the whole networks
     assert cells.loc[cells["concept"] == "green", "value"].notna().all()
+
+
+@pytest.mark.parametrize("place", ["between", "own"])
+def test_a_number_and_its_null_are_means_over_the_same_concepts(runs, place, monkeypatch):
+    """One cell of one re-pairing has no value; of a network with itself, that cell has none."""
+    original, pair = concept_counts.similarity_of_pairs, (0, 1) if place == "between" else (0, 0)
+    calls = itertools.count()
+
+    def one_is_missing(networks, pairs, *rest):
+        found, concept = list(original(networks, pairs, *rest)), next(calls)
+        if concept == 1 and pair in pairs:
+            found[pairs.index(pair)].repaired["adjusted"][2, 0, 1] = np.nan
+        return iter(found)
+
+    monkeypatch.setattr(concept_counts, "similarity_of_pairs", one_is_missing)
+    comparison = compare(runs[:2], repairings=4)
+    kept = ("red",) if place == "between" else ("red", "green")
+    assert comparison.left_out == (("green",) if place == "between" else ())
+    for matrices in comparison.matrices.values():
+        assert {matrix.concepts for matrix in matrices} == {kept}
+    missing = [np.argwhere(np.isnan(m.repaired)) for m in comparison.matrices["adjusted"]]
+    assert np.concatenate(missing).tolist() == ([[2, 0, 1]] if place == "own" else [])
 
 
 def test_the_same_run_of_two_folders_is_as_alike_as_can_be(runs, tmp_path):

@@ -106,10 +106,15 @@ class ConceptCounts:
 
 
 def defined_concepts(arrays: Arrays) -> Bool[np.ndarray, " concepts"]:
-    """The concepts of which all cells are finite, by all measures, with their errors."""
+    """The concepts of which all cells are finite, by all measures, with their errors and nulls.
+
+    Cells of re-paired images too: else a number and its null were means over other concepts.
+    """
     value = np.isfinite(arrays["value"]).all(axis=(0, 2, 3))
-    without = np.isfinite(arrays["without"]).all(axis=(0, 2, 3, 4))
-    return np.logical_and(value, without)
+    without, repaired = (
+        np.isfinite(arrays[name]).all(axis=(0, 2, 3, 4)) for name in ("without", "repaired")
+    )
+    return np.logical_and.reduce([value, without, repaired])
 
 
 def _setting(truth: Truth) -> dict[str, Any]:
