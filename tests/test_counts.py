@@ -192,6 +192,20 @@ def test_a_machine_that_cannot_count_in_registers_counts_otherwise_and_says_so_o
 
 
 @pytest.mark.usefixtures("chosen_anew")
+@pytest.mark.parametrize("kind", [np.int16, np.uint16])
+@pytest.mark.parametrize("saturates", [True, False])
+def test_a_way_of_counting_that_runs_out_of_bits_is_not_used(kind, saturates, monkeypatch):
+    """It is right but for rows that are nearly all ones."""
+
+    def counted(a, b):
+        found = counts.counted_by_product(a, b)
+        return np.minimum(found, np.iinfo(kind).max) if saturates else found.astype(kind)
+
+    monkeypatch.setattr(counts, "counted_in_registers", counted)
+    assert counts.fastest() is counts.counted_by_product
+
+
+@pytest.mark.usefixtures("chosen_anew")
 def test_what_is_right_is_used_without_a_word(caplog):
     assert counts.fastest() is counts.counted_in_registers
     assert not caplog.messages
