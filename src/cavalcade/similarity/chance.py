@@ -16,6 +16,7 @@ PIXELS = 256  # at a time; part of the definition: what they contribute is round
 LANES = 4  # of such parts, which may be summed at the same time; part of the definition, too
 EXACT_IN_FLOAT32 = 2**24  # the largest product over blocks of two counts of images
 EXACT = 2.0**53  # sums of whole numbers up to that are exact in float64
+MOST_IMAGES = 2**20  # with more, products of two counts leave weights no bits
 PRECISE = 2.0**-23  # the largest share of a weight that may be left over: as in float32
 
 Rectangle = tuple[slice, slice]

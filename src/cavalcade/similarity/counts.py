@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from functools import cache
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,10 +122,10 @@ def images_at_pixels(
     return ones.sum(axis=-2, dtype=count_type(bits.shape[-2]))
 
 
-def count_type(images: int) -> type[np.uint8] | type[np.uint16]:
-    """The smallest type that holds a count of so many images."""
-    assert images < 2**16
-    return np.uint8 if images < 2**8 else np.uint16
+def count_type(most: int) -> type[np.unsignedinteger[Any]]:
+    """The smallest type of whole numbers that holds a count of so many images or pixels."""
+    types = (np.uint8, np.uint16, np.uint32, np.uint64)
+    return next(kind for kind in types if most <= np.iinfo(kind).max)
 
 
 def only_some_pixels(
