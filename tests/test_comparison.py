@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import logging
+import re
 import shutil
 from dataclasses import dataclass
 
@@ -12,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from cavalcade import Analysis, InputError, compare, load_comparison, load_run
-from cavalcade.comparing import concept_counts
+from cavalcade.comparing import chunks, concept_counts
 from cavalcade.comparing.comparable import latest_runs
 from cavalcade.comparing.comparison_folder import default_name, tables_of, write_comparison
 from cavalcade.comparing.feature_matrices import feature_matrices
@@ -303,6 +305,50 @@ def test_unequal_blocks_have_a_null_for_features_too(runs):
             again = prepare(measure, [layer[order] for layer in other])
             expected = prepare(measure, one).similarity(again)
             np.testing.assert_allclose(found, expected if first is runs[0] else expected.T)
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    chunks._warn_once.cache_clear()
+    monkeypatch.setattr(chunks, "MOST_NETWORK_BYTES", 7_000)
+    monkeypatch.setattr(chunks, "GIGABYTE", 1e3)
+    yield
+    chunks._warn_once.cache_clear()
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        # two networks of 3 layers: 4 bytes for each two of 40 images, twice
+        (
+            {"against": ["cka", "knn"], "repairings": 0},
+            ["pooled features .* some 76.8 GB .*data.te"],
+        ),
+        (
+            {"similarity": "rsa", "repairings": 0},
+            ["agreement=\\[\\] and a similarity= of concepts"],
+        ),
+        # no more axes than channels: 8, 12 and 16 of them
+        ({"against": ["procrustes"], "repairings": 0}, ["some 46.1 GB"]),
+        # 256 bits for each image at 3 layers, of one concept at a time
+        ({"repairings": 1}, ["re-paired masks of two .* 3 layers on 40 .* 7.7 GB .* repairings=0"]),
+        ({"repairings": 0}, []),
+    ],
+)
+def test_memory_beyond_what_a_chunk_may_take_is_said_once(runs, options, said, caplog):
+    compare(runs[:2], **options)
+    messages = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    for message, pattern in zip(messages, said, strict=True):
+        assert re.search(pattern, message)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_memory_of_pairs_that_are_stored_is_not_said(runs, tmp_path, caplog):
+    for _ in range(2):
+        chunks._warn_once.cache_clear()
+        compare(runs[:2], against=["cka"], repairings=0, cache=tmp_path)
+    assert sum("GB of memory" in message for message in caplog.messages) == 1
 
 
 @dataclass(kw_only=True)

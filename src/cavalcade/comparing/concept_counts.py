@@ -8,12 +8,19 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 
-from cavalcade.comparing.chunks import MOST_BYTES, MOST_NETWORK_BYTES, Key, rectangles
+from cavalcade.comparing.chunks import (
+    MOST_BYTES,
+    MOST_NETWORK_BYTES,
+    Key,
+    rectangles,
+    warn_of_memory,
+)
 from cavalcade.comparing.pair_store import Arrays, PairStore, bytes_digest
 from cavalcade.comparing.stored_pairs import StoredPairs, halves_of, masks_of
 from cavalcade.report.progress import progress
-from cavalcade.runs import ProbedRun
+from cavalcade.runs import ProbedRun, Run
 from cavalcade.similarity import CONCEPT_MEASURES, PairCells, similarity_of_pairs
+from cavalcade.similarity.group_counts import bits_of_row
 from cavalcade.truth import Truth
 
 # re-paired images do not share their labels either: see `concept_cells._repaired`
@@ -51,6 +58,8 @@ class ConceptCounts:
         self._count()
 
     def _count(self) -> None:
+        if self.pairs.missing and len(self.orders):
+            warn_of_repaired(self.runs, max(len(run.layers) for run in self.runs))
         chunks = rectangles(self.pairs.missing, self._most_pairs(), self._most_networks())
         steps = [self._count_chunk(chunk) for chunk in chunks]
         steps += [self._count_halves(key) for key in self.halves.missing]
@@ -103,6 +112,19 @@ class ConceptCounts:
         pixels = self.truth.grid[0] * self.truth.grid[1]
         rows = max(len(run.layers) for run in self.runs)
         return MOST_NETWORK_BYTES // (rows * pixels * (images // 8 + 8 * num_blocks))
+
+
+def warn_of_repaired(runs: Sequence[Run], rows: int) -> None:
+    """Say what the bits of re-paired images take, where that is much.
+
+    Args:
+        runs: of one data set.
+        rows: masks of a network that are counted at a time, at most.
+    """
+    grid, images = runs[0].truth.grid, len(runs[0].truth.blocks)
+    num_bytes = rows * bits_of_row(grid[0] * grid[1], images)
+    layers = max(len(run.layers) for run in runs)
+    warn_of_memory("re-paired masks", num_bytes, layers, images, "repairings=0")
 
 
 def defined_concepts(arrays: Arrays) -> Bool[np.ndarray, " concepts"]:

@@ -126,6 +126,16 @@ class GroupCounts:
     every: int
 
 
+def judged_by(num_pixels: int) -> int:
+    """Re-paired images are judged by one of so many pixels: neighbours are alike on a fine grid."""
+    return 5 if num_pixels >= MANY_PIXELS else 1
+
+
+def bits_of_row(num_pixels: int, images: int) -> int:
+    """Bytes that are held of a row to re-pair so many images."""
+    return images * -(-num_pixels // (8 * judged_by(num_pixels)))
+
+
 def count_group(
     group: Group,
     strata: Strata,
@@ -143,7 +153,7 @@ def count_group(
             "the runs again with fewer, by data.test_images="
         )
     num_blocks = int(blocks.max()) + 1
-    every = 5 if group.num_pixels >= MANY_PIXELS else 1  # neighbours are alike on a fine grid
+    every = judged_by(group.num_pixels)
     some = some_pixels(group.num_pixels, every)
     largest = int(np.bincount(blocks).max())
     shape = strata.shape[1], group.num_pixels, num_blocks
