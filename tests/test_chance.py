@@ -6,10 +6,12 @@ import torch
 from scipy import stats
 
 from cavalcade.similarity import Firing, adjusted_jaccard, chance, similarity_of_pairs
+from cavalcade.similarity.chance import Fired
 from cavalcade.similarity.group_chance import chance_of_group
 from test_counts import counted, counted_group, random_masks
 
 BLOCKS = [0] * 4 + [1] * 5 + [2] * 3
+PIXELS = chance.PIXELS + 30  # a whole part of the sum, and some more
 EVERYWHERE = torch.ones(12, 1, 30, dtype=torch.bool)
 
 
@@ -94,6 +96,57 @@ def test_some_masks_at_a_time_are_the_same_as_all(at_a_time, monkeypatch):
     parts = expected(a, b, strata)
     np.testing.assert_allclose(parts.value, whole.value, rtol=1e-6)
     np.testing.assert_allclose(parts.without, whole.without, rtol=1e-6)
+
+
+def counts_of_many(seed, images, rows, *, seen_by_all=False):
+    """Counts of twenty blocks at some pixels, as masks of so many images would give them."""
+    rng = np.random.default_rng(seed)
+    each = images // 20
+    seen = np.full((20, PIXELS), each)
+    if not seen_by_all:
+        seen -= rng.integers(0, each // 2, PIXELS)
+    fired = rng.binomial(seen[:, None], rng.random((20, rows, PIXELS)))
+    return fired.astype(np.uint32), seen.astype(np.uint32)
+
+
+def in_float64(a, b, joint):
+    """The formula of `expected_intersection`, of some blocks."""
+    (fired_a, seen_a), (fired_b, seen_b) = ([x.astype(float) for x in side] for side in (a, b))
+    pairs = seen_a.sum(axis=0) * seen_b.sum(axis=0) - (seen_a * seen_b).sum(axis=0)
+    weight = joint.sum(axis=0) / pairs
+    total = np.einsum("ap,bp,p->ab", fired_a.sum(axis=0), fired_b.sum(axis=0), weight)
+    return total - np.einsum("gap,gbp,p->ab", fired_a, fired_b, weight)
+
+
+@pytest.mark.parametrize("images", [1000, 10_000, 100_000, 1_000_000])
+@pytest.mark.parametrize("seen_by_all", [True, False])
+def test_many_images_are_as_precise_as_few(images, seen_by_all):
+    a, b = (counts_of_many(k, images, 3 + k, seen_by_all=seen_by_all) for k in (0, 1))
+    joint = np.minimum(a[1], b[1])
+    found = chance.expected_intersection([(Fired(*a), Fired(*b), joint)])
+    whole = in_float64(a, b, joint)
+    np.testing.assert_allclose(found.value, whole, rtol=2e-7)
+    for block, without in enumerate(found.without):
+        kept = np.arange(20) != block
+        parts = ([x[kept] for x in side] for side in (a, b))
+        reference = in_float64(*parts, joint[kept])
+        np.testing.assert_allclose(without, reference, rtol=2e-7)
+        # what the jackknife is made of; a block is a twentieth
+        change = found.value - without - (whole - reference)
+        np.testing.assert_array_less(np.abs(change), 5e-6 * whole / 20)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("images", [1000, 100_000])
+def test_masks_have_the_same_number_whichever_others_they_are_counted_beside(images, every):
+    (fired, seen), other = (counts_of_many(k, images, 90) for k in (0, 1))
+    joint = np.minimum(seen, other[1])
+    whole = chance.expected_intersection([(Fired(fired, seen), Fired(*other), joint)], every)
+    for rows in (slice(0, 1), slice(40, 43), slice(85, 90)):
+        one = Fired(fired[:, rows], seen)
+        alone = chance.expected_intersection([(one, Fired(*other), joint)], every)
+        np.testing.assert_array_equal(alone.value, whole.value[rows])
+        np.testing.assert_array_equal(alone.without, whole.without[:, rows])
 
 
 def test_equals_thousands_of_random_re_pairings():

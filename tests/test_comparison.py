@@ -1,6 +1,9 @@
 """Comparing finished runs, end to end, with a planted answer."""
 
+import itertools
 import json
+import logging
+import re
 import shutil
 from dataclasses import dataclass
 
@@ -11,6 +14,7 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from cavalcade import Analysis, InputError, compare, load_comparison, load_run
+from cavalcade.comparing import chunks, concept_counts
 from cavalcade.comparing.comparable import latest_runs
 from cavalcade.comparing.comparison_folder import default_name, tables_of, write_comparison
 from cavalcade.comparing.feature_matrices import feature_matrices
@@ -303,6 +307,50 @@ def test_unequal_blocks_have_a_null_for_features_too(runs):
             np.testing.assert_allclose(found, expected if first is runs[0] else expected.T)
 
 
+@pytest.fixture
+def little_memory(monkeypatch):
+    chunks._warn_once.cache_clear()
+    monkeypatch.setattr(chunks, "MOST_NETWORK_BYTES", 7_000)
+    monkeypatch.setattr(chunks, "GIGABYTE", 1e3)
+    yield
+    chunks._warn_once.cache_clear()
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        # two networks of 3 layers: 4 bytes for each two of 40 images, twice
+        (
+            {"against": ["cka", "knn"], "repairings": 0},
+            ["pooled features .* some 76.8 GB .*data.te"],
+        ),
+        (
+            {"similarity": "rsa", "repairings": 0},
+            ["agreement=\\[\\] and a similarity= of concepts"],
+        ),
+        # no more axes than channels: 8, 12 and 16 of them
+        ({"against": ["procrustes"], "repairings": 0}, ["some 46.1 GB"]),
+        # 256 bits for each image at 3 layers, of one concept at a time
+        ({"repairings": 1}, ["re-paired masks of two .* 3 layers on 40 .* 7.7 GB .* repairings=0"]),
+        ({"repairings": 0}, []),
+    ],
+)
+def test_memory_beyond_what_a_chunk_may_take_is_said_once(runs, options, said, caplog):
+    compare(runs[:2], **options)
+    messages = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    for message, pattern in zip(messages, said, strict=True):
+        assert re.search(pattern, message)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_memory_of_pairs_that_are_stored_is_not_said(runs, tmp_path, caplog):
+    for _ in range(2):
+        chunks._warn_once.cache_clear()
+        compare(runs[:2], against=["cka"], repairings=0, cache=tmp_path)
+    assert sum("GB of memory" in message for message in caplog.messages) == 1
+
+
 @dataclass(kw_only=True)
 class NoGreenAtFirst(PlantedSquares):
     """The first half of the training images does not show the second concept."""
@@ -343,6 +391,28 @@ def test_a_concept_that_one_half_never_shows_is_left_out_everywhere(tmp_path):
         assert half.concepts == ("red",)
     cells = comparison.concept_similarity  # it is known of the whole networks
     assert cells.loc[cells["concept"] == "green", "value"].notna().all()
+
+
+@pytest.mark.parametrize("place", ["between", "own"])
+def test_a_number_and_its_null_are_means_over_the_same_concepts(runs, place, monkeypatch):
+    """One cell of one re-pairing has no value; of a network with itself, that cell has none."""
+    original, pair = concept_counts.similarity_of_pairs, (0, 1) if place == "between" else (0, 0)
+    calls = itertools.count()
+
+    def one_is_missing(networks, pairs, *rest):
+        found, concept = list(original(networks, pairs, *rest)), next(calls)
+        if concept == 1 and pair in pairs:
+            found[pairs.index(pair)].repaired["adjusted"][2, 0, 1] = np.nan
+        return iter(found)
+
+    monkeypatch.setattr(concept_counts, "similarity_of_pairs", one_is_missing)
+    comparison = compare(runs[:2], repairings=4)
+    kept = ("red",) if place == "between" else ("red", "green")
+    assert comparison.left_out == (("green",) if place == "between" else ())
+    for matrices in comparison.matrices.values():
+        assert {matrix.concepts for matrix in matrices} == {kept}
+    missing = [np.argwhere(np.isnan(m.repaired)) for m in comparison.matrices["adjusted"]]
+    assert np.concatenate(missing).tolist() == ([[2, 0, 1]] if place == "own" else [])
 
 
 def test_the_same_run_of_two_folders_is_as_alike_as_can_be(runs, tmp_path):

@@ -7,9 +7,10 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 
-from cavalcade.similarity import Firing, counts, group_counts
+from cavalcade import InputError
+from cavalcade.similarity import Firing, counts, group_counts, similarity_of_pairs
 from cavalcade.similarity.counts import meetings
-from cavalcade.similarity.group_counts import Group, count_group
+from cavalcade.similarity.group_counts import Group, Meetings, count_group
 
 
 def random_masks(seed, images=12, rows=3, pixels=30, density=0.3, visible=0.8):
@@ -192,6 +193,20 @@ def test_a_machine_that_cannot_count_in_registers_counts_otherwise_and_says_so_o
 
 
 @pytest.mark.usefixtures("chosen_anew")
+@pytest.mark.parametrize("kind", [np.int16, np.uint16])
+@pytest.mark.parametrize("saturates", [True, False])
+def test_a_way_of_counting_that_runs_out_of_bits_is_not_used(kind, saturates, monkeypatch):
+    """It is right but for rows that are nearly all ones."""
+
+    def counted(a, b):
+        found = counts.counted_by_product(a, b)
+        return np.minimum(found, np.iinfo(kind).max) if saturates else found.astype(kind)
+
+    monkeypatch.setattr(counts, "counted_in_registers", counted)
+    assert counts.fastest() is counts.counted_by_product
+
+
+@pytest.mark.usefixtures("chosen_anew")
 def test_what_is_right_is_used_without_a_word(caplog):
     assert counts.fastest() is counts.counted_in_registers
     assert not caplog.messages
@@ -199,11 +214,51 @@ def test_what_is_right_is_used_without_a_word(caplog):
 
 def test_images_at_each_pixel():
     rng = np.random.default_rng(0)
-    for images in (0, 1, 255, 256):
-        masks = rng.random((3, images, 30)) < 0.9
+    for images in (0, 1, 255, 256, 2**16 - 1, 2**16 + 1):
+        masks = rng.random((3, images, 30)) < (0.9 if images < 256 else 1.1)
         found = counts.images_at_pixels(np.packbits(masks, axis=-1), 30)
         np.testing.assert_array_equal(found, masks.sum(axis=1))
-        assert found.dtype == (np.uint8 if images < 256 else np.uint16)
+        assert found.dtype == (np.uint8 if images < 256 else np.uint16 if images < 2**16 else "u4")
+
+
+@pytest.mark.parametrize(("images", "pixels"), [(17, 15), (16, 16), (257, 255), (256, 256)])
+def test_all_pixels_of_all_images_of_a_block_are_counted(images, pixels):
+    """One less than a smaller type holds, and as many as it does not."""
+    masks = torch.ones(2 * images, 1, pixels, dtype=torch.bool)
+    firing, blocks = Firing(masks, masks[:, 0]), [0] * images + [1] * images
+    assert (counted(firing, firing, blocks) == images * pixels).all()
+    orders = torch.arange(2 * images).roll(images)[None]
+    everywhere = torch.ones(2 * images, 1, pixels, dtype=torch.bool)
+    pairs = similarity_of_pairs([firing], [(0, 0)], everywhere, torch.tensor(blocks), orders)
+    assert next(pairs).repaired["jaccard"].tolist() == [[[1.0]]]
+
+
+def test_counts_of_four_thousand_million_pixels_do_not_wrap():
+    a = random_masks(0)
+    group, *_ = counted_group(a, a, [0] * 12, torch.ones(12, 1, 30, dtype=torch.bool))
+    for most in (2**32 - 1, 2**32):
+        (met,) = Meetings.none(group, 1, most, alike=True).met
+        met += np.array(most, dtype=met.dtype)
+        assert met.astype(np.int64).min() == most
+
+
+def test_seventy_thousand_images_of_a_block():
+    masks = torch.ones(70_000, 1, 3, dtype=torch.bool)
+    masks[0, 0, 1] = False
+    everywhere = torch.ones(70_000, 1, 3, dtype=torch.bool)
+    firing = Firing(masks, everywhere[:, 0])
+    *_, found = counted_group(firing, firing, [0] * 70_000, everywhere)
+    assert found.fired.ravel().tolist() == [70_000, 69_999, 70_000]
+    assert found.seen.ravel().tolist() == [70_000] * 3
+
+
+def test_more_images_than_chance_can_be_told_of_are_one_sentence(monkeypatch):
+    a, blocks = random_masks(0), [0] * 5 + [1] * 7
+    monkeypatch.setattr(group_counts, "MOST_IMAGES", 12)
+    counted(a, a, blocks)
+    monkeypatch.setattr(group_counts, "MOST_IMAGES", 11)
+    with pytest.raises(InputError, match=r"12 test images .* the 11 .* data.test_images="):
+        counted(a, a, blocks)
 
 
 def test_some_pixels_packed_again():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cavalcade import Analysis, InputError, compare, load_comparison, load_run
+from cavalcade.comparing import chunks
 from cavalcade.comparing.comparable import latest_runs
 from cavalcade.comparing.comparison_folder import tables_of, write_comparison
 from cavalcade.concepts import Factorisation, Probes
@@ -60,6 +61,20 @@ def folder(analysis, runs, tmp_path_factory):
 @pytest.fixture(scope="module")
 def probed(root):
     return load_run(visit_squares(root, Probes(), "original"))
+
+
+def test_memory_of_re_paired_masks_is_said(runs, monkeypatch, caplog):
+    """All concepts of a network are counted together."""
+    chunks._warn_once.cache_clear()
+    rows, images = len(runs[0].concepts), len(runs[0].truth.ids)
+    monkeypatch.setattr(chunks, "MOST_NETWORK_BYTES", 2 * rows * images * 32)
+    compare(runs[:2], repairings=1)
+    assert not caplog.messages
+    monkeypatch.setattr(chunks, "MOST_NETWORK_BYTES", 2 * rows * images * 32 - 1)
+    compare(runs[:2], repairings=1)
+    (said,) = caplog.messages
+    chunks._warn_once.cache_clear()
+    assert said.startswith("comparing re-paired masks of two networks of 3 layers on")
 
 
 def test_planted_answer_is_found(analysis):

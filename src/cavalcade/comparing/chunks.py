@@ -1,12 +1,41 @@
 """Which pairs are counted together: as many as fit in memory, of as few networks as possible."""
 
+import logging
 from collections.abc import Iterable
+from functools import cache
 from math import isqrt
+
+log = logging.getLogger(__name__)
 
 MOST_BYTES = 2**30  # of the numbers of all pairs of a chunk, held until they are stored
 MOST_NETWORK_BYTES = 2**31  # of the masks or features of all networks of a chunk
+GIGABYTE = 1e9
 
 Key = tuple[int, int]
+
+
+def warn_of_memory(what: str, num_bytes: int, layers: int, images: int, instead: str) -> None:
+    """Say what a pair of networks takes where that alone is more than a chunk should.
+
+    Args:
+        what: is compared.
+        num_bytes: of one network.
+        layers: of a network, at most.
+        images: of the test split.
+        instead: a setting without which it takes nothing.
+    """
+    if 2 * num_bytes > MOST_NETWORK_BYTES:
+        _warn_once(
+            f"comparing {what} of two networks of {layers} layers on {images} test images takes "
+            f"some {2 * num_bytes / GIGABYTE:.1f} GB of memory; runs of fewer images take less "
+            f"(data.test_images=), {instead} none of it"
+        )
+
+
+@cache
+def _warn_once(sentence: str) -> None:
+    """Once in a process: several measures, and all chunks, take the same."""
+    log.warning(sentence)
 
 
 def rectangles(missing: Iterable[Key], most_pairs: int, most_networks: int) -> list[list[Key]]:

@@ -8,12 +8,19 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 
-from cavalcade.comparing.chunks import MOST_BYTES, MOST_NETWORK_BYTES, Key, rectangles
+from cavalcade.comparing.chunks import (
+    MOST_BYTES,
+    MOST_NETWORK_BYTES,
+    Key,
+    rectangles,
+    warn_of_memory,
+)
 from cavalcade.comparing.pair_store import Arrays, PairStore, bytes_digest
 from cavalcade.comparing.stored_pairs import StoredPairs, halves_of, masks_of
 from cavalcade.report.progress import progress
-from cavalcade.runs import ProbedRun
+from cavalcade.runs import ProbedRun, Run
 from cavalcade.similarity import CONCEPT_MEASURES, PairCells, similarity_of_pairs
+from cavalcade.similarity.group_counts import bits_of_row
 from cavalcade.truth import Truth
 
 # re-paired images do not share their labels either: see `concept_cells._repaired`
@@ -51,6 +58,8 @@ class ConceptCounts:
         self._count()
 
     def _count(self) -> None:
+        if self.pairs.missing and len(self.orders):
+            warn_of_repaired(self.runs, max(len(run.layers) for run in self.runs))
         chunks = rectangles(self.pairs.missing, self._most_pairs(), self._most_networks())
         steps = [self._count_chunk(chunk) for chunk in chunks]
         steps += [self._count_halves(key) for key in self.halves.missing]
@@ -105,11 +114,29 @@ class ConceptCounts:
         return MOST_NETWORK_BYTES // (rows * pixels * (images // 8 + 8 * num_blocks))
 
 
+def warn_of_repaired(runs: Sequence[Run], rows: int) -> None:
+    """Say what the bits of re-paired images take, where that is much.
+
+    Args:
+        runs: of one data set.
+        rows: masks of a network that are counted at a time, at most.
+    """
+    grid, images = runs[0].truth.grid, len(runs[0].truth.blocks)
+    num_bytes = rows * bits_of_row(grid[0] * grid[1], images)
+    layers = max(len(run.layers) for run in runs)
+    warn_of_memory("re-paired masks", num_bytes, layers, images, "repairings=0")
+
+
 def defined_concepts(arrays: Arrays) -> Bool[np.ndarray, " concepts"]:
-    """The concepts of which all cells are finite, by all measures, with their errors."""
+    """The concepts of which all cells are finite, by all measures, with their errors and nulls.
+
+    Cells of re-paired images too: else a number and its null were means over other concepts.
+    """
     value = np.isfinite(arrays["value"]).all(axis=(0, 2, 3))
-    without = np.isfinite(arrays["without"]).all(axis=(0, 2, 3, 4))
-    return np.logical_and(value, without)
+    without, repaired = (
+        np.isfinite(arrays[name]).all(axis=(0, 2, 3, 4)) for name in ("without", "repaired")
+    )
+    return np.logical_and.reduce([value, without, repaired])
 
 
 def _setting(truth: Truth) -> dict[str, Any]:

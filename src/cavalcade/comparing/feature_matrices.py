@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from cavalcade.comparing.chunks import MOST_BYTES, MOST_NETWORK_BYTES, Key, rectangles
+from cavalcade.comparing.chunks import (
+    MOST_BYTES,
+    MOST_NETWORK_BYTES,
+    Key,
+    rectangles,
+    warn_of_memory,
+)
 from cavalcade.comparing.pair_store import PairsInMemory, PairStore, bytes_digest
 from cavalcade.comparing.stored_pairs import StoredPairs, estimates_of, features_of
 from cavalcade.report.progress import progress
@@ -15,7 +21,8 @@ from cavalcade.similarity import Estimate, LayerMatrix, Pair, feature_similarity
 from cavalcade.similarity.prepared import Prepared
 from cavalcade.similarity.threads import in_threads
 
-CANONICAL = ("svcca", "pwcca")  # these hold a basis of each layer for each block too
+# of matrices of images and axes: those of each block too, or a basis for it
+TURNED = {"procrustes": 2, "svcca": 5, "pwcca": 5}
 
 
 def feature_matrices(
@@ -65,6 +72,10 @@ class FeatureCounts:
     def all(self) -> Iterator[Key]:
         """Compute and store; a step for each pair and order of images."""
         missing = self.stored.missing
+        if missing:
+            instead = "agreement=[] and a similarity= of concepts"
+            size = self._most_layers, len(self.blocks)
+            warn_of_memory("pooled features", self._network_bytes(), *size, instead)
         return itertools.chain.from_iterable(
             map(self._count_chunk, rectangles(missing, self._most_pairs(), self._most_networks()))
         )
@@ -117,9 +128,19 @@ class FeatureCounts:
         return MOST_BYTES // (8 * numbers * self._most_layers**2)
 
     def _most_networks(self) -> int:
-        """By a matrix of images and images for each layer, twice, as for re-paired images."""
-        each = 2 * 4 * self._most_layers * len(self.blocks) ** 2
-        return MOST_NETWORK_BYTES // (each * (5 if self.measure in CANONICAL else 1))
+        return MOST_NETWORK_BYTES // self._network_bytes()
+
+    def _network_bytes(self) -> int:
+        """Of a matrix of images and images for each layer, twice, as for re-paired images.
+
+        Of images and axes, of which there are no more than channels, where layers are turned.
+        """
+        images, turned = len(self.blocks), self.measure in TURNED
+        sizes = [
+            sum(min(images, layer.channels) if turned else images for layer in run.layers)
+            for run in self.runs
+        ]
+        return 2 * 4 * images * max(sizes) * TURNED.get(self.measure, 1)
 
     @property
     def _most_layers(self) -> int:

@@ -31,8 +31,8 @@ class ConceptMatrices:
 
     Attributes:
         kept: positions and names of the concepts that every matrix averages over, so that all
-            can be compared: those defined in all cells of all pairs of different networks, and
-            of all halves.
+            can be compared: those defined in all cells of all pairs of different networks, of
+            re-paired images too, and of all halves.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class ConceptMatrices:
         parts = zip(arrays["value"][place], arrays["without"][place], strict=True)
         estimate = mean_over([Estimate(*part) for part in parts], positions)
         again = arrays["repaired"][REPAIRED[measure]][positions]
-        repaired = np.nanmean(again, axis=0) if positions else np.empty((0, *again.shape[2:]))
+        repaired = again.mean(axis=0) if positions else np.empty((0, *again.shape[2:]))
         return LayerMatrix(
             pair, measure, estimate, repaired, names, without_chance=measure in WITHOUT_CHANCE
         )

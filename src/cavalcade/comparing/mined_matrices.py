@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 
 from cavalcade.comparing.chunks import Key
+from cavalcade.comparing.concept_counts import warn_of_repaired
 from cavalcade.comparing.pair_store import Arrays, PairStore, bytes_digest
 from cavalcade.comparing.stored_pairs import StoredPairs, estimates_of, masks_of
 from cavalcade.report.progress import progress
@@ -57,6 +58,8 @@ class MinedMatrices:
         contents = [masks_of(run) for run in runs]
         self.counted = StoredPairs(store, "mined", setting, contents, pairs)
         missing = self.counted.missing
+        if missing and len(orders):
+            warn_of_repaired(runs, max(len(run.concepts) for run in runs))
         counting = progress(missing, "comparing where concepts fire", len(missing))
         for key in counting if missing else ():
             self.counted.write(key, self._count(*key))

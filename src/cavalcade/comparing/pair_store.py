@@ -30,7 +30,7 @@ from cavalcade.version import __version__
 
 log = logging.getLogger(__name__)
 
-STORE = 2  # to be raised whenever a number that is stored is defined anew
+STORE = 3  # to be raised whenever a number that is stored is defined anew
 CHECKSUM = "checksum"
 PARTIAL = ".cavalcade-*.partial"  # what is not whole yet
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)

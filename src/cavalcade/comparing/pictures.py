@@ -119,8 +119,8 @@ def print_comparison(analysis: Analysis, place: Path) -> None:
         print_sentence(summarise(analysis)["sentence"])
     if analysis.comparison.left_out:
         log.warning(
-            "left out of all matrices, since in some pair or half they are empty, too rare, or "
-            "without a chance level (undefined_cells.csv): %s",
+            "left out of all matrices, since in some pair, half or re-pairing they are empty, too "
+            "rare, or without a chance level (undefined_cells.csv): %s",
             ", ".join(analysis.comparison.left_out),
         )
         if not any(each.concepts for each in analysis.comparison.matrices["jaccard"]):

@@ -15,7 +15,9 @@ SIDE = 80  # masks of either side at a time
 PIXELS = 256  # at a time; part of the definition: what they contribute is rounded together
 LANES = 4  # of such parts, which may be summed at the same time; part of the definition, too
 EXACT_IN_FLOAT32 = 2**24  # the largest product over blocks of two counts of images
-EXACT = 51  # bits of a sum that float64 holds exactly, with room for rounded weights
+EXACT = 2.0**53  # sums of whole numbers up to that are exact in float64
+MOST_IMAGES = 2**20  # with more, products of two counts leave weights no bits
+PRECISE = 2.0**-23  # the largest share of a weight that may be left over: as in float32
 
 Rectangle = tuple[slice, slice]
 Run = Callable[[Callable[[int], np.ndarray], Iterable[int]], Iterator[np.ndarray]]
@@ -88,7 +90,8 @@ def expected_intersection(
 
     The factor n / (...) is rounded to a whole number of small parts, so that the products of
     matrices are sums of whole numbers, which float64 holds exactly: two masks have the same
-    number, to the last bit, whichever others they are counted beside.
+    number, to the last bit, whichever others they are counted beside. Products grow with the
+    square of the images, so that of many the factor is a sum of several such numbers.
 
     Args:
         strata: for each the counts of the first and of the second network, and in how many
@@ -165,28 +168,50 @@ def _add_pixels(
     wanted: Sequence[Rectangle],
 ) -> None:
     """Add what some pixels contribute."""
-    weight = weights[:, pixels]
-    largest = (weight * (a.images * b.images)[pixels]).sum(axis=1).max()
-    places = EXACT - int(np.ceil(np.log2(3 * max(largest, 1.0))))
-    weight = np.rint(np.ldexp(weight, places))
+    parts = _whole_parts(weights[:, pixels], (a.images * b.images)[pixels])
+    if not parts:
+        return
     left, right = (_and_total(fired.by_pixel[pixels]) for fired in (a, b))
     signed = _negative(left)
-    if len(weight) == 1:
-        found = (weight[0][:, None, None] * signed).reshape(-1, a.num_rows)
+    if len(weights) == 1:
         other = right.reshape(-1, b.num_rows)
-        for rows, columns in wanted:
-            total[0, rows, columns] += np.ldexp(found[:, rows].T @ other[:, columns], -places)
+        for weight, places in parts:
+            found = (weight[0][:, None, None] * signed).reshape(-1, a.num_rows)
+            for rows, columns in wanted:
+                total[0, rows, columns] += np.ldexp(found[:, rows].T @ other[:, columns], -places)
         return
     largest = left.max(initial=0) * right.max(initial=0)
     exact = np.float32 if largest <= EXACT_IN_FLOAT32 else np.float64
     products = signed.astype(exact), right.astype(exact, copy=False)
-    each = weight[1:].T[..., None]
-    own, rest = each * left[:, 1:], each * (left[:, :1] - 2 * left[:, 1:])
+    every = np.concatenate([weight for weight, _ in parts])
     for rows, columns in wanted:
-        found = _over_blocks(products[0][..., rows], products[1][..., columns], weight)
-        found[1:] -= own[..., rows].transpose(1, 2, 0) @ right[:, 0, columns]
-        found[1:] -= rest[..., rows].transpose(1, 2, 0) @ right[:, 1:, columns].transpose(1, 0, 2)
-        total[:, rows, columns] += np.ldexp(found, -places)
+        sums = _over_blocks(products[0][..., rows], products[1][..., columns], every)
+        for (weight, places), found in zip(parts, np.split(sums, len(parts)), strict=True):
+            found[1:] -= _of_blocks(left[..., rows], right[..., columns], weight[1:])
+            total[:, rows, columns] += np.ldexp(found, -places)
+
+
+def _whole_parts(
+    weights: Float[np.ndarray, "parts pixels"], products: Float[np.ndarray, " pixels"]
+) -> list[tuple[Float[np.ndarray, "parts pixels"], int]]:
+    """Whole numbers and their binary places, which added up are the weights; none for zeros.
+
+    As few as leave over less of each weight than float32 would, each as large as is exact.
+
+    Args:
+        weights: of all blocks, then without each.
+        products: the largest that each weight is multiplied with.
+    """
+    parts, rest = [], weights
+    # what is taken from a sum may be twice as large, and rounding adds half a part to a weight
+    room = EXACT / 2 - products.sum()
+    while (np.abs(rest) > PRECISE * weights).any():
+        largest = (np.abs(rest) * products).sum(axis=1).max()
+        places = int(np.frexp(room / largest)[1]) - 1
+        whole = np.rint(np.ldexp(rest, places))
+        parts.append((whole, places))
+        rest = rest - np.ldexp(whole, -places)
+    return parts
 
 
 Counts = Float[np.ndarray, "pixels parts _"]
@@ -203,11 +228,22 @@ def _negative(counts: Counts) -> Counts:
     return np.concatenate([counts[:, :1], -counts[:, 1:]], axis=1)
 
 
+def _of_blocks(
+    a: Counts, b: Counts, weight: Float[np.ndarray, "blocks pixels"]
+) -> Float[np.ndarray, "blocks rows_a rows_b"]:
+    """What the products over blocks hold of each block, weighted and summed over pixels."""
+    each = weight.T[..., None]
+    own, rest = each * a[:, 1:], each * (a[:, :1] - 2 * a[:, 1:])
+    found: np.ndarray = own.transpose(1, 2, 0) @ b[:, 0]
+    found += rest.transpose(1, 2, 0) @ b[:, 1:].transpose(1, 0, 2)
+    return found
+
+
 def _over_blocks(
     a: Float[np.ndarray, "pixels parts rows_a"],
     b: Float[np.ndarray, "pixels parts rows_b"],
-    weight: Float[np.ndarray, "parts pixels"],
-) -> Float[np.ndarray, "parts rows_a rows_b"]:
+    weight: Float[np.ndarray, "weights pixels"],
+) -> Float[np.ndarray, "weights rows_a rows_b"]:
     """The sum over pixels of products over blocks, with all weights; some masks at a time."""
     found = np.empty((len(weight), a.shape[2], b.shape[2]))
     for i in range(0, a.shape[2], SIDE):
@@ -220,8 +256,8 @@ def _over_blocks(
 def _summed(
     a: Float[np.ndarray, "pixels rows_a parts"],
     b: Float[np.ndarray, "pixels parts rows_b"],
-    weight: Float[np.ndarray, "parts pixels"],
-) -> Float[np.ndarray, "parts rows_a rows_b"]:
+    weight: Float[np.ndarray, "weights pixels"],
+) -> Float[np.ndarray, "weights rows_a rows_b"]:
     """Products of two masks over blocks, weighted and summed over pixels, a few at a time."""
     shape = len(weight), a.shape[1], b.shape[2]
     step, total = max(1, MOST_PRODUCTS // max(shape[1] * shape[2], 1)), np.zeros(shape)

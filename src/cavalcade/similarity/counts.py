@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from functools import cache
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,10 +69,18 @@ def _chosen() -> Callable[[Bits, Bits], np.ndarray]:
 
 
 def _is_right(product: Callable[[Bits, Bits], np.ndarray]) -> bool:
-    """Whether a way of counting gives the right numbers, also of rows apart in memory."""
-    bits = np.random.default_rng(0).integers(0, 256, (2, 9, 77), dtype=np.uint8)
-    a, b = bits[0, :5, :75], bits[1, :, :75]
-    return np.array_equal(product(a, b), counted_by_product(a, b))
+    """Whether a way of counting gives the right numbers, also of rows apart in memory.
+
+    Of few bytes, of as many as are counted at a time, and of more bits than 16 bits can count;
+    some rows hold all of them, as masks of the sky may.
+    """
+    bits = np.random.default_rng(0).integers(0, 256, (2, 9, 2 * CACHED_BYTES + 2), dtype=np.uint8)
+    bits[:, :2] = 255
+    return all(
+        np.array_equal(product(a, b), counted_by_product(a, b))
+        for size in (75, CACHED_BYTES, 2 * CACHED_BYTES)
+        for a, b in [(bits[0, :5, :size], bits[1, :, :size])]
+    )
 
 
 def counted_in_registers(
@@ -113,10 +122,10 @@ def images_at_pixels(
     return ones.sum(axis=-2, dtype=count_type(bits.shape[-2]))
 
 
-def count_type(images: int) -> type[np.uint8] | type[np.uint16]:
-    """The smallest type that holds a count of so many images."""
-    assert images < 2**16
-    return np.uint8 if images < 2**8 else np.uint16
+def count_type(most: int) -> type[np.unsignedinteger[Any]]:
+    """The smallest type of whole numbers that holds a count of so many images or pixels."""
+    types = (np.uint8, np.uint16, np.uint32, np.uint64)
+    return next(kind for kind in types if most <= np.iinfo(kind).max)
 
 
 def only_some_pixels(

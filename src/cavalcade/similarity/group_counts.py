@@ -1,9 +1,9 @@
 """What is counted of many networks together: one pass over their bits, a block at a time.
 
-What is held of each row is a count of one or two bytes for each pixel, block and stratum, and a bit
-for each image and each pixel of which re-paired images are judged, on a fine grid a fifth of all.
-The bits alone grow with the images. How many networks are counted together is up to the caller;
-the bits of strata, and `IMAGES` images of all rows on each core, come on top.
+What is held of each row is a count of one byte or a few for each pixel, block and stratum, and a
+bit for each image and each pixel of which re-paired images are judged, on a fine grid a fifth of
+all. The bits alone grow with the images. How many networks are counted together is up to the
+caller; the bits of strata, and `IMAGES` images of all rows on each core, come on top.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,8 @@ from hashlib import blake2b
 import numpy as np
 from jaxtyping import Int, Integer, UInt8
 
-from cavalcade.similarity.chance import Rectangle, some_pixels
+from cavalcade.errors import InputError
+from cavalcade.similarity.chance import MOST_IMAGES, Rectangle, some_pixels
 from cavalcade.similarity.counts import count_type, images_at_pixels, meetings, only_some_pixels
 from cavalcade.similarity.firing import Fires
 from cavalcade.similarity.threads import in_threads
@@ -95,13 +96,13 @@ class Meetings:
     second: Int[np.ndarray, "counts all_rows views"]
 
     @classmethod
-    def none(cls, group: Group, counts: int, *, alike: bool) -> "Meetings":
-        """Zeros; `alike` where rows and views are of the same images."""
+    def none(cls, group: Group, counts: int, most: int, *, alike: bool) -> "Meetings":
+        """Zeros, for counts up to `most`; `alike` where rows and views are of the same images."""
         sizes = [(rows.stop - rows.start, cols.stop - cols.start) for rows, cols in group.strips]
         first, second = (
             np.zeros((counts, group.num_rows, len(group.viewer)), dtype=np.int64) for _ in "ab"
         )
-        met = [np.zeros((counts, *size), dtype=np.uint32) for size in sizes]
+        met = [np.zeros((counts, *size), dtype=count_type(most)) for size in sizes]
         return cls(met, first, first if alike else second)
 
 
@@ -125,21 +126,40 @@ class GroupCounts:
     every: int
 
 
+def judged_by(num_pixels: int) -> int:
+    """Re-paired images are judged by one of so many pixels: neighbours are alike on a fine grid."""
+    return 5 if num_pixels >= MANY_PIXELS else 1
+
+
+def bits_of_row(num_pixels: int, images: int) -> int:
+    """Bytes that are held of a row to re-pair so many images."""
+    return images * -(-num_pixels // (8 * judged_by(num_pixels)))
+
+
 def count_group(
     group: Group,
     strata: Strata,
     blocks: Int[np.ndarray, " images"],
     orders: Int[np.ndarray, "repairings images"],
 ) -> GroupCounts:
-    """Count a group; blocks of images, and orders of them, are shared among cores."""
+    """Count a group; blocks of images, and orders of them, are shared among cores.
+
+    Raises:
+        InputError: if there are more images than chance can be told of.
+    """
+    if len(blocks) > MOST_IMAGES:
+        raise InputError(
+            f"{len(blocks)} test images are more than the {MOST_IMAGES} that can be compared; make "
+            "the runs again with fewer, by data.test_images="
+        )
     num_blocks = int(blocks.max()) + 1
-    every = 5 if group.num_pixels >= MANY_PIXELS else 1  # neighbours are alike on a fine grid
+    every = judged_by(group.num_pixels)
     some = some_pixels(group.num_pixels, every)
     largest = int(np.bincount(blocks).max())
     shape = strata.shape[1], group.num_pixels, num_blocks
     fired = np.zeros((*shape, group.num_rows), dtype=count_type(largest))
     seen = np.zeros((*shape, len(group.viewer)), dtype=count_type(largest))
-    met = Meetings.none(group, num_blocks, alike=True)
+    met = Meetings.none(group, num_blocks, largest * group.num_pixels, alike=True)
     few = [np.empty((n, len(blocks) if len(orders) else 0, -(-len(some) // 8)), dtype=np.uint8)
            for n in (group.num_rows, len(group.viewer))]  # fmt: skip
 
@@ -169,7 +189,8 @@ def _repaired(
     orders: Int[np.ndarray, "repairings images"],
 ) -> Meetings:
     """Areas of the images as they are, then meetings with those that they are re-paired with."""
-    met = Meetings.none(group, 1 + len(orders) if len(orders) else 0, alike=False)
+    most = few[0].shape[1] * few[0].shape[2] * 8
+    met = Meetings.none(group, 1 + len(orders) if len(orders) else 0, most, alike=False)
 
     def count(number: int) -> None:
         for images in parts(np.arange(few[0].shape[1])):
@@ -198,7 +219,7 @@ def _add(
         to.second[place] += meetings(masks_2, views)
     for met, (rows, columns) in zip(to.met, group.strips, strict=True):
         if not areas_alone:
-            met[place] += meetings(masks[rows], masks_2[columns]).astype(np.uint32)
+            met[place] += meetings(masks[rows], masks_2[columns]).astype(met.dtype)
 
 
 def parts(images: Int[np.ndarray, " images"]) -> Iterator[Int[np.ndarray, " some"]]:
