@@ -144,9 +144,7 @@ def test_some_places_give_nearly_the_lowest_of_the_training_loss(tmp_path):
 
 
 def test_too_few_rows_for_the_concepts_are_refused(tmp_path):
-    with pytest.raises(
-        InputError, match="too few to show 3 concepts; give at least 30"
-    ):
+    with pytest.raises(InputError, match="too few to show 3 concepts; give at least 30"):
         found_by(tmp_path, rows=5)
 
 
