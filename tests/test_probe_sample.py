@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from cavalcade.backbones import FrozenBackbone, Network
-from cavalcade.concepts import probe_sample
-from cavalcade.concepts.probe_sample import DrawnRows, ProbeSample, default_rows
+from cavalcade.concepts.probe_sample import DrawnRows, ProbeSample
 from cavalcade.concepts.survey import Survey
 from cavalcade.data import ConceptData, Labels
 from cavalcade.data.batches import WHOLE_FRAME
@@ -106,7 +105,7 @@ def test_sums_over_some_places_are_unbiased(containing):
     starts, sums, counts = 200, torch.zeros(2, 3, dtype=torch.float64), []
     for k in range(starts):
         sample.start = k / starts
-        _, places = sample._on_layer(batch, GRID, 150)
+        _, places = sample._on_layer(batch, GRID)
         for part, drawn in zip(sums, (places.present, places.labelled), strict=True):
             part += (places.weights[:, None] * drawn).double().sum(dim=0) / 12 / starts
         counts.append(len(places.images))
@@ -165,14 +164,6 @@ def test_all_places_that_fit_beside_padding_are_kept():
     backbone = tiny_backbone(("2",), crop_mode="letterbox")
     loader = tiny_data(backbone, WideFaces(count=2, grid=(24, 24)))
     assert len(rows_of(sampled(loader, backbone, rows=12 * 128), "2").images) == 12 * 128
-
-
-def test_rows_by_default_are_those_of_the_channels():
-    assert [default_rows(channels) for channels in (8, 1280, 4096)] == [50_000, 55_040, 70_000]
-    backbone = tiny_backbone(("2",))
-    for asked, expected in ((None, 50_000), (300_000, 300_000)):
-        sample = new_sample(backbone, tiny_data(backbone), rows=asked)
-        assert sample.budgets == {"2": expected}
 
 
 def test_importance_is_one_on_average():
@@ -301,13 +292,10 @@ def test_rows_of_a_layer_do_not_depend_on_which_others_there_are():
     def rows(layers):
         backbone = FrozenBackbone(network, layers)
         loader.layer_grids = tuple(layer.grid for layer in backbone.layers)
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(probe_sample, "FEWEST_ROWS", 100)
-            patched.setattr(probe_sample, "ROWS_PER_CHANNEL", 10)
-            return rows_of(sampled(loader, backbone, rows=None), "1")
+        return rows_of(sampled(loader, backbone, rows=100), "1")
 
     alone, beside = rows(["1"]), rows(["1", "3"])
-    assert 100 < len(alone.images) < 12 * 64
+    assert 90 < len(alone.images) < 12 * 64
     assert torch.equal(alone.activations, beside.activations)
     assert torch.equal(alone.weights, beside.weights)
 

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 
 from cavalcade.cli import user_error
 from cavalcade.concepts import Probes
-from cavalcade.concepts.probing import ADAM, EPOCHS, FITS, STRENGTH, STRENGTHS
+from cavalcade.concepts.probing import ADAM, EPOCHS, FITS, ROWS, STRENGTH, STRENGTHS
 from cavalcade.errors import InputError
 from test_config import composed
 from tiny import streamed
@@ -87,7 +87,7 @@ def test_an_optimizer_of_the_config_is_refused_where_it_has_no_effect():
 
 
 def test_the_identity_has_what_the_way_to_fit_takes():
-    assert Probes(optimizer=ADAM).identity() == Probes().identity()
+    assert Probes(rows=ROWS, optimizer=ADAM).identity() == Probes().identity()
     assert Probes(rows=1000).identity() == Probes().identity() | {"rows": 1000}
     assert not {"epochs", "optimizer"} & set(Probes().identity())
     given = Probes(fit="stream", epochs=EPOCHS, optimizer=ADAM).identity()

@@ -88,7 +88,7 @@ def fit_in_one_pass(
     new_trainer: TrainerFactory,
     *,
     l2: Sequence[float],
-    rows: int | None,
+    rows: int,
     containing: bool,
     threshold: float | None,
 ) -> tuple[list[ConceptSet], pd.DataFrame]:
@@ -104,8 +104,7 @@ def fit_in_one_pass(
         members: which training images each replicate learns from.
         new_trainer: makes the trainer of each pass.
         l2: strengths of regularisation, see `Probes`.
-        rows: about so many places of each layer are kept, however many images there are; None
-            is `default_rows`.
+        rows: about so many places of each layer are kept, however many images there are.
         containing: average each concept over the images that contain it.
         threshold: a logit, or None to calibrate; NaN for a concept that no image shows.
 
@@ -117,10 +116,10 @@ def fit_in_one_pass(
         InputError: for too few rows, or activations that are not finite.
     """
     fewest = FEWEST_OF_CONCEPT * len(data.splits["train"].concepts)
-    if rows is not None and rows < fewest:
+    if rows < fewest:
         raise InputError(
             f"concepts.rows is {rows}, too few to show {fewest // FEWEST_OF_CONCEPT} concepts; "
-            f"give at least {fewest}, or leave it out"
+            f"give at least {fewest}"
         )
     sampled = functools.partial(
         ProbeSample,
@@ -131,9 +130,9 @@ def fit_in_one_pass(
         seed=data.seed,
     )
     everything = torch.ones(1, len(data.splits["val"]), dtype=torch.bool)
-    pixels = min(rows or PIXELS, PIXELS) if threshold is None else 0
+    pixels = min(rows, PIXELS) if threshold is None else 0
     train = sampled(data.splits["train"], members, rows=rows, pixels=pixels)
-    val = sampled(data.splits["val"], everything, rows=min(rows or VAL_ROWS, VAL_ROWS), pixels=0)
+    val = sampled(data.splits["val"], everything, rows=min(rows, VAL_ROWS), pixels=0)
     trainer = new_trainer()
     trainer.test(train, data.in_order("train", targets=True), verbose=False)
     device = trainer.strategy.root_device

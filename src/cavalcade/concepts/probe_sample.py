@@ -18,8 +18,6 @@ from cavalcade.data.batches import WHOLE_FRAME, ConceptBatch, Grid
 from cavalcade.data.contents import Contents
 from cavalcade.data.geometry import Neighbours, cells_of, neighbours, seen_cells
 
-FEWEST_ROWS, MOST_ROWS = 50_000, 70_000  # of a layer
-ROWS_PER_CHANNEL = 43  # in between, since as many numbers are fitted
 GOLDEN = 0.6180339887498949  # multiples of it are evenly spread over [0, 1), never in step
 
 
@@ -133,14 +131,14 @@ class ProbeSample(BackbonePass):
     Drawn in proportion to their importance, systematically within each image: neighbours, which
     are alike, are never all drawn. A row weighs as one over its chance, so that sums over rows
     are unbiased. If all places fit, all are kept. What is drawn depends on the seed, the image,
-    its labels, the grid and the layer's number of channels alone.
+    its labels and the grid alone.
 
     Args:
         backbone: the frozen network.
         training: the training images, whose labels say what is rare.
         drawn: the images of the split of whose places some are kept.
         members: which of them each replicate learns from.
-        rows: of a layer that are kept, about so many; None is `default_rows`.
+        rows: of each layer that are kept, about so many.
         pixels: of the common grid that are kept, with activations that are interpolated as
             concept maps are; 0 for none.
         grid: the common one.
@@ -158,7 +156,7 @@ class ProbeSample(BackbonePass):
         drawn: Contents,
         members: Bool[Tensor, "replicates images"],
         *,
-        rows: int | None,
+        rows: int,
         pixels: int,
         grid: Sequence[int],
         containing: bool,
@@ -171,15 +169,11 @@ class ProbeSample(BackbonePass):
         # thresholds are those of all images
         self.on_all = Importance.of(training, drawn, of_image, containing=False)
         self.num_images = members.shape[1]
-        self.pixels, self.grid = pixels, (grid[0], grid[1])
-        # of the layer alone, so that its rows do not depend on which others there are
-        self.budgets = {
-            layer.name: rows or default_rows(layer.channels) for layer in backbone.layers
-        }
+        self.num_rows, self.pixels, self.grid = rows, pixels, (grid[0], grid[1])
         self.start = float(np.random.default_rng(seed).random())
-        groups = {layer.name: (layer.grid, self.budgets[layer.name]) for layer in backbone.layers}
-        expected: dict[Group, int] = {group: self._expected(*group) for group in groups.values()}
-        self.rows: KeptRows[Places] = KeptRows(groups, expected)
+        grids = {layer.name: layer.grid for layer in backbone.layers}
+        expected: dict[Group, int] = {grid: self._expected(grid, rows) for grid in grids.values()}
+        self.rows: KeptRows[Places] = KeptRows(grids, expected)
         on_grid = dict.fromkeys(backbone.names if pixels else (), self.grid)
         self.on_grid: KeptRows[Places] = KeptRows(
             on_grid, {self.grid: self._expected(self.grid, pixels)}
@@ -215,10 +209,9 @@ class ProbeSample(BackbonePass):
         places: dict[Group, Places] = {}
         rows = {}
         for layer in self.backbone.layers:
-            group = layer.grid, self.budgets[layer.name]
-            if group not in cells:
-                cells[group], places[group] = self._on_layer(batch, *group)
-            own = cells_of(activations[layer.name]).index_select(0, cells[group])
+            if layer.grid not in cells:
+                cells[layer.grid], places[layer.grid] = self._on_layer(batch, layer.grid)
+            own = cells_of(activations[layer.name]).index_select(0, cells[layer.grid])
             rows[layer.name] = own.cpu()
         return places, rows
 
@@ -240,12 +233,12 @@ class ProbeSample(BackbonePass):
             rows[name] = own.cpu()
         return {self.grid: places}, rows
 
-    def _on_layer(self, batch: ConceptBatch, grid: Grid, budget: int) -> tuple[Tensor, Places]:
+    def _on_layer(self, batch: ConceptBatch, grid: Grid) -> tuple[Tensor, Places]:
         present, labelled = batch.targets[grid]
         if self.containing:
             contained = batch.targets[WHOLE_FRAME].present > 0
             present, labelled = present * contained, labelled * contained
-        return self._drawn(batch, self.importance, present, labelled, budget)
+        return self._drawn(batch, self.importance, present, labelled, self.num_rows)
 
     def _drawn(
         self,
@@ -277,11 +270,6 @@ class ProbeSample(BackbonePass):
             present=present.flatten(2)[image, :, place].cpu(),
             labelled=labelled.flatten(2)[image, :, place].cpu(),
         )
-
-
-def default_rows(channels: int) -> int:
-    """How many places of a layer are kept, unless a number is asked for."""
-    return min(max(FEWEST_ROWS, ROWS_PER_CHANNEL * channels), MOST_ROWS)
 
 
 def _seen(

@@ -21,6 +21,7 @@ from cavalcade.errors import InputError, check_choice, check_whole
 
 OWN = {"one_pass": ("rows",), "stream": ("epochs", "optimizer")}  # settings of one fit alone
 FITS = tuple(OWN)
+ROWS = 70_000
 EPOCHS = 5
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 STRENGTH = 1e-3  # where one alone is tried
@@ -41,7 +42,7 @@ class Probes:
             concept of each layer takes the strongest that is as good on validation images as the
             best. None tries `STRENGTHS`; by stream there is one, `STRENGTH`.
         rows: places of each layer that are kept for a fit in one pass, about so many; None is
-            50,000, or 43 for each channel up to 70,000.
+            `ROWS`.
         epochs: passes over the training images by stream; None is `EPOCHS`.
         optimizer: given parameters, the optimizer by stream; None is `ADAM`.
         loss: `balanced`, the weighted cross-entropy, or `net2vec`, its form without logarithms.
@@ -148,6 +149,7 @@ class Probes:
     def identity(self) -> dict[str, Any]:
         """All of the method that changes results, for the digest of a run."""
         settings = vars(self) | {
+            "rows": self.rows or ROWS,
             "epochs": self.epochs or EPOCHS,
             "optimizer": _describe(self.optimizer or ADAM),
             "l2": list(self.strengths),
@@ -181,7 +183,7 @@ class Probes:
                 members,
                 new_trainer,
                 l2=self.strengths,
-                rows=self.rows,
+                rows=self.rows or ROWS,
                 containing=self.images == "containing",
                 threshold=threshold,
             )
