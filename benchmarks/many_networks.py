@@ -178,6 +178,9 @@ def draw(table: pd.DataFrame) -> Figure:
         for axis in (above, below):
             axis.spines[["top", "right"]].set_visible(False)
             axis.grid(alpha=0.3)
+    axes[0, 0].set_yticks([0.5, 1, 2, 5, 10])
+    axes[0, 0].yaxis.set_major_formatter("{x:g}")
+    axes[0, 0].minorticks_off()
     axes[0, 0].set_ylabel("processor seconds of all pairs")
     axes[1, 0].set_ylabel("memory added (MB)")
     axes[0, 0].legend(frameon=False)
