@@ -103,7 +103,9 @@ def test_one_set_of_concepts_for_all_cells():
 def defined(cells):
     """The concepts of which all cells are finite, with their errors, as they are stored."""
     value, without = (np.stack([getattr(x, part) for x in cells]) for part in ("value", "without"))
-    return defined_concepts({"value": value[None], "without": without[None]})
+    return defined_concepts(
+        {"value": value[None], "without": without[None], "repaired": value[None, :, None]}
+    )
 
 
 def test_a_concept_undefined_in_any_matrix_is_left_out_of_all():

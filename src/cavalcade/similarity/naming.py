@@ -14,6 +14,10 @@ from cavalcade.similarity.concept_cells import similarity_of_pairs
 from cavalcade.similarity.estimates import Estimate, critical_t
 from cavalcade.similarity.firing import Firing
 
+# what chance is known to is less: a label that is in the same place of all images is at chance,
+# and its index and error are nothing but rounding
+ROUNDED = 1e-6
+
 
 def name_concepts(
     mined: Firing, labels: Mapping[str, Firing], blocks: Int[Tensor, " images"]
@@ -55,7 +59,7 @@ def name_concepts(
             "sure": _shares_of(best, adjusted),
         }
     )
-    table["named"] = table["adjusted"] > critical * table["stderr"]
+    table["named"] = table["adjusted"] > (critical * table["stderr"]).clip(lower=ROUNDED)
     areas = _areas(mined, list(labels.values()), best)
     table["area_with"], table["area_without"] = areas
     undefined = table["adjusted"].isna()
