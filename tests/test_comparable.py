@@ -128,7 +128,7 @@ def made(root, *, method=None, trainer=quiet_trainer, compiled=False, seed=0, im
 @pytest.mark.parametrize(
     ("what", "options"),
     [
-        ("train images", {"images": 20}),
+        ("train images or their labels", {"images": 20}),
         ("seed", {"seed": 5}),
         ("concepts.l2", {"method": Probes(l2=0.5)}),
         ("trainer.precision", {"trainer": partial(quiet_trainer, precision="bf16-mixed")}),

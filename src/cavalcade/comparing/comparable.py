@@ -111,7 +111,7 @@ def _settings(run: Run) -> dict[str, object]:
     settings = {f"concepts.{key}": value for key, value in method.items()}
     for split in ("train", "val"):
         if split in identity["data"]:
-            settings[f"{split} images"] = identity["data"][split][:12]
+            settings[f"{split} images or their labels"] = identity["data"][split][:12]
     settings["trainer.precision"] = identity["trainer"]["precision"]
     settings["compile"] = identity["backbone"].get("compiled", False)
     if not run.random:  # whose seed is that of its weights

@@ -67,11 +67,15 @@ class ActivationCache:
     def __post_init__(self) -> None:
         if not isinstance(self.gigabytes, int | float) or not self.gigabytes > 0:
             raise InputError(f"cache_gigabytes is {self.gigabytes!r}; give a number above 0")
-        nearest = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-        if not nearest.is_dir():
+        if not self._nearest.is_dir():
             raise InputError(
-                f"cache is {str(self.folder)!r}, but {nearest} is a file; give a folder"
+                f"cache is {str(self.folder)!r}, but {self._nearest} is a file; give a folder"
             )
+
+    @property
+    def _nearest(self) -> Path:
+        """The folder, or the nearest above it that exists."""
+        return next(path for path in (self.folder, *self.folder.parents) if path.exists())
 
     def serve(
         self,
@@ -112,16 +116,20 @@ class ActivationCache:
     def _activations(
         self, writer: "_Writer", split: str, places: Mapping[str, Path]
     ) -> CachedActivations | None:
-        """Those of one split, after layers that are not there are written; None without room.
+        """Those of one split, after layers that are not there are written; None if they cannot be.
 
         Args:
             writer: computes them.
             split: its name.
             places: of the entry of each layer, in execution order.
         """
-        layers = _whole_entries(places)
+        layers, writable = _whole_entries(places), os.access(self._nearest, os.W_OK)
+        if len(layers) < len(places) and not writable:
+            lacking = writer.described(split, places.keys() - layers.keys())
+            log.warning("%s are not in %s, which cannot be written to", lacking, self.folder)
+            return None
         with ExitStack() as others_wait:
-            if len(layers) < len(places) or os.access(self.folder, os.W_OK):
+            if writable:
                 for place in sorted(places.values()):  # in one order, or two wait for ever
                     others_wait.enter_context(locked(place))
                 layers = _whole_entries(places)  # of which none is removed from here on
@@ -163,19 +171,28 @@ class ActivationCache:
         free = shutil.disk_usage(self.folder).free + sum(idle.values())
         room = min(limit, free)
         if needed <= room:
+            removed = []
             for oldest in list(idle):
                 if sum(idle.values()) + needed <= room:
                     break
                 if _removed(oldest):
-                    log.info("%s: removed from the cache, to make room", oldest.name)
-                    del idle[oldest]
+                    removed.append(idle.pop(oldest))
+            if removed:
+                log.info(
+                    "removed from %s, to make room: %d entries that were not used for longest "
+                    "(%.3g GB)",
+                    *(self.folder, len(removed), sum(removed) / 1e9),
+                )
         if sum(idle.values()) + needed <= room:
             return True
-        log.warning(
-            "%s are not cached: %.3g GB of disk are free, and cache_gigabytes=%g allows no more "
-            "beside the %.3g GB in use",
-            *(who, free / 1e9, self.gigabytes, in_use / 1e9),
-        )
+        if free < limit:
+            log.warning("%s are not cached: %.3g GB of disk are free", who, free / 1e9)
+        else:
+            log.warning(
+                "%s are not cached: cache_gigabytes=%g allows no more beside the %.3g GB that this "
+                "visit and other programs use; set %.3g or more",
+                *(who, self.gigabytes, in_use / 1e9, (in_use + needed) / 1e9),
+            )
         return False
 
     def _sizes(self) -> dict[Path, int]:
