@@ -34,7 +34,7 @@ class CompiledForward:
 
     def __init__(self, forward: Forward, who: str) -> None:
         self.forward, self.who = forward, who
-        self.last: deque[Key] = deque(maxlen=2)
+        self.recent: deque[Key] = deque(maxlen=2)
         self.names: tuple[str, ...] = ()
         self.compiled: dict[Key, Compiled] = {}
 
@@ -47,9 +47,9 @@ class CompiledForward:
         device = inputs.device.type
         half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         key = (inputs.shape, inputs.dtype, inputs.device, half)
-        if key in self.last and key not in self.compiled:
+        if key in self.recent and key not in self.compiled:
             self.compiled[key] = self._compile(inputs)
-        self.last.append(key)
+        self.recent.append(key)
         if key not in self.compiled:
             return self.forward(inputs)
         # the casts are recorded too

@@ -99,30 +99,34 @@ class Preprocessing:
     ) -> tuple[Float[Tensor, "3 height width"], Frame]:
         """The network's input, and its frame in the unit square of the image."""
         values = image if self.antialias else image.float()  # whole numbers are rounded again
+        size, corner = self._placed(image.shape[1], image.shape[2])
         resized = transforms.resize(
             values,
-            list(self._resized(image.shape[1], image.shape[2])),
+            list(size),
             interpolation=InterpolationMode(self.interpolation),
             antialias=self.antialias,
         )
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
         scaled = resized.float().div(255).sub_(mean).div_(std)
-        top, left = self._offset(resized.shape[1]), self._offset(resized.shape[2], axis=1)
         # padding is with zeros, the mean colour
         padding = (GREY - mean) / std if self.crop_mode == "letterbox" else torch.tensor(0.0)
-        seen = transforms.crop(scaled.sub_(padding), top, left, *self.size).add_(padding)
+        seen = transforms.crop(scaled.sub_(padding), *corner, *self.size).add_(padding)
         return seen, self.frame(image.shape[1], image.shape[2])
 
     def frame(self, height: int, width: int) -> Frame:
         """Where the network looks in an image of so many pixels, in its unit square."""
-        rows, columns = self._resized(height, width)
-        top, left = self._offset(rows), self._offset(columns, axis=1)
+        (rows, columns), (top, left) = self._placed(height, width)
         return Frame(
             top / rows,
             left / columns,
             (top + self.size[0]) / rows,
             (left + self.size[1]) / columns,
         )
+
+    def _placed(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Size of an image once it is resized, and where in it the input starts."""
+        size = self._resized(height, width)
+        return size, (self._offset(size[0]), self._offset(size[1], axis=1))
 
     def _offset(self, side: int, axis: int = 0) -> int:
         """Where the input starts, in pixels of the resized image; negative in the padding."""

@@ -123,17 +123,17 @@ class ActivationCache:
             split: its name.
             places: of the entry of each layer, in execution order.
         """
-        layers, writable = _whole_entries(places), os.access(self._nearest, os.W_OK)
-        if len(layers) < len(places) and not writable:
-            lacking = writer.described(split, places.keys() - layers.keys())
-            log.warning("%s are not in %s, which cannot be written to", lacking, self.folder)
-            return None
+        writable = os.access(self._nearest, os.W_OK)
         with ExitStack() as others_wait:
             if writable:
                 for place in sorted(places.values()):  # in one order, or two wait for ever
                     others_wait.enter_context(locked(place))
-                layers = _whole_entries(places)  # of which none is removed from here on
+            layers = _whole_entries(places)  # of which none is removed while others wait
             missing = {name: place for name, place in places.items() if name not in layers}
+            if missing and not writable:
+                lacking = writer.described(split, missing)
+                log.warning("%s are not in %s, which cannot be written to", lacking, self.folder)
+                return None
             if missing:
                 for place in missing.values():
                     for left in (place, _partial(place)):  # damaged, or half written
