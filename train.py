@@ -32,7 +32,7 @@ KEYS = (
 def main(config: DictConfig) -> Visited | None:
     """Visit one network; under -m one of many."""
     cli.check_config(config, KEYS)
-    cli.check_switches(config.compile, config.cache)
+    cli.check_switches(config.compile, config.cache, config.cache_gigabytes)
     if config.list_layers:
         print_layers(instantiate(config.backbone, _convert_="all"), config.list_layers)
         return None
@@ -53,13 +53,11 @@ def train(config: DictConfig, tracker: Tracker) -> Visited:
     """Build what the config names, and visit the network."""
     trainers = Trainers(instantiate(config.trainer, _convert_="all"))
     trainers.start()
+    cache = cache_of(config)  # before images are read
     data = instantiate(config.data, _convert_="all")
     backbone = instantiate(config.backbone, _convert_="all")
     if config.compile:
         backbone.compile_taps()
-    cache = None
-    if config.cache is not None:
-        cache = ActivationCache(Path(str(config.cache)).expanduser(), config.cache_gigabytes)
     method = instantiate(config.concepts, _convert_="all")
     loader = ConceptDataModule(
         data,
@@ -81,6 +79,16 @@ def train(config: DictConfig, tracker: Tracker) -> Visited:
         tracker=tracker,
         cache=cache,
     )
+
+
+def cache_of(config: DictConfig) -> ActivationCache | None:
+    """Where activations are kept, if anywhere."""
+    if config.cache is None:
+        return None
+    folder = Path(str(config.cache)).expanduser()
+    if config.cache_gigabytes is None:
+        return ActivationCache(folder)
+    return ActivationCache(folder, config.cache_gigabytes)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import ActivationCache, Probes, activation_cache
@@ -241,6 +240,19 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path, caplog):
     assert not [name for name in left if name in sizes and name.startswith("tiny-train")]
 
 
+def test_a_smaller_bound_holds_although_everything_is_there(tmp_path, no_forward):
+    served(tmp_path)
+    whole = sum(size_of(tmp_path, split) for split in ("train", "val", "test"))
+    first = set(entries(tmp_path))
+    served(tmp_path, backbone=tiny_backbone(seed=1))
+    no_forward()
+    served(tmp_path, gigabytes=1.2 * whole / 1e9)
+    left = set(entries(tmp_path))
+    assert first <= left  # they are in use
+    assert len(left) < 2 * ENTRIES
+    assert sum(size_of(tmp_path, split) for split in ("train", "val", "test")) <= 1.2 * whole
+
+
 def test_what_is_too_large_is_not_kept_and_a_line_says_so(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         loader, _ = served(tmp_path, gigabytes=1e-6)
@@ -280,9 +292,8 @@ def test_a_bound_that_is_no_number_is_refused(tmp_path, gigabytes):
 
 def test_several_processes_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("cavalcade.processes.count", lambda: 2)
-    backbone = tiny_backbone()
     with pytest.raises(InputError, match="cache works with one process; set cache=null"):
-        ActivationCache(tmp_path).serve(backbone, tiny_data(backbone), Trainer, "32-true")
+        ActivationCache(tmp_path)
 
 
 def size_of(folder, split):
@@ -301,17 +312,24 @@ def test_a_split_never_makes_room_for_another_of_the_same_visit(tmp_path, caplog
         assert sum(len(batch.positions) for batch in loader.in_order(split)) > 0
 
 
-@pytest.mark.parametrize("harm", ["no_meta", "cut_short", "not_json"])
-def test_a_damaged_entry_is_made_again(tmp_path, harm):
+@pytest.mark.parametrize("harm", ["no_meta", "cut_short", "not_json", "one_bit", "one_bit_frames"])
+def test_a_damaged_entry_is_made_again(tmp_path, harm, caplog):
     served(tmp_path)
     entry = next(tmp_path.glob("tiny-val-*"))
     if harm == "no_meta":  # as a kill leaves what was about to be removed
         (entry / "meta.json").unlink()
     elif harm == "cut_short":
         os.truncate(entry / "maps.bin", 10)
-    else:
+    elif harm == "not_json":
         (entry / "meta.json").write_text("{")
+    else:
+        path = entry / ("maps.bin" if harm == "one_bit" else "frames.bin")
+        content = bytearray(path.read_bytes())
+        content[-2] ^= 1
+        path.write_bytes(content)
     loader, backbone = served(tmp_path)
+    said = [message for message in caplog.messages if "are damaged, and are not used" in message]
+    assert len(said) == (harm != "no_meta")
     batch = next(iter(loader.in_order("val")))
     plain = next(iter(tiny_data(backbone).in_order("val")))
     for name, maps in backbone(plain.inputs).items():

@@ -389,7 +389,7 @@ def test_categories_without_concepts_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("categories", "message"),
     [
-        (["objects"], "data.categories is 'objects', which is none of color, object, part"),
+        (["objects"], "data.categories is 'objects'; give one of color, object, part"),
         ([], "data.categories is empty; give some of color, object"),
     ],
 )

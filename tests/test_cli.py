@@ -55,7 +55,7 @@ def test_a_sweep_says_what_failed_in_a_sentence_each(swept):
     said = result.stdout + result.stderr
     assert result.returncode == 1
     assert "Traceback" not in said
-    assert "Could not find 'backbone/no_such'" in said
+    assert "there is no backbone=no_such; there are: " in " ".join(said.split())
     assert "backbone.name is not set; add backbone.name=" in said
 
 
@@ -101,13 +101,16 @@ def test_a_finished_run_is_skipped_with_a_line(swept):
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
-        ("train.py", ["data.gird=[8,8]"], "unknown config key data.gird"),
+        ("train.py", ["data.gird=[8,8]"], "unknown config key data.gird; closest: data.grid, "),
+        ("train.py", ["data=folder", "data.rot=x"], "key data.rot; closest: data.root, "),
+        ("train.py", ["backbone=effnet_lite0"], "no backbone=effnet_lite0; closest: efficientnet"),
+        ("compare.py", ["similarty=cka"], "unknown config key similarty; closest: similarity"),
         ("train.py", ["data=folder", "data.root=nowhere"], "data.root is 'nowhere'"),
         ("train.py", ["backbone.layers=[layer5]"], "no layer 'layer5' in efficientnet_lite0"),
         ("train.py", ["concepts.loss=hinge"], "concepts.loss is 'hinge'"),
         ("compare.py", ["runs=nowhere"], "no run folder at 'nowhere'"),
-        ("compare.py", ["similarity=ckaa"], "similarity is 'ckaa', which is none of jaccard"),
-        ("compare.py", ["agreement=ckaa"], "agreement is 'ckaa', which is none of jaccard"),
+        ("compare.py", ["similarity=ckaa"], "similarity is 'ckaa'; give one of jaccard"),
+        ("compare.py", ["agreement=ckaa"], "agreement is 'ckaa'; give one of jaccard"),
         ("compare.py", ["repairings=1"], "repairings is 1; give a whole number from 2 up"),
         ("compare.py", ["series=true"], "series=true needs its checkpoints one by one"),
         ("compare.py", ["series=true", "runs=a*"], "series=true needs its checkpoints one by one"),

@@ -385,7 +385,7 @@ def test_other_keypoints_than_those_of_coco_are_named(root):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"labels": "stuff"}, "data.labels is 'stuff', which is none of categories, super"),
+        ({"labels": "stuff"}, "data.labels is 'stuff'; give one of categories, super"),
         ({"year": 0}, "data.year is 0"),
         ({"root": "/none"}, "data.root is '/none', which is not a folder"),
     ],

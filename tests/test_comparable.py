@@ -140,10 +140,23 @@ def test_what_runs_differ_in_beside_networks_is_said(runs, what, options, tmp_pa
     caplog.clear()
     say_differences(runs)
     assert not caplog.records
-    say_differences([runs[0], other])
+    say_differences([*runs[:2], other])
     (said,) = caplog.messages
     assert said.startswith(f"the runs differ in {what} (")
+    assert ": original, shuffled; " in said
+    assert ": other), so" in said
     assert "so that more than networks is compared" in said
+
+
+def test_all_differences_are_one_sentence(runs, tmp_path, caplog):
+    other = made(tmp_path, seed=5, compiled=True)
+    caplog.clear()
+    compare([runs[0], other], repairings=2)
+    (said,) = (message for message in caplog.messages if "differ" in message)
+    assert said == (
+        "the runs differ in compile (False: original; True: other), and in seed (0: original; "
+        "5: other), so that more than networks is compared; name runs of one setting with runs="
+    )
 
 
 def test_sizes_of_batches_matter_by_stream_alone(tmp_path, caplog):
@@ -154,7 +167,7 @@ def test_sizes_of_batches_matter_by_stream_alone(tmp_path, caplog):
         ]
         caplog.clear()
         say_differences(pair)
-        assert sum("differ in batch_size (2, 4)" in said for said in caplog.messages) == expected
+        assert sum("batch_size (2: other-" in said for said in caplog.messages) == expected
 
 
 def test_random_networks_differ_in_their_seeds_alone(tmp_path, caplog):

@@ -174,7 +174,7 @@ def test_similarity_may_be_any_measure(comparison, runs):
         comparison.matrix("original", "stranger", "cka"),
     )
     for options in ({"similarity": "ckaa"}, {"against": ["ckaa"]}):
-        with pytest.raises(InputError, match="is 'ckaa', which is none of jaccard"):
+        with pytest.raises(InputError, match="is 'ckaa'; give one of jaccard"):
             compare(runs, **options)
     with pytest.raises(InputError, match="repairings is -1; give a whole number from 0 up"):
         compare(runs, repairings=-1)
@@ -190,9 +190,9 @@ def test_layers_and_networks_are_asked_which_is_nearer(analysis):
     cells = analysis.comparison.matrix("original", "shuffled")
     assert found["difference"] == pytest.approx(cells.loc["4", "4"] - cells.loc["4", "2"])
     assert found["p"] < 0.05
-    with pytest.raises(InputError, match="network is 'vgg', which is none of original"):
+    with pytest.raises(InputError, match="network is 'vgg'; give one of original"):
         analysis.similarity_of("vgg", "original")
-    with pytest.raises(InputError, match="layer of shuffled is '9', which is none of 2, 4, 6"):
+    with pytest.raises(InputError, match="layer of shuffled is '9'; give one of 2, 4, 6"):
         analysis.similarity_of(("original", "4"), ("shuffled", "9"))
     with pytest.raises(InputError, match="are a network and a layer; give two networks, or two"):
         analysis.similarity_of("original", ("shuffled", "4"))

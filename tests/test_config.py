@@ -107,9 +107,10 @@ def test_a_mistyped_key_is_refused_by_hydra():
     [
         ("compile=maybe", "compile is 'maybe'; give true or false"),
         ("cache=true", "cache is True; give a folder, or null"),
+        ("cache_gigabytes=5", "cache_gigabytes needs a folder that it bounds; add cache="),
     ],
 )
 def test_values_without_sense_are_refused(override, message):
     config = composed("train", override)
     with pytest.raises(InputError, match=message):
-        check_switches(config.compile, config.cache)
+        check_switches(config.compile, config.cache, config.cache_gigabytes)

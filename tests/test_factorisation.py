@@ -214,9 +214,9 @@ def test_a_dead_layer_leaves_no_run(tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"method": "ica"}, "concepts.method is 'ica', which is none of nmf, pca, kmeans"),
-        ({"negative": "abs"}, "concepts.negative is 'abs', which is none of split"),
-        ({"threshold": "mean"}, "concepts.threshold is 'mean', which is none of robust_max"),
+        ({"method": "ica"}, "concepts.method is 'ica'; give one of nmf, pca, kmeans"),
+        ({"negative": "abs"}, "concepts.negative is 'abs'; give one of split"),
+        ({"threshold": "mean"}, "concepts.threshold is 'mean'; give one of robust_max"),
         ({"num_concepts": 0}, "concepts.num_concepts is 0; give a whole number from 1 up"),
         ({"rows": 0}, "concepts.rows is 0"),
         ({"restarts": -1}, "concepts.restarts is -1; give a whole number from 0 up"),

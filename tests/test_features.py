@@ -378,7 +378,7 @@ def test_fewer_images_have_fewer_neighbours():
 
 
 def test_unknown_measure():
-    with pytest.raises(InputError, match="similarity measure is 'ckka', which is none of cka, "):
+    with pytest.raises(InputError, match="similarity measure is 'ckka'; give one of cka, "):
         prepare("ckka", [np.ones((5, 2))])
 
 

@@ -131,7 +131,7 @@ def test_losses_differ(joint, tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"loss": "hinge"}, "concepts.loss is 'hinge', which is none of balanced, net2vec"),
+        ({"loss": "hinge"}, "concepts.loss is 'hinge'; give one of balanced, net2vec"),
         ({"images": "some"}, "concepts.images is 'some'"),
         ({"input": "relu"}, "concepts.input is 'relu'"),
         ({"epochs": 0}, "concepts.epochs is 0; give a whole number from 1 up"),

@@ -82,7 +82,5 @@ def test_all_prints_every_map(capsys, which):
 
 @pytest.mark.parametrize("which", ["everything", "1", "none"])
 def test_another_word(which):
-    with pytest.raises(
-        InputError, match=rf"^list_layers is '{which}', which is none of true, all$"
-    ):
+    with pytest.raises(InputError, match=rf"^list_layers is '{which}'; give one of true, all$"):
         print_layers(resnet(), which)

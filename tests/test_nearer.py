@@ -157,5 +157,5 @@ def test_a_cell_is_a_number_of_its_own():
     assert number.stderr == pytest.approx(one.estimate.stderr[2, 1], rel=0.2)
     assert number.null == 0
     assert number.p == pytest.approx(2 * stats.t.sf(0.8 / number.stderr, 20))
-    with pytest.raises(InputError, match="layer of B is 'l7', which is none of l0, l1"):
+    with pytest.raises(InputError, match="layer of B is 'l7'; give one of l0, l1"):
         cell_number(one, "l0", "l7", WEIGHTS)

@@ -208,7 +208,7 @@ def test_frames_hold_what_their_mode_promises(height, width, rows, columns, crop
 
 
 def test_an_unknown_crop_mode():
-    message = "backbone.crop_mode is 'centre', which is none of " + ", ".join(MODES)
+    message = "backbone.crop_mode is 'centre'; give one of " + ", ".join(MODES)
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         plain("centre")
 

@@ -20,7 +20,7 @@ SIZES = {"train": 100, "val": 10, "test": 1000}
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fit": "both"}, "concepts.fit is 'both', which is none of one_pass, stream"),
+        ({"fit": "both"}, "concepts.fit is 'both'; give one of one_pass, stream"),
         (
             {"loss": "net2vec"},
             "concepts.loss=net2vec cannot be fitted in one pass; set concepts.fit=stream",

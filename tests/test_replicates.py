@@ -337,7 +337,7 @@ def test_run_without_halves_has_none_and_is_otherwise_the_same(visited, visited_
 
 @pytest.mark.parametrize("half", [0, 3])
 def test_there_are_two_halves(visited, half):
-    with pytest.raises(InputError, match=f"half is '{half}', which is none of 1, 2"):
+    with pytest.raises(InputError, match=f"half is '{half}'; give one of 1, 2"):
         load_run(visited).half_masks(half, 0)
 
 

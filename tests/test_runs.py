@@ -199,7 +199,7 @@ def test_names_are_plain(name):
 
 def test_unknown_score_and_split_are_named(finished):
     run = load_run(finished)
-    with pytest.raises(InputError, match="score is 'iou', which is none of depth, jaccard"):
+    with pytest.raises(InputError, match="score is 'iou'; give one of depth, jaccard"):
         run.score_matrix("iou")
-    with pytest.raises(InputError, match="split is 'train', which is none of val, test"):
+    with pytest.raises(InputError, match="split is 'train'; give one of val, test"):
         run.score_matrix("jaccard", "train")

@@ -195,5 +195,5 @@ def test_every_split_is_of_the_chosen_concepts():
 
 
 def test_an_unknown_split_is_named():
-    with pytest.raises(InputError, match="the split is 'trian', which is none of train, val, test"):
+    with pytest.raises(InputError, match="the split is 'trian'; give one of train, val, test"):
         NumberedData().split("trian")

@@ -413,7 +413,7 @@ def test_several_machines_must_know_where_to_meet(monkeypatch):
 
 
 def test_strategies_that_split_the_network_are_refused():
-    with pytest.raises(InputError, match="strategy is 'fsdp', which is none of auto, ddp"):
+    with pytest.raises(InputError, match="strategy is 'fsdp'; give one of auto, ddp"):
         Trainers(partial(quiet_trainer, strategy="fsdp")).start()
 
 

@@ -37,5 +37,5 @@ def test_another_year_is_another_folder(tmp_path):
 
 
 def test_a_year_without_a_challenge_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"data.year is '2013', which is none of 2007, 2008"):
+    with pytest.raises(InputError, match=r"data.year is '2013'; give one of 2007, 2008"):
         PascalVoc(root=str(tmp_path), year=2013)

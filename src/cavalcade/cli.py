@@ -6,7 +6,6 @@ import inspect
 import logging
 import os
 import platform
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cavalcade.children import end_with_parent
 from cavalcade.errors import InputError, closest
+from cavalcade.hydra_errors import sentence
 from cavalcade.value_files import with_values
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def _reuse_freed_memory() -> None:
         libc.mallopt(mmap_max, 0)
 
 
-def check_switches(compile: object, cache: object) -> None:
+def check_switches(compile: object, cache: object, cache_gigabytes: object) -> None:
     """Raise for what is neither on nor off, or no folder, before anything is made.
 
     Raises:
@@ -136,6 +136,8 @@ def check_switches(compile: object, cache: object) -> None:
         raise InputError(f"compile is {compile!r}; give true or false")
     if isinstance(cache, bool):
         raise InputError(f"cache is {cache!r}; give a folder, or null")
+    if cache is None and cache_gigabytes is not None:
+        raise InputError("cache_gigabytes needs a folder that it bounds; add cache=…")
 
 
 def check_config(config: DictConfig, known: Iterable[str]) -> None:
@@ -179,22 +181,6 @@ def _check_keys(prefix: str, node: DictConfig, known: Iterable[str]) -> None:
     for key in map(str, node):
         if not key.startswith("_") and prefix + key not in known:
             raise InputError(f"unknown config key {prefix}{key}; {closest(prefix + key, known)}")
-
-
-def sentence(error: Exception) -> str:
-    """What a user did wrong in the command line, on one line."""
-    text = str(error)
-    unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown:
-        listed_by = "hydra" if unknown[1].startswith("hydra.") else "job"
-        return (
-            f"unknown config key {unknown[1]}; the keys are listed by "
-            f"python {os.path.basename(sys.argv[0])} --cfg {listed_by}"  # noqa: PTH119
-        )
-    listed = re.search(r"Could not find '[^']*/(@[^']+)'", text)
-    if listed:
-        return f"{listed[1]} names values to sweep over; add -m to the command"
-    return re.sub(r"\s*\n\s*", " ", text.partition("Config search path")[0].strip())
 
 
 def as_plain(config: DictConfig) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def check_choice(what: str, value: str, options: Iterable[str]) -> None:
     """
     options = list(options)
     if value not in options:
-        raise InputError(f"{what} is {value!r}, which is none of {', '.join(options)}")
+        raise InputError(f"{what} is {value!r}; give one of {', '.join(options)}")
 
 
 def check_whole(what: str, value: object, least: int) -> None:

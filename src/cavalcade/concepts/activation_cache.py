@@ -71,6 +71,8 @@ class ActivationCache:
             raise InputError(
                 f"cache is {str(self.folder)!r}, but {self._nearest} is a file; give a folder"
             )
+        if processes.count() > 1:
+            raise InputError("cache works with one process; set cache=null, or trainer.devices=1")
 
     @property
     def _nearest(self) -> Path:
@@ -90,10 +92,8 @@ class ActivationCache:
         than may be kept is left as it is, and a line says so.
 
         Raises:
-            InputError: with more than one process, or if nothing can be written.
+            InputError: if nothing can be written.
         """
-        if processes.count() > 1:
-            raise InputError("cache works with one process; set cache=null, or trainer.devices=1")
         data.cached.clear()  # of another network, maybe
         common = {
             "precision": precision,
@@ -112,6 +112,9 @@ class ActivationCache:
             activations = self._activations(writer, split, places)
             if activations is not None:
                 data.cached[split] = activations
+        if self._is_writable():
+            idle, in_use = self._idle()
+            self._remove_oldest(idle, self.gigabytes * 1e9 - in_use)
 
     def _activations(
         self, writer: "_Writer", split: str, places: Mapping[str, Path]
@@ -123,7 +126,7 @@ class ActivationCache:
             split: its name.
             places: of the entry of each layer, in execution order.
         """
-        writable = os.access(self._nearest, os.W_OK)
+        writable = self._is_writable()
         with ExitStack() as others_wait:
             if writable:
                 for place in sorted(places.values()):  # in one order, or two wait for ever
@@ -159,30 +162,12 @@ class ActivationCache:
             needed: bytes.
             who: wants them, for the log.
         """
-        gc.collect()  # trainers of passes that are over hold what they read, in cycles
-        sizes = self._sizes()
-        idle = {
-            path: size
-            for path, size in sizes.items()
-            if not path.name.startswith(".") and not is_held(path / META)
-        }
-        in_use = sum(sizes.values()) - sum(idle.values())
+        idle, in_use = self._idle()
         limit = self.gigabytes * 1e9 - in_use
         free = shutil.disk_usage(self.folder).free + sum(idle.values())
         room = min(limit, free)
         if needed <= room:
-            removed = []
-            for oldest in list(idle):
-                if sum(idle.values()) + needed <= room:
-                    break
-                if _removed(oldest):
-                    removed.append(idle.pop(oldest))
-            if removed:
-                log.info(
-                    "removed from %s, to make room: %d entries that were not used for longest "
-                    "(%.3g GB)",
-                    *(self.folder, len(removed), sum(removed) / 1e9),
-                )
+            self._remove_oldest(idle, room - needed)
         if sum(idle.values()) + needed <= room:
             return True
         if free < limit:
@@ -194,6 +179,40 @@ class ActivationCache:
                 *(who, self.gigabytes, in_use / 1e9, (in_use + needed) / 1e9),
             )
         return False
+
+    def _idle(self) -> tuple[dict[Path, int], int]:
+        """Bytes of each entry that nobody uses, as `_sizes`, and of all others together."""
+        gc.collect()  # trainers of passes that are over hold what they read, in cycles
+        sizes = self._sizes()
+        idle = {
+            path: size
+            for path, size in sizes.items()
+            if not path.name.startswith(".") and not is_held(path / META)
+        }
+        return idle, sum(sizes.values()) - sum(idle.values())
+
+    def _remove_oldest(self, idle: dict[Path, int], room: float) -> None:
+        """Remove entries until the others take no more than some bytes.
+
+        Args:
+            idle: what `_idle` gives; what is removed goes from it too.
+            room: bytes.
+        """
+        removed = []
+        for oldest in list(idle):
+            if sum(idle.values()) <= room:
+                break
+            if _removed(oldest):
+                removed.append(idle.pop(oldest))
+        if removed:
+            log.info(
+                "removed from %s, to make room: %d entries that were not used for longest "
+                "(%.3g GB)",
+                *(self.folder, len(removed), sum(removed) / 1e9),
+            )
+
+    def _is_writable(self) -> bool:
+        return os.access(self._nearest, os.W_OK)
 
     def _sizes(self) -> dict[Path, int]:
         """Bytes of each entry, those that were not used for longest first.

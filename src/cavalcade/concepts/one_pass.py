@@ -162,10 +162,7 @@ def fit_in_one_pass(
 
     probes = len(shares.members) * len(problem.concepts)
     if processes.is_first():
-        log.info(
-            "%s: solving for %d probes at each of %d layers",
-            *(backbone.label, probes, len(backbone.layers)),
-        )
+        log.info("%s: solving for %d probes at each layer", backbone.label, probes)
     solved = processes.shared_out(solve, backbone.layers)
     replicates = [
         ConceptSet(

@@ -1,16 +1,22 @@
 """Activations of one network for one split that lie on the disk, and are read instead of images."""
 
 import json
+import logging
+import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cavalcade.data.geometry import Frame
 from cavalcade.locks import hold
+
+log = logging.getLogger(__name__)
 
 META = "meta.json"
 MAPS, FRAMES = "maps.bin", "frames.bin"
@@ -59,6 +65,13 @@ class StoredLayer:
             frames.view(num_images, -1),
         )
 
+    def checksum(self, folder: Path, num_images: int) -> int:
+        """CRC-32 of all that lies in the files."""
+        crc = 0
+        for path in self.files(folder, num_images):
+            crc = zlib.crc32(np.memmap(path, mode="r").data, crc)
+        return crc
+
     def describe(self, folder: Path, num_images: int) -> None:
         """Write `meta.json`, with which the folder is whole."""
         meta = {
@@ -66,6 +79,7 @@ class StoredLayer:
             "shape": self.shape,
             "dtype": str(self.dtype).removeprefix("torch."),
             "images": num_images,
+            "crc32": self.checksum(folder, num_images),
         }
         (folder / META).write_text(json.dumps(meta), encoding="utf-8")
 
@@ -86,12 +100,16 @@ class CachedLayer:
         self.folder = folder
         self.layer = StoredLayer(meta["layer"], tuple(meta["shape"]), getattr(torch, meta["dtype"]))
         self.num_images = int(meta["images"])
+        self._crc32 = int(meta["crc32"])
         self._opened: tuple[Tensor, Tensor] | None = None
 
-    @property
-    def files(self) -> dict[Path, int]:
-        """How many bytes each must have."""
-        return self.layer.files(self.folder, self.num_images)
+    def is_whole(self) -> bool:
+        """Whether all of it is as it was written, for which it is read once."""
+        files = self.layer.files(self.folder, self.num_images)
+        return (
+            all(path.stat().st_size == size for path, size in files.items())
+            and self.layer.checksum(self.folder, self.num_images) == self._crc32
+        )
 
     @property
     def tensors(self) -> tuple[Float[Tensor, "images _ _ _"], Float[Tensor, "images 4"]]:
@@ -118,10 +136,12 @@ class CachedActivations:
 
 
 def whole_entry(folder: Path) -> CachedLayer | None:
-    """What a folder holds; None unless each file is as long as it must be."""
-    try:
-        entry = CachedLayer(folder)
-        whole = all(path.stat().st_size == size for path, size in entry.files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    """What a folder holds; None if there is none, and with a warning if it is damaged."""
+    if not (folder / META).exists():
         return None
-    return entry if whole else None
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        entry = CachedLayer(folder)
+        if entry.is_whole():
+            return entry
+    log.warning("activations in %s are damaged, and are not used", folder)
+    return None

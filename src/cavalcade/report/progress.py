@@ -44,6 +44,12 @@ class PassProgress(TQDMProgressBar):
         epoch = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
         self.train_progress_bar.set_description(f"{self._phase}, epoch {epoch}")
 
+    def on_exception(self, *_: object) -> None:
+        """End the line of a bar, or what is said next would follow it."""
+        for bar in (self._train_progress_bar, self._val_progress_bar, self._test_progress_bar):
+            if bar is not None:
+                bar.close()
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The loss, without the logger's version number."""
         metrics = super().get_metrics(trainer, pl_module)

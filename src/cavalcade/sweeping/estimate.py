@@ -18,7 +18,7 @@ from cavalcade.children import run_child
 from cavalcade.report.tables import print_sentence, print_table
 from cavalcade.sweeping.apart import child_environment
 from cavalcade.sweeping.jobs import SweepJob, differing
-from cavalcade.visiting.cost import IF_CACHED, Cost
+from cavalcade.visiting.cost import BESIDE_CACHE, IF_CACHED, Cost
 
 NEEDED = ("backbone", "data", "concepts", "trainer", "batch_size")
 MANY, DEAREST = 20, 5  # jobs; more than so many are not all shown
@@ -135,11 +135,11 @@ def totals(found: Estimate, at_once: int) -> str:
     beside = "" if at_once == 1 else f", {at_once} jobs at once"
     count = len(found.networks)
     each = f", {sum(found.networks) / count:.1f} s for each of {count} networks" if count else ""
-    fewer = IF_CACHED if found.cached else ""
+    fewer, apart = (IF_CACHED, BESIDE_CACHE) if found.cached else ("", "")
     return (
         f"in all{share}: {total.images:,} images through networks{fewer}, forwards alone about "
-        f"{total.seconds / at_once:.0f} s{beside}; {total.megabytes:.1f} MB on disk; measured in "
-        f"{found.seconds:.0f} s{each} (estimate=false leaves it out)"
+        f"{total.seconds / at_once:.0f} s{beside}; {total.megabytes:.1f} MB on disk{apart}; "
+        f"measured in {found.seconds:.0f} s{each} (estimate=false leaves it out)"
     )
 
 

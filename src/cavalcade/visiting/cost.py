@@ -19,7 +19,8 @@ STRENGTH = 2
 CHECKPOINT = 4  # numbers of each coefficient: as it is, at its best, two moments
 PICTURE_BYTES = 60_000  # scores.png and what else does not grow
 LINE_BYTES = 60  # of a table
-IF_CACHED = " (fewer where the cache holds them)"
+# what a cache changes, in words
+IF_CACHED, BESIDE_CACHE = " (fewer where the cache holds them)", " beside the cache"
 LONG = 0.2  # seconds for one image, above which a batch is not worth its time
 
 

@@ -120,8 +120,9 @@ class Trainers:
                 )
         if str(self.given.get("precision", "32-true")) not in PRECISIONS:
             raise InputError(
-                f"trainer.precision is {self.given['precision']!r}, which would change the frozen "
-                f"network; give one of {', '.join(PRECISIONS)}"
+                f"trainer.precision is {self.given['precision']!r}; give one of "
+                f"{', '.join(PRECISIONS)}, which leave the weights of the frozen network as they "
+                "are"
             )
         if self.precision == "16-mixed" and self.device.type == "cpu":
             raise InputError(

@@ -24,7 +24,7 @@ from cavalcade.report.tracking import TrackedJob, Tracker, train_job
 from cavalcade.runs import MinedRun, ProbedRun, load_run, write_run
 from cavalcade.truth import Truth, data_folder
 from cavalcade.version import __version__
-from cavalcade.visiting.cost import IF_CACHED, cost_of, seconds_per_image
+from cavalcade.visiting.cost import BESIDE_CACHE, IF_CACHED, cost_of, seconds_per_image
 from cavalcade.visiting.mined_visit import redraw_galleries, reduce_mined, track_mined
 from cavalcade.visiting.probed_visit import reduce_probed, track_probed
 from cavalcade.visiting.signals import told_to_stop
@@ -251,9 +251,13 @@ def _announce(
     backbone.cpu()  # each pass takes it to the device
     log.info(
         "%s: %d images through the network%s, whose forwards alone take about %.0f s on a %s; "
-        "%.1f MB on disk",
+        "%.1f MB on disk%s",
         *(backbone.label, cost.images, IF_CACHED if cached else "", cost.seconds),
-        *("GPU" if trainers.device.type == "cuda" else "CPU", cost.megabytes),
+        *(
+            "GPU" if trainers.device.type == "cuda" else "CPU",
+            cost.megabytes,
+            BESIDE_CACHE if cached else "",
+        ),
     )
 
 

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cavalcade import cli
 from cavalcade.children import sigterm_raises
 from cavalcade.errors import InputError
+from cavalcade.hydra_errors import sentence
 from cavalcade.sweeping.apart import BASIC, JOBLIB, LOCAL, SLURM, SWEEP_GPUS, SWEEP_PID
 from cavalcade.sweeping.estimate import estimate, print_estimate
 from cavalcade.sweeping.gpus import visible_gpus
@@ -84,7 +85,7 @@ class TolerantSweeper(BasicSweeper):
             try:
                 config = self._composed(overrides, len(configs))
             except (HydraException, OmegaConfBaseException, InputError) as error:
-                reason = cli.sentence(error)
+                reason = sentence(error)
                 cli.fail(f"job {' '.join(overrides)} left out: {reason}")
                 jobs.append(SweepJob(list(overrides), None, reason))
                 continue

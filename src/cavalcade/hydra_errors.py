@@ -1,0 +1,70 @@
+"""What Hydra and OmegaConf say of a command line, on one line and with the way out."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cavalcade.errors import closest
+
+UNKNOWN = re.compile(r"Could not override '([^']+)'")
+TO_SWEEP = re.compile(r"Could not find '[^']*/(@[^']+)'")
+NO_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':([^:]+)")
+
+
+def sentence(error: Exception) -> str:
+    """What a user did wrong, of an error of Hydra or OmegaConf."""
+    text = str(error).partition("Config search path")[0].strip()
+    if unknown := UNKNOWN.search(text):
+        return _unknown(unknown[1])
+    if found := TO_SWEEP.search(text):
+        return f"{found[1]} names values to sweep over; add -m to the command"
+    if found := NO_OPTION.search(text):
+        group, name, options = found.groups()
+        return f"there is no {group}={name}; {closest(name, options.split())}"
+    return re.sub(r"\s*\n\s*", " ", text)
+
+
+def _unknown(key: str) -> str:
+    program = Path(sys.argv[0])
+    known = _keys(program)
+    nearest = f"{closest(key, known)}; all" if known else "the keys"
+    part = "hydra" if key.startswith("hydra.") else "job"
+    return f"unknown config key {key}; {nearest} are listed by python {program.name} --cfg {part}"
+
+
+def _keys(program: Path) -> list[str]:
+    """Those of the config that the command line chooses, or else of the default one."""
+    folder = program.absolute().parent / "conf"
+    groups = [given for given in sys.argv[1:] if (folder / given.partition("=")[0]).is_dir()]
+    for chosen in (groups, []):
+        try:
+            with ExitStack() as stack:
+                if not GlobalHydra.instance().is_initialized():
+                    stack.enter_context(initialize_config_dir(str(folder), version_base="1.3"))
+                loader = GlobalHydra.instance().config_loader()
+                config = loader.load_configuration(program.stem, chosen, RunMode.RUN)
+        except (HydraException, OmegaConfBaseException):
+            continue
+        return list(_within(config, ""))
+    return []
+
+
+def _within(config: DictConfig, prefix: str) -> Iterator[str]:
+    for key in map(str, config):
+        if key.startswith("_"):
+            continue
+        yield prefix + key
+        child = OmegaConf.select(
+            config, key, throw_on_missing=False, throw_on_resolution_failure=False
+        )
+        if isinstance(child, DictConfig):
+            yield from _within(child, f"{prefix}{key}.")
