@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig
 
 from cavalcade import cli
 from cavalcade.comparing.analysis import Analysis
-from cavalcade.comparing.comparable import distinct_names, find_runs, latest_runs, say_differences
+from cavalcade.comparing.comparable import distinct_names, find_runs, latest_runs
 from cavalcade.comparing.comparison import check_measures, compare
 from cavalcade.comparing.comparison_folder import default_name, tables_of, write_comparison
 from cavalcade.comparing.pictures import print_comparison, track_comparison
@@ -54,7 +54,6 @@ def main(config: DictConfig) -> None:
     name = config.name or default_name(runs, measure, series=config.series, named_by=named_by)
     check_name("name", str(name))
     log.info("%s: comparing %s", runs[0].path.parents[1].name, ", ".join(r.label for r in runs))
-    say_differences(runs)
     names = names_of_runs(runs, distinct_names(runs), named_by)
     compared = compare(runs, measure, against, config.repairings, config.cache)
     analysis = Analysis(compared)

@@ -15,7 +15,6 @@ how well the product with a CAV ranks the cells of other images by whether they 
 mean of all concepts and layers; a CAV of whole activations is averaged over the map.
 """
 
-import argparse
 import functools
 import logging
 import tempfile
@@ -28,9 +27,10 @@ from lightning.pytorch import Trainer
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.captum_cavs import captum_cavs
 from benchmarks.cores import keep_to
-from benchmarks.in_turn import at_least_one, in_turn, ratio_table
+from benchmarks.in_turn import in_turn, ratio_table
 from benchmarks.peers import peer
 from benchmarks.tapped import PooledMaps, TappedModule, WholeMaps
 from cavalcade.backbones import FrozenBackbone, Layer, timm_backbone
@@ -47,10 +47,11 @@ PROBES = Probes(split_half=False)
 
 def main() -> None:
     """Find the CAVs again and again, in every way in turn."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=at_least_one, default=3)
-    parser.add_argument("--images", type=int, default=30)
-    parser.add_argument("--layers", default="stages")
+    parser = parser_of(__doc__, repeats=3)
+    parser.add_argument(
+        "--images", type=at_least_one, default=30, help="of each concept, and as many of none"
+    )
+    parser.add_argument("--layers", default="stages", help="as backbone.layers")
     args = parser.parse_args()
     peer("captum.concept")
     logging.disable(logging.WARNING)

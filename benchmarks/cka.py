@@ -14,7 +14,6 @@ processor, since ours adds no more than a neighbour on the machine might. Differ
 our pooled features of all images given to a peer as one batch.
 """
 
-import argparse
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,9 +24,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.cka_peers import Loader, Matrix, Peer, peers
 from benchmarks.cores import keep_to
-from benchmarks.in_turn import at_least_one, in_turn, ratio_table
+from benchmarks.in_turn import in_turn, ratio_table
 from benchmarks.tapped import KeptFeatures, PooledMaps, TappedModule, WholeMaps, pooled_layers
 from cavalcade.backbones import FrozenBackbone, timm_backbone
 from cavalcade.cli import run
@@ -41,10 +41,9 @@ FORWARDS, UNBIASED, WITH_ERRORS = "forwards", "cka_unbiased", "cka_unbiased, wit
 
 def main() -> None:
     """Compare again and again, in every way in turn."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=at_least_one, default=3)
-    parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--batch", type=int, default=8)
+    parser = parser_of(__doc__, repeats=3)
+    parser.add_argument("--images", type=at_least_one, default=200, help="of the test split")
+    parser.add_argument("--batch", type=at_least_one, default=8, help="images at a time")
     parser.add_argument("--ours-alone", action="store_true", help="leave the peers out")
     args = parser.parse_args()
     others = {} if args.ours_alone else peers()

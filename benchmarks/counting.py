@@ -8,7 +8,6 @@ counts bits is given packed bits, products of matrices are given a byte or a flo
 installed are left out; scikit-learn's, a loop over pairs, is timed on a few masks and scaled.
 """
 
-import argparse
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +16,9 @@ import numpy as np
 import torch
 from sklearn.metrics import pairwise_distances
 
+from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.cores import keep_to
-from benchmarks.in_turn import at_least_one, in_turn, print_ratios
+from benchmarks.in_turn import in_turn, print_ratios
 from benchmarks.peers import peer
 from cavalcade.similarity.counts import counted_by_product, fastest, meetings
 
@@ -30,13 +30,16 @@ Way = Callable[[], np.ndarray]
 
 def main() -> None:
     """Time all ways."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--masks", type=int, default=300)
-    parser.add_argument("--pixels", type=int, default=2**20)
-    parser.add_argument("--repeats", type=at_least_one, default=5)
+    parser = parser_of(__doc__, repeats=5)
+    parser.add_argument("--masks", type=at_least_one, default=300, help="as many against as many")
+    parser.add_argument(
+        "--pixels", type=at_least_one, default=2**20, help="of each mask, a multiple of 64"
+    )
     args = parser.parse_args()
     if args.pixels % 64:
         parser.error("--pixels must be a multiple of 64, as many as a word has bits")
+    if args.masks < FEW:
+        parser.error(f"--masks must be {FEW} or more")
     keep_to(1)
     distances: Any = pairwise_distances
     masks = np.random.default_rng(0).random((args.masks, args.pixels), dtype=np.float32) < 0.3

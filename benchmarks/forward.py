@@ -8,14 +8,14 @@ row is how a network comes from its zoo: channels first, float32, in one batch o
 copied. The others are ours, with taps.
 """
 
-import argparse
 import copy
 from collections.abc import Callable
 
 import torch
 
+from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.cores import keep_to
-from benchmarks.in_turn import at_least_one, in_turn, print_ratios
+from benchmarks.in_turn import in_turn, print_ratios
 from benchmarks.rendered import BATCH, Precision, lite0
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.cli import prepare_process
@@ -26,10 +26,11 @@ PLAIN = "channels first, float32"
 
 def main() -> None:
     """Time all ways in turn."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=at_least_one, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--no-compile", action="store_true")
+    parser = parser_of(__doc__, repeats=5)
+    parser.add_argument(
+        "--threads", type=at_least_one, default=1, help="of torch, on as many cores"
+    )
+    parser.add_argument("--no-compile", action="store_true", help="leave out the compiled forward")
     args = parser.parse_args()
     prepare_process()
     keep_to(args.threads)

@@ -1,22 +1,15 @@
 """What benchmarks share: kinds of work timed in turn, and their medians in one table."""
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from cavalcade.report.tables import print_table
 
 Seconds = Mapping[str, Sequence[float]]
-
-
-def at_least_one(text: str) -> int:
-    """How often something is timed, from the command line."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError("give 1 or more")
-    return int(text)
 
 
 def in_turn(
@@ -55,7 +48,9 @@ def ratio_table(seconds: Seconds, base: str) -> pd.DataFrame:
         rows.append(
             {
                 "": name,
-                "seconds": statistics.median(own),
+                "seconds": np.format_float_positional(
+                    statistics.median(own), precision=3, fractional=False
+                ),
                 f"times {base}": statistics.median(ratios),
                 "from": min(ratios),
                 "to": max(ratios),

@@ -9,7 +9,6 @@ first two in each repeat; the pairs computed, bytes on disk for each pair, and t
 that a comparison added to its process.
 """
 
-import argparse
 import shutil
 import statistics
 import tempfile
@@ -18,8 +17,8 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.cores import keep_to
-from benchmarks.in_turn import at_least_one
 from benchmarks.own_process import Stopwatch, in_own_process
 from benchmarks.synthetic_runs import write_synthetic_runs
 from cavalcade.comparing.comparison import compare
@@ -32,9 +31,14 @@ AGAINST = ("cka",)
 
 def main() -> None:
     """Compare more and more networks, from scratch and with one more."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", type=int, nargs="+", default=[5, 10, 20])
-    parser.add_argument("--repeats", type=at_least_one, default=3)
+    parser = parser_of(__doc__, repeats=3)
+    parser.add_argument(
+        "--networks",
+        type=at_least_one,
+        nargs="+",
+        default=[5, 10, 20],
+        help="compared before one more comes",
+    )
     args = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as place:

@@ -10,7 +10,6 @@ and checking the images once, by four threads on all cores. Without a path, face
 written as JPEG pictures with a PNG for each concept. Prints medians over repeats, all in turn.
 """
 
-import argparse
 import json
 import logging
 import statistics
@@ -24,7 +23,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from benchmarks.in_turn import at_least_one
+from benchmarks.arguments import parser_of
 from cavalcade.backbones import FrozenBackbone, timm_backbone
 from cavalcade.cli import prepare_process
 from cavalcade.data import ConceptBatch, ConceptDataModule, Faces, Folder
@@ -38,9 +37,8 @@ FORWARDS = "forwards alone"
 
 def main() -> None:
     """Load the same images again and again, in every way in turn."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__, repeats=5)
     parser.add_argument("folder", type=Path, nargs="?", help="of labelled images, such as CamVid")
-    parser.add_argument("--repeats", type=at_least_one, default=5)
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     prepare_process()

@@ -6,9 +6,9 @@
     python -m benchmarks.many_networks --growth growth.png
 
 Of synthetic runs; without pictures and measures of features. Each comparison is a process of its
-own, on all cores. Prints, for all pairs, for each, and for the tables of all, how long they took
-and then the processor seconds of all cores together; the memory that the process has added, and
-what lies on the disk. The runs were written just before, so that their masks are read from the
+own, on all cores. Prints, for all pairs and for the tables of all, how long they took and the
+processor seconds of all cores together; the memory that the process has added, and what lies on
+the disk, pairs and tables. The runs were written just before, so that their masks are read from the
 page cache of the system: a disk takes its time on top, unless it has them there too.
 
 With `--growth` the pairs alone, as networks, layers and images grow from a comparison of a middling
@@ -29,6 +29,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.optimize import nnls
 
+from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.own_process import Seconds, Stopwatch, in_own_process
 from benchmarks.synthetic_runs import write_synthetic_runs
 from cavalcade.comparing.analysis import Analysis
@@ -51,14 +52,26 @@ Size = Mapping[str, int]
 
 def main() -> None:
     """Compare more and more networks."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", type=int, nargs="+", default=[8, 16, 32])
-    parser.add_argument("--images", type=int, default=60)
-    parser.add_argument("--layers", type=int, default=5)
-    parser.add_argument("--concepts", type=int, default=11)
-    parser.add_argument("--grid", type=int, default=32)
-    parser.add_argument("--halves", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--tables", action=argparse.BooleanOptionalAction, default=True)
+    parser = parser_of(__doc__)
+    parser.add_argument(
+        "--networks", type=at_least_one, nargs="+", default=[8, 16, 32], help="of each comparison"
+    )
+    parser.add_argument("--images", type=at_least_one, default=60, help="of the test split")
+    parser.add_argument("--layers", type=at_least_one, default=5, help="of each network")
+    parser.add_argument("--concepts", type=at_least_one, default=11, help="at each layer")
+    parser.add_argument("--grid", type=at_least_one, default=32, help="rows and columns of a mask")
+    parser.add_argument(
+        "--halves",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="two more probes for each",
+    )
+    parser.add_argument(
+        "--tables",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="and write what a comparison writes",
+    )
     parser.add_argument("--folder", type=Path, help="for runs and pairs; temporary if not given")
     parser.add_argument("--growth", type=Path, help="the picture to write, instead of the table")
     args = parser.parse_args()
@@ -77,48 +90,46 @@ def main() -> None:
 def row(runs: list[Path], place: Path, with_tables: bool) -> dict[str, str]:
     """A row of the table, for some networks."""
     work = measured if with_tables else measured_pairs
-    (compared, tables, largest), peak = in_own_process(work, runs, place)
+    (compared, tables), peak = in_own_process(work, runs, place)
     pairs = len(runs) * (len(runs) + 1) // 2
     written = sum(path.stat().st_size for path in (place / "comparison").rglob("*.*"))
     kept = sum(path.stat().st_size for path in (place / "pairs").rglob("*.safetensors"))
     return {
         "networks": str(len(runs)),
         "pairs": str(pairs),
-        "all pairs": wall_first(compared, "{:.1f} s"),
-        "a pair": wall_first(Seconds(*(1000 * s / pairs for s in compared)), "{:.0f} ms"),
-        "kB a pair": f"{kept / 1000 / pairs:.0f}",
-        "tables": wall_first(tables, "{:.1f} s") if with_tables else "",
-        "peak": f"{peak / 1000:.0f} MB",
-        "folder": f"{written / 1e6:.1f} MB",
-        "largest table": largest,
+        "all pairs, s": wall_first(compared),
+        "each, ms": f"{1000 * compared.wall / pairs:.0f}",
+        "each, kB": f"{kept / 1000 / pairs:.0f}",
+        "tables, s": wall_first(tables) if with_tables else "",
+        "tables, MB": f"{written / 1e6:.1f}",
+        "peak, MB": f"{peak / 1000:.0f}",
     }
 
 
-def wall_first(seconds: Seconds, form: str) -> str:
+def wall_first(seconds: Seconds) -> str:
     """How long it took, and the processor's time in brackets."""
-    return f"{form.format(seconds.wall)} ({form.format(seconds.processor)})"
+    return f"{seconds.wall:.1f} ({seconds.processor:.1f})"
 
 
-def measured(runs: list[Path], place: Path) -> tuple[Seconds, Seconds, str]:
-    """Seconds of the pairs, of the tables, and the table of most rows."""
+def measured(runs: list[Path], place: Path) -> tuple[Seconds, Seconds]:
+    """Seconds of the pairs and of the tables."""
     loaded = [load_run(run) for run in runs]
     watch = Stopwatch()
     analysis = Analysis(compare(loaded, against=(), cache=place / "pairs"))
     pairs = watch.lap()
     tables = tables_of(analysis)
     write_comparison(analysis, loaded, place / "comparison", tables, pictures=0)
-    rows, name = max((len(table), name) for name, table in tables.items())
-    return pairs, watch.lap(), f"{name}: {rows:,} rows"
+    return pairs, watch.lap()
 
 
-def measured_pairs(runs: list[Path], place: Path) -> tuple[Seconds, Seconds, str]:
+def measured_pairs(runs: list[Path], place: Path) -> tuple[Seconds, Seconds]:
     """Seconds of counting the pairs and keeping them, without what is made of them."""
     loaded = [run for run in map(load_run, runs) if isinstance(run, ProbedRun)]
     watch = Stopwatch()
     keys = [(i, j) for i in range(len(loaded)) for j in range(i, len(loaded))]
     orders = repaired_orders(np.array(loaded[0].truth.blocks), 16)
     ConceptCounts(loaded, keys, orders, PairsOnDisk(place / "pairs"))
-    return watch.lap(), Seconds(0.0, 0.0), ""
+    return watch.lap(), Seconds(0.0, 0.0)
 
 
 def growth(place: Path, picture: Path) -> None:
@@ -135,8 +146,8 @@ def growth(place: Path, picture: Path) -> None:
             (seconds, *_), peak = in_own_process(measured_pairs, runs, folder)
             times = {"wall": seconds.wall, "processor": seconds.processor}
             found.append(size | {"grows": grows, **times, "MB": peak / 1000})
-            said = wall_first(seconds, "{:.1f} s")
-            print(f"{grows} {count}: {said}, {peak / 1000:.0f} MB", flush=True)
+            said = wall_first(seconds)
+            print(f"{grows} {count}: {said} s, {peak / 1000:.0f} MB", flush=True)
     table = pd.DataFrame(found)
     table["predicted"] = predicted(found)
     print_table("growth of the pairs", table.round(1))

@@ -10,7 +10,6 @@ best adjusted Jaccard index among the deepest quarter of Lite0's layers; and the
 masks. A good choice parts trained networks from random ones, aligns depths, and finds labels.
 """
 
-import argparse
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from benchmarks.arguments import at_least_one, parser_of
 from cavalcade.backbones import FrozenBackbone, timm_backbone
 from cavalcade.cli import prepare_process
 from cavalcade.concepts import ConceptSet, Factorisation
@@ -79,10 +79,12 @@ class Network:
 
 def main() -> None:
     """Mine each network once for each policy, then try every threshold."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", required=True)
-    parser.add_argument("--group-pattern")
-    parser.add_argument("--train-images", type=int, default=120)
+    parser = parser_of(__doc__)
+    parser.add_argument("--root", required=True, help="of labelled images, such as CamVid")
+    parser.add_argument("--group-pattern", help="as data.group_pattern")
+    parser.add_argument(
+        "--train-images", type=at_least_one, default=120, help="as data.num_images.train"
+    )
     args = parser.parse_args()
     prepare_process()
     data = Folder(

@@ -11,7 +11,6 @@ codes of all rows, so that ours is timed with them too. Errors are |A - S V| / |
 non-negative least squares for every dictionary.
 """
 
-import argparse
 import warnings
 from types import ModuleType
 from typing import Any
@@ -20,8 +19,9 @@ import torch
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
+from benchmarks.arguments import parser_of
 from benchmarks.cores import keep_to
-from benchmarks.in_turn import at_least_one, in_turn, ratio_table
+from benchmarks.in_turn import in_turn, ratio_table
 from benchmarks.peers import peer
 from cavalcade.backbones import timm_backbone
 from cavalcade.cli import run
@@ -39,8 +39,7 @@ MOST_STEPS, MORE_STEPS = 1000, 20  # of torchnmf, on from where it stopped
 
 def main() -> None:
     """Fit all again and again, in turn."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=at_least_one, default=3)
+    parser = parser_of(__doc__, repeats=3)
     repeats = parser.parse_args().repeats
     torchnmf = peer("torchnmf.nmf")
     fits = Fits(activations(), torchnmf)

@@ -19,7 +19,6 @@ them, in the same precision; how long a network takes as it comes from its zoo i
   clock starts after a first batch: a long epoch would hide how an epoch is started.
 """
 
-import argparse
 import contextlib
 import functools
 import statistics
@@ -37,9 +36,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.cores import keep_to
 from benchmarks.forward import plain
-from benchmarks.in_turn import at_least_one
 from benchmarks.rendered import BATCH, InMemory, Precision, forwards, lite0, seconds, trainers
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.cli import prepare_process
@@ -65,12 +64,18 @@ Batches = Sequence[ConceptBatch]
 
 def main() -> None:
     """Measure all of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--repeats", type=at_least_one, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--precision", default="bf16-mixed", choices=("bf16-mixed", "32-true"))
+    parser = parser_of(__doc__, repeats=3)
+    parser.add_argument("--images", type=at_least_one, default=2000, help="for training")
+    parser.add_argument("--epochs", type=at_least_one, default=60, help="of Adam")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=1, help="of torch, on as many cores"
+    )
+    parser.add_argument(
+        "--precision",
+        default="bf16-mixed",
+        choices=("bf16-mixed", "32-true"),
+        help="of the network",
+    )
     args = parser.parse_args()
     if args.images < 2 * BATCH:
         parser.error(f"--images must be {2 * BATCH} or more: two batches")

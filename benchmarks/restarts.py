@@ -6,14 +6,13 @@ Of the rows of nmf.py, drawn again by images that are drawn with replacement. Pr
 the pairwise ratio, and the seconds of each.
 """
 
-import argparse
 import statistics
 import time
 
 import torch
 
+from benchmarks.arguments import parser_of
 from benchmarks.cores import keep_to
-from benchmarks.in_turn import at_least_one
 from benchmarks.nmf import CONCEPTS, IMAGES, activations
 from cavalcade.cli import prepare_process
 from cavalcade.concepts.nmf import factorise, refit
@@ -23,8 +22,7 @@ MANY = 10
 
 def main() -> None:
     """Fit again and again, in turn with many refits and with one."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=at_least_one, default=5)
+    parser = parser_of(__doc__, repeats=5)
     repeats = parser.parse_args().repeats
     prepare_process()
     rows = activations()

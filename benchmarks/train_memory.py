@@ -8,7 +8,6 @@ its own, as train.py makes it. Prints the largest resident set of the process, a
 is kept of a layer has a bound.
 """
 
-import argparse
 import json
 import logging
 import resource
@@ -20,6 +19,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.own_process import in_own_process
 from benchmarks.quiet import quiet
 from benchmarks.rendered import BATCH, lite0, trainers
@@ -35,9 +35,17 @@ WAYS = {"one_pass": Probes(), "stream": Probes(fit="stream", epochs=1)}
 
 def main() -> None:
     """Visit with each number of images."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, nargs="+", default=[500, 5000])
-    parser.add_argument("--fits", nargs="+", default=["one_pass"], choices=WAYS)
+    parser = parser_of(__doc__)
+    parser.add_argument(
+        "--images",
+        type=at_least_one,
+        nargs="+",
+        default=[500, 5000],
+        help="for training, of each visit",
+    )
+    parser.add_argument(
+        "--fits", nargs="+", default=["one_pass"], choices=WAYS, help="as concepts.fit"
+    )
     args = parser.parse_args()
     rows = []
     for fit in args.fits:

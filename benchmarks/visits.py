@@ -9,7 +9,6 @@ and draws. Networks are built beforehand. There are a quarter as many validation
 images, and half as many test images.
 """
 
-import argparse
 import functools
 import logging
 import statistics
@@ -22,8 +21,8 @@ import pandas as pd
 import torch
 from lightning.pytorch import Trainer
 
+from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.cores import keep_to
-from benchmarks.in_turn import at_least_one
 from benchmarks.quiet import quiet
 from cavalcade.backbones import FrozenBackbone, timm_backbone
 from cavalcade.cli import prepare_process
@@ -53,10 +52,9 @@ AGAINST = {
 
 def main() -> None:
     """Visit one network again and again, in every way in turn."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=at_least_one, default=5)
-    parser.add_argument("--layers", default="stages")
-    parser.add_argument("--images", type=int, default=160, help="for training, 16 or more")
+    parser = parser_of(__doc__, repeats=5)
+    parser.add_argument("--layers", default="stages", help="as backbone.layers")
+    parser.add_argument("--images", type=at_least_one, default=160, help="for training, 16 or more")
     args = parser.parse_args()
     if args.images < 16:
         parser.error("--images must be 16 or more")

@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cavalcade.errors import InputError
+from cavalcade.errors import InputError, listed
 from cavalcade.folders import kind_of
 from cavalcade.runs import Run, load_run
+
+MOST_NAMED = 3  # runs that share a setting
 
 log = logging.getLogger(__name__)
 
@@ -90,18 +92,23 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 def say_differences(runs: Sequence[Run]) -> None:
     """Warn of all but the networks in which runs differ, such as the number of mined concepts."""
+    names = distinct_names(runs)
     asked = [_settings(run) for run in runs]
+    differences = []
     for setting in dict.fromkeys(key for own in asked for key in own):
-        # a random network has no seed here, and one of another method not its settings
-        values = (own[setting] for own in asked if setting in own)
-        found = list(dict.fromkeys(map(str, values)))
-        if len(found) > 1:
-            log.warning(
-                "the runs differ in %s (%s), so that more than networks is compared; "
-                "name runs of one setting with runs=",
-                setting,
-                ", ".join(found),
-            )
+        having: dict[str, list[str]] = {}
+        for name, own in zip(names, asked, strict=True):
+            if setting in own:  # a random network has no seed here, and another fit has others
+                having.setdefault(str(own[setting]), []).append(name)
+        if len(having) > 1:
+            found = (f"{value}: {listed(who, MOST_NAMED)}" for value, who in having.items())
+            differences.append(f"{setting} ({'; '.join(found)})")
+    if differences:
+        log.warning(
+            "the runs differ in %s, so that more than networks is compared; name runs of one "
+            "setting with runs=",
+            ", and in ".join(differences),
+        )
 
 
 def _settings(run: Run) -> dict[str, object]:

@@ -17,6 +17,7 @@ from cavalcade.comparing.comparable import (
     check_nulls,
     distinct_names,
     random_twins,
+    say_differences,
 )
 from cavalcade.comparing.feature_matrices import feature_matrices
 from cavalcade.comparing.matrices import ConceptMatrices
@@ -203,6 +204,7 @@ def compare(
     check_comparable(runs)
     _check_measures_of(runs[0], similarity, *against)
     check_nulls(runs)
+    say_differences(runs)
     names = distinct_names(runs)
     blocks = np.array(runs[0].truth.blocks)
     orders = repaired_orders(blocks, repairings)
