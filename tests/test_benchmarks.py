@@ -70,6 +70,22 @@ def test_every_benchmark_is_imported_without_its_peers_and_says_how_to_run(
     assert "usage:" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("counting", ["--masks", "0"], "argument --masks: 0 is no whole number from 1 up"),
+        ("counting", ["--masks", "3"], "--masks must be 20 or more"),
+        ("counting", ["--pixels", "100"], "--pixels must be a multiple of 64"),
+        ("nmf", ["--repeats", "many"], "argument --repeats: many is no whole number from 1 up"),
+    ],
+)
+def test_numbers_without_sense_are_refused(name, arguments, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"benchmarks.{name}").main()
+    assert said in capsys.readouterr().err
+
+
 def test_a_process_that_keeps_to_one_core_has_one_thread_of_each_library():
     script = (
         "import os, torch, sklearn.decomposition\n"

@@ -483,7 +483,7 @@ def test_scores_and_thresholds_look_at_seen_and_labelled_pixels_alone(tmp_path):
         ({"gradient_clip_val": 1.0}, "trainer.gradient_clip_val cannot be set"),
         ({"fast_dev_run": True}, "trainer.fast_dev_run cannot be set"),
         ({"limit_test_batches": 1}, "trainer.limit_test_batches cannot be set"),
-        ({"precision": "bf16-true"}, "precision is 'bf16-true', which would change the frozen"),
+        ({"precision": "bf16-true"}, "precision is 'bf16-true'; give one of auto, 32-true"),
         ({"accelerator": "abacus"}, "the trainer cannot be built: .*abacus"),
         ({"accelerator": "gpu"}, "the trainer cannot be built: No supported gpu"),
     ],
