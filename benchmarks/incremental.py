@@ -6,7 +6,7 @@ Of synthetic runs, probed with halves, by where concepts fire and by one measure
 Each comparison is a process of its own, on one core, all in turn. Prints medians over repeats:
 processor seconds from scratch, of one network more, and of the same again; the ratio of the
 first two in each repeat; the pairs computed, bytes on disk for each pair, and the most memory
-that a comparison added to its process.
+that a comparison added to its process, also where pairs are kept in memory.
 """
 
 import shutil
@@ -58,14 +58,14 @@ def row(count: int, middle: dict[str, float], ratio: float) -> dict[str, str]:
     """A row of the table, for one number of networks."""
     return {
         "networks": f"{count} + 1",
-        "scratch": f"{middle['scratch']:.1f} s",
-        "one more": f"{middle['one more']:.1f} s",
-        "again": f"{middle['again']:.1f} s",
-        "one more / scratch": f"{ratio:.2f}",
+        "all, s": f"{middle['scratch']:.1f}",
+        "more, s": f"{middle['one more']:.1f}",
+        "again, s": f"{middle['again']:.1f}",
+        "more / all": f"{ratio:.2f}",
         "pairs": f"{count + 1} of {(count + 1) * (count + 2) // 2}",
-        "kB a pair": f"{middle['bytes'] / 1000:.0f}",
-        "peak scratch": f"{middle['peak'] / 1000:.0f} MB",
-        "peak in memory": f"{middle['peak in memory'] / 1000:.0f} MB",
+        "each, kB": f"{middle['bytes'] / 1000:.0f}",
+        "peak, MB": f"{middle['peak'] / 1000:.0f}",
+        "in memory": f"{middle['peak in memory'] / 1000:.0f}",
     }
 
 
