@@ -20,6 +20,7 @@ from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.cores import keep_to
 from benchmarks.in_turn import in_turn, print_ratios
 from benchmarks.peers import peer
+from cavalcade.cli import run
 from cavalcade.similarity.counts import counted_by_product, fastest, meetings
 
 WORDS_AT_A_TIME = 128  # of each mask, for what NumPy does not do in pieces of the cache's size
@@ -113,4 +114,4 @@ def counted_by_simsimd(bits: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,7 +18,7 @@ from benchmarks.cores import keep_to
 from benchmarks.in_turn import in_turn, print_ratios
 from benchmarks.rendered import BATCH, Precision, lite0
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.cli import prepare_process
+from cavalcade.cli import run
 
 IMAGES = 64
 PLAIN = "channels first, float32"
@@ -32,7 +32,6 @@ def main() -> None:
     )
     parser.add_argument("--no-compile", action="store_true", help="leave out the compiled forward")
     args = parser.parse_args()
-    prepare_process()
     keep_to(args.threads)
     backbone = lite0()
     inputs = torch.randn(IMAGES, 3, *backbone.preprocessing.size)
@@ -74,4 +73,4 @@ def _ours(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

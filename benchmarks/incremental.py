@@ -21,6 +21,7 @@ from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.cores import keep_to
 from benchmarks.own_process import Stopwatch, in_own_process
 from benchmarks.synthetic_runs import write_synthetic_runs
+from cavalcade.cli import run
 from cavalcade.comparing.comparison import compare
 from cavalcade.report.tables import print_table
 from cavalcade.runs import load_run
@@ -99,4 +100,4 @@ def compared(runs: list[Path], cache: Path | None) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

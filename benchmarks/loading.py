@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.arguments import parser_of
 from cavalcade.backbones import FrozenBackbone, timm_backbone
-from cavalcade.cli import prepare_process
+from cavalcade.cli import run
 from cavalcade.data import ConceptBatch, ConceptDataModule, Faces, Folder
 from cavalcade.data.contents import Contents
 from cavalcade.report.tables import print_table
@@ -41,7 +41,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="of labelled images, such as CamVid")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
-    prepare_process()
     torch.set_num_threads(1)
     backbone = timm_backbone(
         "tf_efficientnet_lite0",
@@ -148,4 +147,4 @@ def write_faces(root: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -32,6 +32,7 @@ from scipy.optimize import nnls
 from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.own_process import Seconds, Stopwatch, in_own_process
 from benchmarks.synthetic_runs import write_synthetic_runs
+from cavalcade.cli import run
 from cavalcade.comparing.analysis import Analysis
 from cavalcade.comparing.comparison import compare
 from cavalcade.comparing.comparison_folder import tables_of, write_comparison
@@ -199,4 +200,4 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

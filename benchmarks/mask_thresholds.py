@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.arguments import at_least_one, parser_of
 from cavalcade.backbones import FrozenBackbone, timm_backbone
-from cavalcade.cli import prepare_process
+from cavalcade.cli import run
 from cavalcade.concepts import ConceptSet, Factorisation
 from cavalcade.data import ConceptDataModule, Folder
 from cavalcade.data.geometry import to_common_grid
@@ -83,10 +83,9 @@ def main() -> None:
     parser.add_argument("--root", required=True, help="of labelled images, such as CamVid")
     parser.add_argument("--group-pattern", help="as data.group_pattern")
     parser.add_argument(
-        "--train-images", type=at_least_one, default=120, help="as data.num_images.train"
+        "--train-images", type=at_least_one, default=120, help="as data.limit.train"
     )
     args = parser.parse_args()
-    prepare_process()
     data = Folder(
         root=args.root, group_pattern=args.group_pattern, limit={"train": args.train_images}
     )
@@ -189,4 +188,4 @@ def best_labels(network: Network, firing: Firing, truth: Truth) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

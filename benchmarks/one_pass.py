@@ -41,7 +41,7 @@ from benchmarks.cores import keep_to
 from benchmarks.forward import plain
 from benchmarks.rendered import BATCH, InMemory, Precision, forwards, lite0, seconds, trainers
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.cli import prepare_process
+from cavalcade.cli import run
 from cavalcade.concepts import ConceptSet, Probes, logistic
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.passes import computed
@@ -79,7 +79,6 @@ def main() -> None:
     args = parser.parse_args()
     if args.images < 2 * BATCH:
         parser.error(f"--images must be {2 * BATCH} or more: two batches")
-    prepare_process()
     keep_to(args.threads)
     backbone, precision = lite0(), args.precision
     data = InMemory(backbone, {"train": args.images, "val": 40})
@@ -299,4 +298,4 @@ def _loader(batches: Batches) -> DataLoader[ConceptBatch]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,7 +14,7 @@ import torch
 from benchmarks.arguments import parser_of
 from benchmarks.cores import keep_to
 from benchmarks.nmf import CONCEPTS, IMAGES, activations
-from cavalcade.cli import prepare_process
+from cavalcade.cli import run
 from cavalcade.concepts.nmf import factorise, refit
 
 MANY = 10
@@ -24,7 +24,6 @@ def main() -> None:
     """Fit again and again, in turn with many refits and with one."""
     parser = parser_of(__doc__, repeats=5)
     repeats = parser.parse_args().repeats
-    prepare_process()
     rows = activations()
     keep_to(1)
     weights = bootstraps(len(rows))
@@ -59,4 +58,4 @@ def seconds_of_fit(rows: torch.Tensor, weights: torch.Tensor) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

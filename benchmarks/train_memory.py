@@ -23,7 +23,7 @@ from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.own_process import in_own_process
 from benchmarks.quiet import quiet
 from benchmarks.rendered import BATCH, lite0, trainers
-from cavalcade.cli import prepare_process
+from cavalcade.cli import prepare_process, run
 from cavalcade.concepts import Probes
 from cavalcade.data import ConceptDataModule, Faces, Folder
 from cavalcade.data.face_parts import FACE_CONCEPTS
@@ -96,4 +96,4 @@ def peak_of_visit(fit: str, root: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

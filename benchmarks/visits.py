@@ -25,7 +25,7 @@ from benchmarks.arguments import at_least_one, parser_of
 from benchmarks.cores import keep_to
 from benchmarks.quiet import quiet
 from cavalcade.backbones import FrozenBackbone, timm_backbone
-from cavalcade.cli import prepare_process
+from cavalcade.cli import run
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.data import ConceptDataModule, Faces
 from cavalcade.report.tables import print_table
@@ -60,7 +60,6 @@ def main() -> None:
         parser.error("--images must be 16 or more")
     sizes = {"train": args.images, "val": args.images // 4, "test": args.images // 2}
     logging.disable(logging.WARNING)
-    prepare_process()
     keep_to(1)
     backbone = timm_backbone(
         "tf_efficientnet_lite0",
@@ -130,4 +129,4 @@ def seconds_of_an_image(backbone: FrozenBackbone) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

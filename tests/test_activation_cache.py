@@ -9,6 +9,7 @@ import pickle
 import shutil
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -149,6 +150,16 @@ def test_another_network_data_set_precision_or_batch_size_is_another_entry(tmp_p
     assert len(entries(tmp_path)) == ENTRIES * (1 + len(others))
 
 
+def test_another_version_of_what_computes_maps_is_another_entry(tmp_path, monkeypatch):
+    served(tmp_path)
+    for count, name in enumerate(("torch", "ultralytics"), start=2):
+        installed = {"torch": "1", name: f"{count}"}
+        monkeypatch.setattr(activation_cache, "version", lambda asked, own=installed: own[asked])
+        monkeypatch.setattr(activation_cache, "MAKERS", tuple(installed))
+        served(tmp_path)
+        assert len(entries(tmp_path)) == ENTRIES * count
+
+
 def test_layers_that_are_there_are_read_and_others_are_added(tmp_path, caplog, no_forward):
     caplog.set_level(logging.INFO)
     served(tmp_path, backbone=tiny_backbone(("2", "4")))
@@ -253,6 +264,71 @@ def test_a_smaller_bound_holds_although_everything_is_there(tmp_path, no_forward
     assert sum(size_of(tmp_path, split) for split in ("train", "val", "test")) <= 1.2 * whole
 
 
+def test_a_bound_below_what_is_in_use_is_said(tmp_path, caplog):
+    served(tmp_path)
+    loader, _ = served(tmp_path, gigabytes=1e-6)
+    assert len(loader.cached) == 3
+    assert "GB of " in caplog.text
+    assert ", more than cache_gigabytes=1e-06" in caplog.text
+
+
+def test_what_cannot_be_read_now_is_no_damage(tmp_path, monkeypatch):
+    served(tmp_path)
+    first = entries(tmp_path)
+
+    def exhausted(_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(CachedLayer, "is_whole", exhausted)
+    with pytest.raises(InputError, match=r"cannot be read \(.*Too many open files\); mend it, or"):
+        served(tmp_path)
+    assert entries(tmp_path) == first
+
+
+def test_a_damaged_entry_that_cannot_be_removed_is_said_before_the_work(
+    tmp_path, monkeypatch, no_forward
+):
+    served(tmp_path)
+    os.truncate(next(tmp_path.glob("tiny-val-*")) / "maps.bin", 10)
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    no_forward()
+    with pytest.raises(InputError, match=r"cannot be written to .* set cache=null, or another"):
+        served(tmp_path)
+
+
+def test_entries_of_others_that_cannot_be_removed_stay_and_count(tmp_path, monkeypatch, caplog):
+    served(tmp_path)
+    whole = sum(size_of(tmp_path, split) for split in ("train", "val", "test"))
+    first = set(entries(tmp_path))
+    monkeypatch.setattr(Path, "unlink", keeping(Path.unlink, "meta.json"))
+    loader, _ = served(tmp_path, backbone=tiny_backbone(seed=1), gigabytes=1.1 * whole / 1e9)
+    assert first <= set(entries(tmp_path))
+    assert not loader.cached
+    assert "are not cached" in caplog.text
+
+
+def keeping(unlink, name):
+    def kept(self, **options):
+        if self.name == name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        unlink(self, **options)
+
+    return kept
+
+
+def test_an_entry_that_goes_while_it_is_opened_is_none(tmp_path):
+    served(tmp_path)
+    entry = next(tmp_path.glob("tiny-val-*"))
+
+    def gone(*_, **__):  # between opening the file and holding it
+        shutil.rmtree(entry)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("cavalcade.locks._flock", gone)
+        with pytest.raises(FileNotFoundError):
+            CachedLayer(entry)
+
+
 def test_what_is_too_large_is_not_kept_and_a_line_says_so(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         loader, _ = served(tmp_path, gigabytes=1e-6)
@@ -340,10 +416,14 @@ def test_folders_of_others_are_never_removed(tmp_path):
     mine = tmp_path / "my-holiday-pictures"
     mine.mkdir()
     (mine / "a.jpg").write_bytes(b"0" * 10**6)
+    like_ours = tmp_path / "cats-val-0123456789ab"
+    like_ours.mkdir()
+    (like_ours / "a.jpg").touch()
     served(tmp_path)
     whole = sum(size_of(tmp_path, split) for split in ("train", "val", "test"))
     served(tmp_path, backbone=tiny_backbone(seed=1), gigabytes=1.1 * whole / 1e9)
     assert (mine / "a.jpg").exists()
+    assert (like_ours / "a.jpg").exists()
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
@@ -397,7 +477,7 @@ def test_what_another_program_uses_stays_until_it_ends(tmp_path, num_workers):
     other = child_of(tmp_path, 1, lambda: wants_room(cache, limit))
     assert other.wait() == 0, other.said
     assert "it keeps 0 splits" in other.said
-    assert "GB that this visit and other programs use; set " in other.said
+    assert "GB that this visit and other programs use; all of this visit takes " in other.said
     assert set(entries(cache)) == first
     (tmp_path / "go").touch()
     assert user.wait() == 0, user.said

@@ -107,6 +107,8 @@ def test_a_mistyped_key_is_refused_by_hydra():
     [
         ("compile=maybe", "compile is 'maybe'; give true or false"),
         ("cache=true", "cache is True; give a folder, or null"),
+        ("cache=", "cache is ''; give a folder, or null"),
+        ("cache=[a]", r"cache is \['a'\]; give a folder, or null"),
         ("cache_gigabytes=5", "cache_gigabytes needs a folder that it bounds; add cache="),
     ],
 )

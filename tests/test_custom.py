@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 import torch
@@ -289,6 +290,31 @@ def test_arguments_and_head_are_part_of_what_a_network_is():
 
     assert identity(1.0) == identity(1.0)
     assert len({identity(1.0), identity(2.0), identity(1.0, head=["1"])}) == 3
+
+
+def test_what_a_forward_does_is_part_of_what_a_network_is(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for number, does in enumerate(("relu", "sigmoid", "relu")):
+        code = (
+            "import torch\n"
+            "class Net(torch.nn.Module):\n"
+            "    def __init__(self):\n"
+            "        super().__init__()\n"
+            "        self.conv = torch.nn.Conv2d(3, 4, 3)\n"
+            "    def forward(self, x):\n"
+            f"        return torch.{does}(self.conv(x))\n"
+        )
+        place = tmp_path / str(number)
+        place.mkdir()
+        (place / "net_of_mine.py").write_text(code)
+        monkeypatch.syspath_prepend(place)
+        sys.modules.pop("net_of_mine", None)
+        backbone = own(target="net_of_mine.Net", layers=["conv"], head=[], label="net")
+        found.append(backbone.identity()["settings"])
+    sys.modules.pop("net_of_mine")
+    assert found[0] == found[2]
+    assert found[0] != found[1]
 
 
 def test_networks_of_other_arguments_draw_other_weights():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import Probes, one_pass
 from cavalcade.concepts.probes import probe_loss
 from cavalcade.concepts.probing import FITS
@@ -18,7 +19,15 @@ from cavalcade.errors import InputError
 from cavalcade.visiting.trainers import Trainers
 from test_fitting import OnlySome
 from test_replicates import KEPT, MEMBERS, Uneven, UnevenFaces, uneven
-from tiny import PlantedSquares, quiet_trainer, streamed, tiny_backbone, tiny_data, tiny_faces
+from tiny import (
+    PlantedSquares,
+    quiet_trainer,
+    streamed,
+    tiny_backbone,
+    tiny_data,
+    tiny_faces,
+    tiny_visit,
+)
 
 L2 = 0.003
 NEAR = 1.005
@@ -157,6 +166,25 @@ def test_activations_that_are_not_finite_are_named_with_their_layer(tmp_path, fi
     message = "layer 4 has activations that are not finite; leave it out of backbone.layers, or"
     with pytest.raises(InputError, match=message):
         Probes(fit=fit).find(backbone, tiny_data(backbone), Trainers(quiet_trainer), tmp_path)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_one_image_whose_activations_are_not_finite_is_enough(tmp_path, fit, split, monkeypatch):
+    backbone = tiny_backbone()
+    image = next(iter(tiny_data(backbone).in_order(split))).inputs[0]
+    forward = FrozenBackbone.forward
+
+    def overflows(self, inputs):
+        taps = forward(self, inputs)
+        for k, own in enumerate(inputs):
+            if torch.equal(own, image):
+                taps["4"][k, 0, 0, 0] = torch.inf
+        return taps
+
+    monkeypatch.setattr(FrozenBackbone, "forward", overflows)
+    with pytest.raises(InputError, match="layer 4 has activations that are not finite; leave it"):
+        tiny_visit(tmp_path, backbone, method=Probes(fit=fit))
 
 
 def test_it_reaches_a_lower_loss_than_five_epochs_of_stream(tmp_path):

@@ -134,7 +134,7 @@ def check_switches(compile: object, cache: object, cache_gigabytes: object) -> N
     """
     if not isinstance(compile, bool):
         raise InputError(f"compile is {compile!r}; give true or false")
-    if isinstance(cache, bool):
+    if cache is not None and (not isinstance(cache, str) or not cache):
         raise InputError(f"cache is {cache!r}; give a folder, or null")
     if cache is None and cache_gigabytes is not None:
         raise InputError("cache_gigabytes needs a folder that it bounds; add cache=…")

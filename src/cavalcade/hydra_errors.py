@@ -1,5 +1,6 @@
 """What Hydra and OmegaConf say of a command line, on one line and with the way out."""
 
+import difflib
 import re
 import sys
 from collections.abc import Iterator
@@ -34,17 +35,23 @@ def sentence(error: Exception) -> str:
 
 
 def _unknown(key: str) -> str:
-    program = Path(sys.argv[0])
-    known = _keys(program)
-    nearest = f"{closest(key, known)}; all" if known else "the keys"
-    part = "hydra" if key.startswith("hydra.") else "job"
+    program, of_hydra = Path(sys.argv[0]), key.startswith("hydra.")
+    known = [name for name in _keys(program) if name.startswith("hydra") == of_hydra]
+    near = difflib.get_close_matches(key, known, cutoff=0.5)
+    nearest = f"closest: {', '.join(near)}; all" if near else "the keys"
+    part = "hydra" if of_hydra else "job"
     return f"unknown config key {key}; {nearest} are listed by python {program.name} --cfg {part}"
 
 
 def _keys(program: Path) -> list[str]:
     """Those of the config that the command line chooses, or else of the default one."""
     folder = program.absolute().parent / "conf"
-    groups = [given for given in sys.argv[1:] if (folder / given.partition("=")[0]).is_dir()]
+    groups = [
+        given
+        for given in sys.argv[1:]
+        # a sweep names several
+        if (folder / given.partition("=")[0].lstrip("+")).is_dir() and "," not in given
+    ]
     for chosen in (groups, []):
         try:
             with ExitStack() as stack:

@@ -7,8 +7,9 @@ import socket
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -97,29 +98,56 @@ def hold(path: Path, holder: object) -> None:
     a pickled copy of the object does not. The kernel ends it with the process, however it ends.
 
     Raises:
-        OSError: if the file cannot be opened.
+        OSError: if the file cannot be opened, or goes at this moment.
     """
     number = os.open(path, os.O_RDONLY)
     weakref.finalize(holder, os.close, number)
     with suppress(OSError):  # without locks there is nothing to tell others
         _flock(number, exclusive=False)
+    if not os.fstat(number).st_nlink:  # who removed it had the lock before
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+
+@contextmanager
+def nobody_holds(path: Path) -> Iterator[bool]:
+    """Whether no object holds a file, and if so, have others wait that want to.
+
+    Yields:
+        True where there is no such file; False where it cannot be known, for lack of locks.
+    """
+    with ExitStack() as opened:
+        yield _alone(path, opened)
+
+
+def _alone(path: Path, opened: ExitStack) -> bool:
+    """Lock a file that nobody holds for as long as it is opened."""
+    try:
+        file = opened.enter_context(_opened(path))
+        for _ in range(ASKED):
+            try:
+                _flock(file.fileno(), exclusive=True)
+            except BlockingIOError:  # held, or another program asks at this moment
+                time.sleep(0.01)
+            else:
+                return True
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("r+b")  # NFS locks a file for its writers alone
+    except PermissionError:
+        return path.open("rb")
 
 
 def is_held(path: Path) -> bool:
     """Whether any object holds a file; True too where it cannot be known, for lack of locks."""
-    for _ in range(ASKED):
-        try:
-            with path.open("r+b") as file:  # NFS locks a file for its writers alone
-                _flock(file.fileno(), exclusive=True)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:  # held, or another program asks at this moment
-            time.sleep(0.01)
-        except OSError:
-            return True
-        else:
-            return False
-    return True
+    with nobody_holds(path) as alone:
+        return not alone
 
 
 def _flock(number: int, *, exclusive: bool) -> None:

@@ -1,7 +1,11 @@
 """Any network of the user's own, from a function that builds it."""
 
+import contextlib
+import hashlib
 import importlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -87,7 +91,7 @@ def custom_backbone(
         head=tuple(head),
         branches=tuple(branches),
         random=weights == "random",
-        settings={"target": target, "arguments": given},
+        settings={"target": target, "arguments": given, "code": _code(build, model)},
     )
     return FrozenBackbone(network, layers)
 
@@ -105,6 +109,21 @@ def _find(target: str) -> Callable[..., object]:
     if not callable(found):
         raise InputError(f"backbone.target {target} is {type(found).__name__}, no function")
     return found
+
+
+def _code(build: Callable[..., object], model: nn.Module) -> str:
+    """A digest of the files that define a network: what a forward does, its modules do not show.
+
+    Those of torch are left out; so is what has no file, and what those files import.
+    """
+    files = set[str]()
+    makers: list[Callable[..., object]] = [build, *{type(module) for module in model.modules()}]
+    for maker in makers:
+        if getattr(maker, "__module__", "").partition(".")[0] != "torch":
+            with contextlib.suppress(TypeError):  # not written in Python, or not in a file
+                files.add(inspect.getsourcefile(maker) or "")
+    digests = sorted(hashlib.sha256(Path(file).read_bytes()).digest() for file in files - {""})
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def _label(target: str) -> str:

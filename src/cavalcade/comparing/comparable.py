@@ -119,7 +119,7 @@ def _settings(run: Run) -> dict[str, object]:
     for split in ("train", "val"):
         if split in identity["data"]:
             settings[f"{split} images or their labels"] = identity["data"][split][:12]
-    settings["trainer.precision"] = identity["trainer"]["precision"]
+    settings |= {f"trainer.{key}": value for key, value in identity["trainer"].items()}
     settings["compile"] = identity["backbone"].get("compiled", False)
     if not run.random:  # whose seed is that of its weights
         settings["seed"] = identity["seed"]

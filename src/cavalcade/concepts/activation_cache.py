@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from torch import Tensor
@@ -21,6 +21,8 @@ from cavalcade.concepts.passes import BackbonePass, TrainerFactory
 from cavalcade.data import ConceptDataModule
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.data.cached import (
+    FRAMES,
+    MAPS,
     META,
     CachedActivations,
     CachedLayer,
@@ -29,13 +31,13 @@ from cavalcade.data.cached import (
 )
 from cavalcade.errors import InputError
 from cavalcade.folders import digest_of, sync
-from cavalcade.locks import is_held, locked
+from cavalcade.locks import is_held, locked, nobody_holds
 from cavalcade.version import __version__
 
 META_BYTES = 300  # at most
 # an entry, or one that is being written; no other folder is ever removed
 ENTRY = re.compile(r"(\.)?([^.].*-(?:train|val|test)-[0-9a-f]{12})(?(1)\.partial)")
-MAKERS = ("torch", "torchvision", "timm", "pillow")  # whose versions may change maps
+MAKERS = ("torch", "torchvision", "timm", "ultralytics", "pillow")  # whose versions may change maps
 
 log = logging.getLogger(__name__)
 
@@ -47,25 +49,27 @@ class ActivationCache:
     What an entry is called is a digest of all that decides on what it holds: weights and
     architecture, preprocessing, layer, the images of the split, how many are in a batch,
     precision, device and the versions of what computes it. So an entry is never stale: after a
-    change of any of them another one is looked for. Activations are kept in the type in which
+    change of any of them another one is looked for. What is read is held against its checksum,
+    and made again where it is damaged. Activations are kept in the type in which
     the network gives them, bfloat16 under `bf16-mixed`, so that results are those without a
     cache. What can still differ are last bits: with another machine or number of threads, and
     in a fit by stream, whose shuffled images are not in the batches from which they are kept.
 
-    A folder that cannot be written to serves what it holds.
+    A folder that cannot be written to serves the splits of which it holds all layers.
 
     Attributes:
         folder: where entries lie.
         gigabytes: the most that all entries take, those that are being written too; those that
             were not used for longest go, unless a program has them open, of which the file
-            system's locks tell. Without locks none goes.
+            system's locks tell. Without locks none goes. What is in use stays, with a warning.
     """
 
     folder: Path
     gigabytes: int | float = 50
 
     def __post_init__(self) -> None:
-        if not isinstance(self.gigabytes, int | float) or not self.gigabytes > 0:
+        number = isinstance(self.gigabytes, int | float) and not isinstance(self.gigabytes, bool)
+        if not number or not self.gigabytes > 0:
             raise InputError(f"cache_gigabytes is {self.gigabytes!r}; give a number above 0")
         if not self._nearest.is_dir():
             raise InputError(
@@ -99,7 +103,7 @@ class ActivationCache:
             "precision": precision,
             "batch_size": data.batch_size,  # alone, an image may be added up in another order
             "device": new_trainer().strategy.root_device.type,
-            "versions": {"cavalcade": __version__} | {name: version(name) for name in MAKERS},
+            "versions": {"cavalcade": __version__} | _versions(),
         }
         writer = _Writer(backbone, data, new_trainer)
         taps = backbone.tap_identities()
@@ -113,8 +117,7 @@ class ActivationCache:
             if activations is not None:
                 data.cached[split] = activations
         if self._is_writable():
-            idle, in_use = self._idle()
-            self._remove_oldest(idle, self.gigabytes * 1e9 - in_use)
+            self._keep_within()
 
     def _activations(
         self, writer: "_Writer", split: str, places: Mapping[str, Path]
@@ -131,37 +134,44 @@ class ActivationCache:
             if writable:
                 for place in sorted(places.values()):  # in one order, or two wait for ever
                     others_wait.enter_context(locked(place))
+            there = [name for name, place in places.items() if (place / META).exists()]
+            if there:  # said first: it takes as long as the disk does
+                log.info("%s are read from %s", writer.described(split, there), self.folder)
             layers = _whole_entries(places)  # of which none is removed while others wait
             missing = {name: place for name, place in places.items() if name not in layers}
             if missing and not writable:
                 lacking = writer.described(split, missing)
-                log.warning("%s are not in %s, which cannot be written to", lacking, self.folder)
+                log.warning(
+                    "%s are not in %s, which cannot be written to: those images are computed",
+                    *(lacking, self.folder),
+                )
                 return None
             if missing:
                 for place in missing.values():
                     for left in (place, _partial(place)):  # damaged, or half written
-                        shutil.rmtree(left, ignore_errors=True)
+                        _clear(left)
                 size = writer.size(split, missing)
                 what = f"{writer.described(split, missing)} ({size / 1e9:.3g} GB)"
-                if not self._has_room(size, what):
+                if not self._has_room(size, what, writer):
                     return None
                 log.info("%s are stored in %s", what, self.folder)
                 writer.write(split, missing)
-            if layers:
-                log.info("%s are read from %s", writer.described(split, layers), self.folder)
-            layers |= _whole_entries(missing)
+                layers |= {name: CachedLayer(place) for name, place in missing.items()}
             for place in places.values():
                 with suppress(OSError):  # a folder that cannot be written to
                     os.utime(place)
         return CachedActivations([layers[name] for name in places])
 
-    def _has_room(self, needed: int, who: str) -> bool:
+    def _has_room(self, needed: int, who: str, writer: "_Writer") -> bool:
         """Remove what was not used for longest; False if there is no room beside what is used.
 
         Args:
             needed: bytes.
             who: wants them, for the log.
+            writer: knows what all splits need.
         """
+        if self._fits(needed):
+            return True
         idle, in_use = self._idle()
         limit = self.gigabytes * 1e9 - in_use
         free = shutil.disk_usage(self.folder).free + sum(idle.values())
@@ -171,14 +181,34 @@ class ActivationCache:
         if sum(idle.values()) + needed <= room:
             return True
         if free < limit:
-            log.warning("%s are not cached: %.3g GB of disk are free", who, free / 1e9)
+            log.warning(
+                "%s are not cached: %.3g GB of disk are free; make room, or set cache= to another",
+                *(who, free / 1e9),
+            )
         else:
             log.warning(
                 "%s are not cached: cache_gigabytes=%g allows no more beside the %.3g GB that this "
-                "visit and other programs use; set %.3g or more",
-                *(who, self.gigabytes, in_use / 1e9, (in_use + needed) / 1e9),
+                "visit and other programs use; all of this visit takes %.3g GB",
+                *(who, self.gigabytes, in_use / 1e9, 1.005 * writer.size_of_all / 1e9),
             )
         return False
+
+    def _fits(self, needed: int) -> bool:
+        """Whether some bytes have room beside all that is there."""
+        total = sum(self._sizes().values()) + needed
+        return total <= self.gigabytes * 1e9 and needed <= shutil.disk_usage(self.folder).free
+
+    def _keep_within(self) -> None:
+        """Remove what was not used for longest, until the rest is within the bound."""
+        if self._fits(0):
+            return
+        idle, in_use = self._idle()
+        self._remove_oldest(idle, self.gigabytes * 1e9 - in_use)
+        if in_use > self.gigabytes * 1e9:
+            log.warning(
+                "this visit and other programs use %.3g GB of %s, more than cache_gigabytes=%g",
+                *(in_use / 1e9, self.folder, self.gigabytes),
+            )
 
     def _idle(self) -> tuple[dict[Path, int], int]:
         """Bytes of each entry that nobody uses, as `_sizes`, and of all others together."""
@@ -222,7 +252,7 @@ class ActivationCache:
         found = []
         for path in self.folder.iterdir():
             name = ENTRY.fullmatch(path.name)
-            if name is None or (name[1] and _removed(path)):
+            if name is None or not _is_ours(path) or (name[1] and _removed(path)):
                 continue
             with suppress(FileNotFoundError):  # another program removes it, or it is whole now
                 found.append((path.stat().st_mtime, path, _size(path)))
@@ -302,8 +332,17 @@ class _Writer:
         per_image = sum(self.layers[name].bytes_per_image for name in names)
         return len(names) * META_BYTES + len(self.data.splits[split]) * per_image
 
+    @property
+    def size_of_all(self) -> int:
+        """Likewise of all layers and splits."""
+        return sum(self.size(split, self.layers) for split in self.data.splits)
+
     def write(self, split: str, places: Mapping[str, Path]) -> None:
-        """Write entries of some layers beside their places, and rename them when they are whole."""
+        """Write entries of some layers beside their places, and rename them when they are whole.
+
+        Raises:
+            InputError: if the disk has no room, or refuses them.
+        """
         num_images = len(self.data.splits[split])
         partials = {name: _partial(place) for name, place in places.items()}
         try:
@@ -320,10 +359,11 @@ class _Writer:
             assert fill.seen == num_images
             del fill, stored
             for name, partial in partials.items():
-                self.layers[name].describe(partial, num_images)
-                for path in partial.iterdir():
-                    sync(path)
-                partial.rename(places[name])
+                with _refusals(partial.parent):
+                    self.layers[name].describe(partial, num_images)
+                    for path in partial.iterdir():
+                        sync(path)
+                    partial.rename(places[name])
         except BaseException:
             for partial in partials.values():
                 shutil.rmtree(partial, ignore_errors=True)
@@ -338,17 +378,46 @@ def _whole_entries(places: Mapping[str, Path]) -> dict[str, CachedLayer]:
 
 def _reserve(path: Path, size: int) -> None:
     """Take the disk that a file will need: a disk that fills up later would kill the process."""
+    with _refusals(path.parent.parent), path.open("wb") as file:
+        if sys.platform == "linux":
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+
+
+@contextmanager
+def _refusals(folder: Path) -> Iterator[None]:
+    """What a disk refuses, as a sentence."""
     try:
-        with path.open("wb") as file:
-            if sys.platform == "linux":
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:
-                file.truncate(size)
+        yield
     except OSError as error:
         raise InputError(
-            f"activations cannot be written to {path.parent.parent} ({error}); set cache=null, or "
-            "another folder"
+            f"activations cannot be written to {folder} ({error}); set cache=null, or another "
+            "folder"
         ) from error
+
+
+def _versions() -> dict[str, str]:
+    """Of what computes maps, as far as it is installed."""
+    found = {}
+    for name in MAKERS:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _clear(place: Path) -> None:
+    """Remove a folder of ours that nobody may use."""
+    if place.exists():
+        with _refusals(place.parent):
+            shutil.rmtree(place)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a folder holds nothing but what an entry holds; what goes at this moment is none."""
+    with suppress(OSError):
+        return {each.name for each in path.iterdir()} <= {META, MAPS, FRAMES}
+    return False
 
 
 def _partial(place: Path) -> Path:
@@ -359,12 +428,12 @@ def _removed(path: Path) -> bool:
     """Remove an entry, also one of which a part was written, unless a program is at work on it."""
     name = ENTRY.fullmatch(path.name)
     assert name is not None
-    with locked(path.with_name(name[2]), wait=False) as alone:
-        if not alone or is_held(path / META):
-            return False
-        (path / META).unlink(missing_ok=True)  # first: what a kill leaves is no entry
-        shutil.rmtree(path, ignore_errors=True)
-    return True
+    with locked(path.with_name(name[2]), wait=False) as alone, nobody_holds(path / META) as idle:
+        if alone and idle:
+            with suppress(OSError):  # another user's, maybe
+                (path / META).unlink(missing_ok=True)  # first: what a kill leaves is no entry
+                shutil.rmtree(path)
+    return not path.exists()
 
 
 def _size(folder: Path) -> int:

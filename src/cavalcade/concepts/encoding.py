@@ -12,7 +12,7 @@ from torch import Tensor
 from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.concept_set import ConceptSet
-from cavalcade.concepts.passes import ConceptPass, joined, taken
+from cavalcade.concepts.passes import ConceptPass, check_finite, joined, taken
 from cavalcade.concepts.scoring import LabelCounts
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.data.geometry import cells_inside, seen_cells, to_common_grid
@@ -94,6 +94,8 @@ class Part(NamedTuple):
 class Encoding(ConceptPass):
     """One pass over a split that records where each concept fires.
 
+    Activations that are not finite are an InputError that names their layer.
+
     Args:
         backbone: the frozen network.
         concepts: whose masks, strengths and features are recorded.
@@ -128,13 +130,17 @@ class Encoding(ConceptPass):
         activations = self.activations(batch)
         seen = seen_cells(batch.frames, self.grid)
         concepts, *halves = self.replicates
+        features = {name: pooled(maps, batch.frames) for name, maps in activations.items()}
+        for name, own in features.items():
+            check_finite(name, own)
         layers, counts = {}, {}
         for name, masks, excess in self._fired(concepts, activations, batch.frames, seen):
             strengths = (
                 torch.where(masks, excess, 0).sum(dim=(2, 3)) / seen.sum(dim=(1, 2))[:, None]
             )
-            features = pooled(activations[name], batch.frames).float().cpu()
-            layers[name] = LayerEncoding(pack(masks), strengths.float().cpu(), features)
+            layers[name] = LayerEncoding(
+                pack(masks), strengths.float().cpu(), features[name].float().cpu()
+            )
             if self.scored:
                 known = batch.labelled & seen[:, None]
                 counts[name] = LabelCounts.of(masks, batch.truth, known)

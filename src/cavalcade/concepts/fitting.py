@@ -219,10 +219,11 @@ class ProbeFit(BackbonePass):
         ):
             (loss,) = computed(metric)
             metric.reset()
-            if not loss.isfinite().all():
+            if not all(bool(own.isfinite().all()) for own in probes.parameters()):
                 raise InputError(
                     f"the probes of layer {name} diverged; lower concepts.optimizer.lr"
                 )
+            check_finite(name, loss)
             loss = loss.view_as(self.alpha)
             # what validation never shows cannot be judged by it: such a concept goes on
             probes.keep_best(torch.where(present > 0, loss, -torch.inf))

@@ -73,8 +73,11 @@ class KeptRows(Generic[Origins]):
         """What was kept of a layer, in the order of the images; can be asked for once.
 
         None for a layer of which nothing is kept, and, after `gather`, but in its owner.
+
+        Raises:
+            KeyError: if it is asked for again.
         """
-        if layer not in self._activations:
+        if layer not in self._groups:
             return None
         origins = self._origins[self._groups[layer]].all()
         activations = self._activations.pop(layer).all()

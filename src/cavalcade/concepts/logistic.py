@@ -51,7 +51,7 @@ class WeightedRows:
     """Pixels of one layer, and how much each counts for and against each concept.
 
     Attributes:
-        activations: float32 or bfloat16.
+        activations: float32, bfloat16 or float16.
         mean: subtracted from each channel.
         scale: each channel is divided by it.
         present: weight with which a row shows each concept.
@@ -158,7 +158,8 @@ def fit(
     Returns:
         Coefficients of standardised inputs; zero for a concept whose weights of either kind are
         all zero. The loss is within 0.1 % of the lowest; with a common metric and little
-        regularisation, where steps promise too little, within 1 %.
+        regularisation, where steps promise too little, within 1 % of activations as networks give
+        them, some per cent of such with heavier tails or of fewer rows than channels.
     """
     channels = len(rows.mean)
     found = l2.new_zeros(l2.numel(), channels + 1)

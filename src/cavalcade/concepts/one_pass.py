@@ -211,7 +211,8 @@ class _LayerFit:
             InputError: for activations that are not finite.
         """
         scaling = logistic.moments(drawn.activations, drawn.weights)
-        check_finite(layer, *scaling)
+        looked_at = (judged.activations, *([] if on_grid is None else [on_grid.activations]))
+        check_finite(layer, *scaling, *looked_at)
         rows = self._rows(drawn, 0, *scaling)
         heads = logistic.fit(rows, self.strengths[:, None].repeat(1, len(self.concepts)))
         every = torch.arange(len(judged.images), device=judged.images.device)
@@ -250,10 +251,11 @@ class _LayerFit:
     ) -> LayerConcepts:
         """On the CPU, with the threshold that is given, or those of highest Jaccard index."""
         cpu = torch.device("cpu")
-        if on_grid is None:
+        if self.threshold is not None:
             absent = (self.shares.alpha[replicate] >= 1) | (self.shares.area[replicate] <= 0)
-            thresholds = torch.where(absent, torch.nan, self.threshold or 0.0).cpu()
+            thresholds = torch.where(absent, torch.nan, self.threshold).cpu()
         else:
+            assert on_grid is not None
             own = self.shares.members[replicate][on_grid.images]
             logits = concepts.of_rows(on_grid.activations)[own]
             places = (part[own] for part in (on_grid.present, on_grid.labelled, on_grid.weights))

@@ -134,7 +134,8 @@ def check_finite(layer: str, *values: Tensor) -> None:
     Raises:
         InputError: naming the layer.
     """
-    if not all(bool(each.isfinite().all()) for each in values):
+    extremes = (each.aminmax() for each in values if each.numel())  # of which NaN is both
+    if not all(bool(least.isfinite() & largest.isfinite()) for least, largest in extremes):
         raise InputError(
             f"layer {layer} has activations that are not finite; leave it out of backbone.layers, "
             "or set trainer.precision=32"

@@ -4,7 +4,6 @@ import json
 import logging
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cavalcade.data.geometry import Frame
+from cavalcade.errors import InputError
 from cavalcade.locks import hold
 
 log = logging.getLogger(__name__)
@@ -136,12 +136,22 @@ class CachedActivations:
 
 
 def whole_entry(folder: Path) -> CachedLayer | None:
-    """What a folder holds; None if there is none, and with a warning if it is damaged."""
+    """What a folder holds; None if there is none, and with a warning if it is damaged.
+
+    Raises:
+        InputError: if it cannot be read, for which it may yet be whole.
+    """
     if not (folder / META).exists():
         return None
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+    try:
         entry = CachedLayer(folder)
         if entry.is_whole():
             return entry
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    except OSError as error:
+        raise InputError(
+            f"activations in {folder} cannot be read ({error}); mend it, or set cache=null"
+        ) from error
     log.warning("activations in %s are damaged, and are not used", folder)
     return None

@@ -1,0 +1,49 @@
+"""What is said of a command line that Hydra refuses."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+
+from cavalcade.hydra_errors import sentence
+
+ROOT = Path(__file__).parents[1]
+ALL = "; all are listed by python train.py --cfg job"
+
+
+def said(monkeypatch, arguments, overrides=None):
+    """The sentence after a program got these arguments; overrides are those of one job."""
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *arguments])
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        with pytest.raises(HydraException) as within:
+            compose("train", overrides=overrides or arguments)
+        while_it_runs = sentence(within.value)
+    assert sentence(within.value) == while_it_runs  # after Hydra has ended
+    return while_it_runs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["concpts.rows=3"], f"unknown config key concpts.rows; closest: concepts.rows, .*{ALL}$"),
+        (["data=folder", "data.rot=x"], r"unknown config key data.rot; closest: data\.root, "),
+        (["zzzqqq=1"], "^unknown config key zzzqqq; the keys are listed by python train.py --cfg"),
+        (["hydra.swep.dir=x"], r"closest: hydra\.sweep\.dir, .*listed by .* --cfg hydra$"),
+        (["backbone=efficientnet_lte0"], "^there is no backbone=efficientnet_lte0; closest: eff"),
+        (["data=zzz"], "^there is no data=zzz; there are: ade20k, "),
+        (["backbone=@names.txt"], "names.txt names values to sweep over; add -m"),
+    ],
+)
+def test_the_nearest_is_named(monkeypatch, arguments, expected):
+    found = said(monkeypatch, arguments)
+    assert re.search(expected, found), found
+    assert "\n" not in found
+
+
+def test_the_nearest_of_a_sweep_is_among_the_keys_of_what_all_jobs_have(monkeypatch):
+    job = ["data=folder", "data.rot=x", "backbone=vit_small"]
+    found = said(monkeypatch, [*job[:2], "backbone=vit_small,swin_tiny", "-m"], job)
+    assert found.startswith("unknown config key data.rot; closest: data.root, ")
