@@ -316,19 +316,6 @@ def keeping(unlink, name):
     return kept
 
 
-def test_an_entry_that_goes_while_it_is_opened_is_none(tmp_path):
-    served(tmp_path)
-    entry = next(tmp_path.glob("tiny-val-*"))
-
-    def gone(*_, **__):  # between opening the file and holding it
-        shutil.rmtree(entry)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("cavalcade.locks._flock", gone)
-        with pytest.raises(FileNotFoundError):
-            CachedLayer(entry)
-
-
 def test_what_is_too_large_is_not_kept_and_a_line_says_so(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         loader, _ = served(tmp_path, gigabytes=1e-6)

@@ -11,7 +11,7 @@ import pytest
 from cavalcade import InputError, locks
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.survey import Survey
-from cavalcade.locks import hold, is_held, locked
+from cavalcade.locks import hold, is_held, locked, nobody_holds
 from cavalcade.truth import Truth
 from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
 from test_faults import KILLED, STEPS, undisturbed, world  # noqa: F401
@@ -113,6 +113,32 @@ def test_any_number_hold_a_file(tmp_path):
     del one
     assert is_held(path)
     del other
+    assert not is_held(path)
+
+
+def test_a_file_that_goes_before_it_is_held_is_not_held(tmp_path, monkeypatch):
+    path, holder = tmp_path / "file", set()
+    path.touch()
+    flock = locks._flock
+
+    def replaced(number, *, exclusive):
+        path.unlink()
+        path.touch()  # another one
+        flock(number, exclusive=exclusive)
+
+    monkeypatch.setattr(locks, "_flock", replaced)
+    with pytest.raises(FileNotFoundError):
+        hold(path, holder)
+
+
+def test_a_file_that_nobody_holds_can_be_kept_from_others(tmp_path):
+    path = tmp_path / "file"
+    with nobody_holds(path) as alone:
+        assert alone  # there is none
+    path.touch()
+    with nobody_holds(path) as alone:
+        assert alone
+        assert is_held(path)  # as others see it
     assert not is_held(path)
 
 
