@@ -1,0 +1,74 @@
+"""A page that opens by a double click: static files, and parts that are loaded when they are seen.
+
+Browsers let a page from a file load scripts, but not fetch data. So each part is a script that
+hands its content to the page, numbers as compressed bytes.
+"""
+
+import base64
+import json
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly
+
+STATIC = ("index.html", "report.css", "report.js")
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+
+
+class Page:
+    """Writes the folder of a page.
+
+    Attributes:
+        folder: which is made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("parts", "images"):
+            (folder / name).mkdir(parents=True)
+        here = Path(__file__).parent
+        for path in (*(here / name for name in STATIC), PLOTLY):
+            shutil.copyfile(path, folder / path.name)
+
+    def add_part(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write what the page asks for by a name.
+
+        Args:
+            name: of letters, digits and dashes.
+            content: plain values and arrays; NaN becomes null outside of arrays.
+        """
+        text = json.dumps(_plain(content), allow_nan=False, separators=(",", ":"))
+        script = f"report.receive({json.dumps(name)},{text})\n"
+        (self.folder / "parts" / f"{name}.js").write_text(script, encoding="utf-8")
+
+    def add_image(self, name: str, jpeg: bytes) -> None:
+        """Write a picture as `images/<name>.jpg`."""
+        (self.folder / "images" / f"{name}.jpg").write_bytes(jpeg)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """What JSON knows."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, np.ndarray):
+        return _packed(value)
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _packed(array: np.ndarray) -> dict[str, Any]:
+    """An array as the page unpacks it: floats as float32, all else as uint8, deflated."""
+    kind = "float32" if array.dtype.kind == "f" else "uint8"
+    content = np.ascontiguousarray(array, dtype=f"<{np.dtype(kind).str[1:]}").tobytes()
+    return {
+        "packed": base64.b64encode(zlib.compress(content, 6)).decode(),
+        "type": kind,
+        "shape": list(array.shape),
+    }
