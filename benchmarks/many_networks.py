@@ -1,4 +1,4 @@
-"""What a comparison costs as networks become many: pairs, tables, memory, disk.
+r"""What a comparison costs as networks become many: pairs, tables, memory, disk.
 
     python -m benchmarks.many_networks
     python -m benchmarks.many_networks --networks 10 30 100 --images 1000 --grid 56 --layers 10 \

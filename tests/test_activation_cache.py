@@ -272,6 +272,13 @@ def test_a_bound_below_what_is_in_use_is_said(tmp_path, caplog):
     assert ", more than cache_gigabytes=1e-06" in caplog.text
 
 
+def test_a_bound_holds_once_a_visit_is_over(tmp_path):
+    cache = tmp_path / "cache"
+    served(cache)
+    tiny_visit(tmp_path / "runs", cache=ActivationCache(cache, 1e-6))
+    assert entries(cache) == []
+
+
 def test_what_cannot_be_read_now_is_no_damage(tmp_path, monkeypatch):
     served(tmp_path)
     first = entries(tmp_path)
@@ -391,7 +398,9 @@ def test_a_damaged_entry_is_made_again(tmp_path, harm, caplog):
         content[-2] ^= 1
         path.write_bytes(content)
     loader, backbone = served(tmp_path)
-    said = [message for message in caplog.messages if "are damaged, and are not used" in message]
+    said = [
+        message for message in caplog.messages if "are damaged: they are computed again" in message
+    ]
     assert len(said) == (harm != "no_meta")
     batch = next(iter(loader.in_order("val")))
     plain = next(iter(tiny_data(backbone).in_order("val")))

@@ -295,7 +295,7 @@ def test_totals_are_shared_among_jobs_at_once():
     costs = [Cost(10, 30.0, 1e6), Cost(10, 30.0, 1e6)]
     said = totals(Estimate(costs, [1.0], 9.0), 16)
     assert "about 30 s, 2 jobs at once; 2.0 MB" in said
-    assert "measured in 9 s, 1.0 s for each of 1 networks" in said
+    assert "measured in 9 s, 1.0 s for each of 1 network (" in said
 
 
 def test_a_cache_is_said_to_spare_forwards():

@@ -56,7 +56,8 @@ def test_rows_come_back_in_the_order_of_the_images():
 def test_rows_can_be_asked_for_once_and_none_were_kept_of_nothing():
     rows = kept([0, 1], expected=2)
     assert rows.of("a") is not None
-    assert rows.of("a") is None
+    with pytest.raises(KeyError):  # else it would look as if none were kept
+        rows.of("a")
     assert kept(expected=2).of("b") is None
 
 

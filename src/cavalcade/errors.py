@@ -33,6 +33,15 @@ def listed(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
 
 
+def counted(count: int, noun: str) -> str:
+    """How many there are of something.
+
+    >>> counted(1, "layer"), counted(2, "layer")
+    ('1 layer', '2 layers')
+    """
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
 def check_choice(what: str, value: str, options: Iterable[str]) -> None:
     """Raise unless `value` is one of `options`.
 

@@ -29,7 +29,7 @@ from cavalcade.data.cached import (
     StoredLayer,
     whole_entry,
 )
-from cavalcade.errors import InputError
+from cavalcade.errors import InputError, counted
 from cavalcade.folders import digest_of, sync
 from cavalcade.locks import is_held, locked, nobody_holds
 from cavalcade.version import __version__
@@ -61,7 +61,7 @@ class ActivationCache:
         folder: where entries lie.
         gigabytes: the most that all entries take, those that are being written too; those that
             were not used for longest go, unless a program has them open, of which the file
-            system's locks tell. Without locks none goes. What is in use stays, with a warning.
+            system's locks tell: what is too much goes later. Without locks none goes.
     """
 
     folder: Path
@@ -116,6 +116,12 @@ class ActivationCache:
             activations = self._activations(writer, split, places)
             if activations is not None:
                 data.cached[split] = activations
+        if self._is_writable():
+            self._keep_within()
+
+    def release(self, data: ConceptDataModule) -> None:
+        """Let other programs remove what a data module has used, and hold to the bound."""
+        data.cached.clear()
         if self._is_writable():
             self._keep_within()
 
@@ -206,7 +212,8 @@ class ActivationCache:
         self._remove_oldest(idle, self.gigabytes * 1e9 - in_use)
         if in_use > self.gigabytes * 1e9:
             log.warning(
-                "this visit and other programs use %.3g GB of %s, more than cache_gigabytes=%g",
+                "this visit and other programs use %.3g GB of %s, more than cache_gigabytes=%g: "
+                "what does not fit goes when it is not used any more",
                 *(in_use / 1e9, self.folder, self.gigabytes),
             )
 
@@ -236,9 +243,9 @@ class ActivationCache:
                 removed.append(idle.pop(oldest))
         if removed:
             log.info(
-                "removed from %s, to make room: %d entries that were not used for longest "
+                "removed from %s, to make room: activations that were not used for longest, in %s "
                 "(%.3g GB)",
-                *(self.folder, len(removed), sum(removed) / 1e9),
+                *(self.folder, counted(len(removed), "folder"), sum(removed) / 1e9),
             )
 
     def _is_writable(self) -> bool:
@@ -323,8 +330,8 @@ class _Writer:
 
     def described(self, split: str, names: Collection[str]) -> str:
         """Activations of some layers for one split, in words."""
-        layers = f"{len(names)} layer" + "s" * (len(names) > 1)
-        images = f"{len(self.data.splits[split])} {split} images"
+        layers = counted(len(names), "layer")
+        images = counted(len(self.data.splits[split]), f"{split} image")
         return f"{self.backbone.label}: activations of {layers} for {images}"
 
     def size(self, split: str, names: Collection[str]) -> int:

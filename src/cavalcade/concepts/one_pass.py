@@ -119,7 +119,7 @@ def fit_in_one_pass(
     if rows < fewest:
         raise InputError(
             f"concepts.rows is {rows}, too few to show {fewest // FEWEST_OF_CONCEPT} concepts; "
-            f"give at least {fewest}"
+            f"give at least {fewest}, or null"
         )
     sampled = functools.partial(
         ProbeSample,

@@ -153,5 +153,5 @@ def whole_entry(folder: Path) -> CachedLayer | None:
         raise InputError(
             f"activations in {folder} cannot be read ({error}); mend it, or set cache=null"
         ) from error
-    log.warning("activations in %s are damaged, and are not used", folder)
+    log.warning("activations in %s are damaged: they are computed again", folder)
     return None

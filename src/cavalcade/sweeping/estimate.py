@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cavalcade.children import run_child
+from cavalcade.errors import counted
 from cavalcade.report.tables import print_sentence, print_table
 from cavalcade.sweeping.apart import child_environment
 from cavalcade.sweeping.jobs import SweepJob, differing
@@ -134,7 +135,8 @@ def totals(found: Estimate, at_once: int) -> str:
     share = "" if known == len(found.costs) else f" ({known} of {len(found.costs)} jobs)"
     beside = "" if at_once == 1 else f", {at_once} jobs at once"
     count = len(found.networks)
-    each = f", {sum(found.networks) / count:.1f} s for each of {count} networks" if count else ""
+    mean = f"{sum(found.networks) / count:.1f} s" if count else ""
+    each = f", {mean} for each of {counted(count, 'network')}" if count else ""
     fewer, apart = (IF_CACHED, BESIDE_CACHE) if found.cached else ("", "")
     return (
         f"in all{share}: {total.images:,} images through networks{fewer}, forwards alone about "

@@ -84,7 +84,7 @@ def visit(
             lambda: _announce(backbone, data, method, trainers, cached=cache is not None)
         )
         if cache:
-            held.callback(data.cached.clear)  # other programs may remove entries from then on
+            held.callback(cache.release, data)
             cache.serve(backbone, data, trainers, trainers.precision)
         meta = _describe(backbone, data, method, identity)
         job = train_job(place, meta, len(backbone.layers), force=force)
