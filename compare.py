@@ -17,7 +17,7 @@ from cavalcade.comparing.comparison import check_measures, compare
 from cavalcade.comparing.comparison_folder import default_name, tables_of, write_comparison
 from cavalcade.comparing.pictures import print_comparison, track_comparison
 from cavalcade.comparing.series import check_series
-from cavalcade.errors import InputError, check_whole
+from cavalcade.errors import InputError, check_switch, check_whole
 from cavalcade.folders import check_name
 from cavalcade.names import names_of_runs
 from cavalcade.report.artifacts import (
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 KEYS = (
     *("runs", "root", "name", "comparisons", "similarity", "agreement", "repairings", "series"),
-    *("cache", "pictures", "names", "logger", "artifacts"),
+    *("cache", "pictures", "report", "names", "logger", "artifacts"),
 )
 
 
@@ -49,6 +49,7 @@ def main(config: DictConfig) -> None:
     check_whole("repairings", config.repairings, 2)
     if config.pictures is not None:
         check_whole("pictures", config.pictures, 0)
+    check_switch("report", config.report)
     runs = runs_of(config)
     named_by = naming_run(config.names, runs)
     name = config.name or default_name(runs, measure, series=config.series, named_by=named_by)
@@ -59,7 +60,7 @@ def main(config: DictConfig) -> None:
     analysis = Analysis(compared)
     place = Path(str(config.comparisons)).expanduser() / str(name)
     tables = tables_of(analysis, names, series=config.series)
-    write_comparison(analysis, runs, place, tables, named_by, pictures=config.pictures)
+    write_comparison(analysis, runs, place, tables, named_by, config.pictures, report=config.report)
     track(tracker, config, runs, analysis, place, tables)
     print_comparison(analysis, place)
 

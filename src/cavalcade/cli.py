@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cavalcade.children import end_with_parent
-from cavalcade.errors import InputError, closest
+from cavalcade.errors import InputError, check_switch, closest
 from cavalcade.hydra_errors import sentence
 from cavalcade.value_files import with_values
 
@@ -132,8 +132,7 @@ def check_switches(compile: object, cache: object, cache_gigabytes: object) -> N
     Raises:
         InputError: naming the key.
     """
-    if not isinstance(compile, bool):
-        raise InputError(f"compile is {compile!r}; give true or false")
+    check_switch("compile", compile)
     if cache is not None and (not isinstance(cache, str) or not cache):
         raise InputError(f"cache is {cache!r}; give a folder, or null")
     if cache is None and cache_gigabytes is not None:

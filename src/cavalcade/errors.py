@@ -53,6 +53,16 @@ def check_choice(what: str, value: str, options: Iterable[str]) -> None:
         raise InputError(f"{what} is {value!r}; give one of {', '.join(options)}")
 
 
+def check_switch(what: str, value: object) -> None:
+    """Raise unless `value` is true or false.
+
+    Raises:
+        InputError: naming the setting and the value.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{what} is {value!r}; give true or false")
+
+
 def check_whole(what: str, value: object, least: int) -> None:
     """Raise unless `value` is a whole number of at least `least`; True and False are none.
 

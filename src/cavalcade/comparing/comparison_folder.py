@@ -20,6 +20,7 @@ comparisons/<name>/matrices.npz              the matrices with the names of thei
 comparisons/<name>/concept_matrices.npz      mined concepts by mined concepts, with their names
 comparisons/<name>/galleries/                matched concepts of two networks side by side
 comparisons/<name>/*.png, heatmaps/, depth/  pictures of all that, and of the first pairs
+comparisons/<name>/report/index.html         a page that shows all of it, in any browser
 comparisons/<name>/meta.json                 the runs, and the concepts left out
 """
 
@@ -38,7 +39,8 @@ from cavalcade.comparing.analysis import Analysis
 from cavalcade.comparing.comparison import Comparison, matrix_of
 from cavalcade.comparing.findings import summarise
 from cavalcade.comparing.match_galleries import draw_match_galleries
-from cavalcade.comparing.pictures import MOST_PAIRS, draw_all, drawn_pairs
+from cavalcade.comparing.pictures import MOST_PAIRS, REPORT, draw_all, drawn_pairs
+from cavalcade.comparing.report_parts import write_report
 from cavalcade.comparing.series import series_table
 from cavalcade.folders import digest_of, read_meta, read_table, write_meta, written_whole
 from cavalcade.locks import locked
@@ -103,6 +105,7 @@ def write_comparison(
     tables: Mapping[str, pd.DataFrame],
     named_by: Run | None = None,
     pictures: int | None = MOST_PAIRS,
+    report: bool = True,
 ) -> None:
     """Write a comparison to a folder, replacing what was there.
 
@@ -113,6 +116,7 @@ def write_comparison(
         tables: see `tables_of`.
         named_by: the run that names mined concepts.
         pictures: of so many pairs; None for all. See `drawn_pairs`.
+        report: write the page too.
     """
     comparison, drawn = analysis.comparison, drawn_pairs(analysis, pictures)
     pairs = len(comparison.matrices[analysis.similarity])
@@ -134,6 +138,8 @@ def write_comparison(
             np.savez_compressed(folder / "concept_matrices.npz", **_concept_arrays(comparison))
         draw_all(analysis, folder, tables.get("series"), drawn)
         draw_match_galleries(analysis, runs, tables.get("names"), folder / "galleries", drawn)
+        if report:
+            write_report(analysis, runs, tables.get("names"), folder / REPORT, place.name)
         summary = json.dumps(summarise(analysis), indent=1)
         (folder / "summary.json").write_text(summary, encoding="utf-8")
         meta = {

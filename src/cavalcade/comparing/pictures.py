@@ -21,6 +21,7 @@ from cavalcade.similarity.derived import null_difference
 log = logging.getLogger(__name__)
 
 MOST_PAIRS = 40
+REPORT = "report"
 CELL_TABLES = ("layer_similarity", "concept_similarity", "undefined_cells", "nearer_layers")
 
 
@@ -125,7 +126,10 @@ def print_comparison(analysis: Analysis, place: Path) -> None:
         )
         if not any(each.concepts for each in analysis.comparison.matrices["jaccard"]):
             log.warning("no concept is left, so that all numbers are NaN: add test images")
-    print_places({"pictures and tables": place})
+    places = {"pictures and tables": place}
+    if (place / REPORT).is_dir():
+        places["report, for any browser"] = place / REPORT / "index.html"
+    print_places(places)
 
 
 def _by_kind(analysis: Analysis) -> list[LayerMatrix]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cavalcade.comparing.analysis import Analysis
 from cavalcade.comparing.findings import summarise
-from cavalcade.report.page import Page
+from cavalcade.report.page import Page, picture
 from cavalcade.runs import MinedRun, ProbedRun, Run
 from cavalcade.similarity import MEASURE_TITLES, LayerMatrix, Pair
 from cavalcade.similarity.derived import Number, null_difference
@@ -50,9 +50,7 @@ def write_report(
         for place, layer in enumerate(run.layers if parts.images else ()):
             page.add_part(f"masks-{number}-{place}", parts.masks(run, layer.name))
     if parts.images:
-        page.add_part("truth", parts.truth_masks())
-    for image in parts.images:
-        page.add_image(str(image), parts.truth.thumbnails.pictures[image].numpy().tobytes())
+        page.add_part("pictures", parts.pictures())
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,9 @@ class ReportParts:
 
     def name_of(self, pair: Pair) -> str:
         """Of the part of a pair."""
-        places = [self.analysis.comparison.networks.index(x) for x in (pair.network_a, pair.network_b)]
+        places = [
+            self.analysis.comparison.networks.index(x) for x in (pair.network_a, pair.network_b)
+        ]
         return f"pair-{places[0]}-{places[1]}"
 
     @cached_property
@@ -120,13 +120,16 @@ class ReportParts:
             "test_images": len(self.truth.ids),
             "sentence": summary["sentence"],
             "findings": summary["findings"],
-            "networks": [self._described(run, name) for run, name in zip(self.runs, comparison.networks, strict=True)],
+            "networks": [
+                self._described(run, name)
+                for run, name in zip(self.runs, comparison.networks, strict=True)
+            ],
             "matrix": self._networks(),
             "tree": self._tree(),
             "pairs": [self._pair_numbers(pair) for pair in self.pairs],
             "left_out": list(comparison.left_out),
             "grid": list(grid),
-            "images": [{"image": k, "id": self.truth.ids[k]} for k in self.images],
+            "images": [self.truth.ids[k] for k in self.images],
             "concepts": list(self.truth.concepts),
         }
 
@@ -156,7 +159,9 @@ class ReportParts:
         if tree is None:
             return None
         drawn = dendrogram(tree.linkage, no_plot=True)
-        heights = {round(float(step[2]), 9): s for step, s in zip(tree.linkage, tree.support, strict=True)}
+        heights = {
+            round(float(step[2]), 9): s for step, s in zip(tree.linkage, tree.support, strict=True)
+        }
         return {
             "order": [int(leaf) for leaf in drawn["leaves"]],
             "across": drawn["icoord"],
@@ -288,7 +293,7 @@ class ReportParts:
             own = self.labels[(self.labels["network"] == name) & self.labels["named"].astype(bool)]
             named = own.set_index(["layer", "concept"])["label"].to_dict()
             table["label"] = [named.get((r.layer, r.concept), "") for r in table.itertuples()]
-        return table.to_dict("records")
+        return [dict(zip(table.columns, row, strict=True)) for row in table.to_numpy().tolist()]
 
     def masks(self, run: Run, layer: str) -> dict[str, Any]:
         """Where the concepts of a layer fire on the images that are shown, and how strongly."""
@@ -300,9 +305,14 @@ class ReportParts:
             "strengths": relative[self.images].numpy(),
         }
 
-    def truth_masks(self) -> dict[str, Any]:
-        """The same, as it is true."""
-        return {"names": list(self.truth.concepts), "bits": self.truth.masks[self.images].numpy()}
+    def pictures(self) -> dict[str, Any]:
+        """The images that are shown, and where the labelled concepts are in them."""
+        files = (self.truth.thumbnails.pictures[image] for image in self.images)
+        return {
+            "pictures": [picture(file.numpy().tobytes()) for file in files],
+            "names": list(self.truth.concepts),
+            "bits": self.truth.masks[self.images].numpy(),
+        }
 
 
 def _covering(strengths: Float[Tensor, "images concepts"], truth: Truth, count: int) -> list[int]:

@@ -28,8 +28,7 @@ class Page:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("parts", "images"):
-            (folder / name).mkdir(parents=True)
+        (folder / "parts").mkdir(parents=True)
         here = Path(__file__).parent
         for path in (*(here / name for name in STATIC), PLOTLY):
             shutil.copyfile(path, folder / path.name)
@@ -45,9 +44,10 @@ class Page:
         script = f"report.receive({json.dumps(name)},{text})\n"
         (self.folder / "parts" / f"{name}.js").write_text(script, encoding="utf-8")
 
-    def add_image(self, name: str, jpeg: bytes) -> None:
-        """Write a picture as `images/<name>.jpg`."""
-        (self.folder / "images" / f"{name}.jpg").write_bytes(jpeg)
+
+def picture(jpeg: bytes) -> str:
+    """A picture as part of a page, which may not read the pixels of files."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401

@@ -162,7 +162,7 @@ const report = (() => {
       "of layers and their best matches, chance removed. A click shows a pair." +
       (start.tree ? " Percentages: the share of resamples of blocks with this cluster." : "");
     const order = start.tree ? start.tree.order : start.networks.map((_, k) => k);
-    const count = order.length, cell = Math.max(14, Math.min(64, 620 / count));
+    const count = order.length, cell = Math.max(14, Math.min(70, 560 / count));
     return draw("networks-plot", () => {
       const names = order.map((k) => plain(start.networks[k].name));
       const values = matrixOf(start.matrix.values), errors = matrixOf(start.matrix.stderr);
@@ -170,11 +170,13 @@ const report = (() => {
       const text = order.map((i) => order.map((j) => (known(values[i][j])
         ? `${say(values[i][j], 2)}<br>±${say(errors[i][j])}` : "")));
       const heat = { type: "heatmap", z, x: names, y: names, colorscale: "Viridis", zmin: 0,
-        xgap: 1, ygap: 1, hoverongaps: false, colorbar: { thickness: 12, outlinewidth: 0 },
+        zmax: top(z, {}), xgap: 1, ygap: 1, hoverongaps: false,
+        colorbar: { thickness: 12, outlinewidth: 0 },
         customdata: order.map((i) => order.map((j) => withError(values[i][j], errors[i][j]))),
         hovertemplate: "%{y} and %{x}<br>%{customdata}<extra></extra>" };
       if (count <= 12) Object.assign(heat, { text, texttemplate: "%{text}", textfont: { size: 11 } });
-      const made = { traces: [heat], height: cell * count + 190, width: null,
+      const made = { traces: [heat], height: cell * count + 190,
+        width: (start.tree ? 2.4 : 1) * cell * count + 420,
         xaxis: { tickangle: -40, showgrid: false, constrain: "domain" },
         yaxis: { autorange: "reversed", showgrid: false } };
       if (start.tree) addTree(made, count);
@@ -314,7 +316,8 @@ const report = (() => {
       if (ceiling && known(ceiling[i][j])) {
         lines.push(`share of ceiling: ${say(adjusted[i][j] / ceiling[i][j], 2)}`);
       }
-      return lines.join("<br>");
+      return `<b>${rows[i]}</b> of ${plain(a.name)}<br><b>${columns[j]}</b> of ${plain(b.name)}<br>` +
+        lines.join("<br>");
     }));
     const long = Math.max(rows.length, columns.length);
     const cell = Math.max(11, Math.min(42, 760 / long));
@@ -324,12 +327,7 @@ const report = (() => {
         colorscale: of.key === "z" ? "Cividis" : "Viridis", zmin: 0, zmax: top(cells, of),
         xgap: 1, ygap: 1, hoverongaps: false, customdata: hover,
         colorbar: { thickness: 12, outlinewidth: 0, len: 0.9 },
-        hovertemplate: `<b>${plain(a.name)}</b> %{y:}<br><b>${plain(b.name)}</b> %{x}<br>%{customdata}<extra></extra>` };
-      trace.text = cells.map((row, i) => row.map((_, j) => `${rows[i]}\u0000${columns[j]}`));
-      trace.hovertemplate = "%{customdata}<extra></extra>";
-      trace.customdata = hover.map((row, i) => row.map((text, j) =>
-        `<b>${rows[i]}</b> of ${plain(a.name)}<br><b>${columns[j]}</b> of ${plain(b.name)}<br>${text}`));
-      delete trace.text;
+        hovertemplate: "%{customdata}<extra></extra>" };
       if (numbers) {
         trace.text = cells.map((row) => row.map((value) => (known(value)
           ? value.toFixed(of.key === "z" ? 0 : 2) : "")));
@@ -342,10 +340,10 @@ const report = (() => {
         margin: { l: 160, r: 20, t: 10, b: 130 },
         xaxis: { tickmode: "array", tickvals: columns.map((_, k) => k), ticktext: columns,
           tickangle: -90, showgrid: false, zeroline: false, tickfont: { size: cell < 15 ? 9 : 12 },
-          title: { text: `${plain(b.name)}: layer, relative depth` }, range: [-0.5, columns.length - 0.5] },
+          title: { text: plain(b.name) }, range: [-0.5, columns.length - 0.5] },
         yaxis: { tickmode: "array", tickvals: rows.map((_, k) => k), ticktext: rows,
           showgrid: false, zeroline: false, tickfont: { size: cell < 15 ? 9 : 12 },
-          title: { text: `${plain(a.name)}: layer, relative depth` }, range: [rows.length - 0.5, -0.5] } };
+          title: { text: plain(a.name) }, range: [rows.length - 0.5, -0.5] } };
     });
     if (!plot.dataset.ready) {
       plot.dataset.ready = "yes";
@@ -437,12 +435,12 @@ const report = (() => {
     if (!content.concepts) return;
     const found = agreements(content, turned);
     const defined = found.filter((each) => known(each.value));
+    const most = found.flatMap((each) => each.own.flat()).filter(known).reduce((x, y) => Math.max(x, y), 0.1);
     byId("concepts-lead").textContent = defined.length > 1
       ? `Adjusted Jaccard index of each concept at all pairs of layers, the least alike first, in ` +
-        `one scale. Over the best matches of layers ${defined[0].name} differs most ` +
+        `one scale from 0 to ${say(most, 1)}. Over the best matches of layers ${defined[0].name} differs most ` +
         `(${say(defined[0].value, 2)}), ${defined[defined.length - 1].name} least ` +
         `(${say(defined[defined.length - 1].value, 2)}).` : "";
-    const most = Math.max(0.1, ...found.flatMap((each) => each.own.flat()).filter(known));
     byId("multiples").replaceChildren(...found.map((each) => {
       const canvas = element("canvas", { role: "img", "aria-label": `${each.name}: ${say(each.value, 2)}` });
       paintCells(canvas, each.own, most);
@@ -501,7 +499,7 @@ const report = (() => {
     const value = withError(at(main.value), at(main.stderr));
     const facts = [`${one.name} of ${a.name} and ${other.name} of ${b.name}: ${titleOf(start.similarity)} ${value}`];
     if (content.measures.jaccard && start.similarity !== "jaccard") facts.push(`raw ${say(at(content.measures.jaccard.value))}`);
-    if (main.chance && !main.ceiling) facts.push(`by chance ${say(at(main.chance))}`);
+    if (main.chance && Math.abs(at(main.chance)) >= 0.0005) facts.push(`by chance ${say(at(main.chance))}`);
     if (main.ceiling && known(at(main.ceiling))) facts.push(`share of ceiling ${say(at(main.value) / at(main.ceiling), 2)}`);
     if (main.z) facts.push(`${say(at(main.z), 1)} standard deviations from re-paired images`);
     byId("reading").textContent = `Chosen: ${facts.join("; ")}.`;
@@ -559,9 +557,9 @@ const report = (() => {
 
   function tiles(part, concept, images) {
     return element("div", { class: "tiles" }, ...images.map((image) => {
-      const canvas = element("canvas", { role: "img", title: start.images[image].id,
-        "aria-label": `${part.names[concept]} on ${start.images[image].id}` });
-      paintMask(canvas, start.images[image].image, mask(part, concept, image));
+      const canvas = element("canvas", { role: "img", title: start.images[image],
+        "aria-label": `${part.names[concept]} on ${start.images[image]}` });
+      paintMask(canvas, image, mask(part, concept, image));
       return canvas;
     }));
   }
@@ -582,49 +580,60 @@ const report = (() => {
         const found = new Image();
         found.onload = () => resolve(found);
         found.onerror = () => resolve(null);
-        found.src = `images/${number}.jpg`;
+        load("pictures").then((part) => { found.src = part.pictures[number]; });
       }));
     }
     return pictures.get(number);
   }
 
-  /** An image, dark where a concept does not fire, with a line around where it does. */
+  /** An image, dark and grey where a concept does not fire, with a line around where it does. */
   async function paintMask(canvas, number, bits) {
     const photo = await picture(number);
     if (!photo) return;
-    const scale = 2, width = photo.width * scale, height = photo.height * scale;
+    const scale = photo.width < 200 ? 2 : 1, width = photo.width * scale, height = photo.height * scale;
     [canvas.width, canvas.height] = [width, height];
-    const context = canvas.getContext("2d");
-    const [rows, columns] = start.grid;
-    const outline = new Path2D(), inside = new Path2D();
-    const w = width / columns, h = height / rows;
-    const fires = (i, j) => i >= 0 && j >= 0 && i < rows && j < columns && bits[i * columns + j];
-    for (let i = 0; i < rows; i++) {
-      for (let j = 0; j < columns; j++) {
-        if (!fires(i, j)) continue;
-        inside.rect(j * w - 0.3, i * h - 0.3, w + 0.6, h + 0.6);
-        for (const [other, x0, y0, x1, y1] of [[fires(i - 1, j), 0, 0, 1, 0], [fires(i + 1, j), 0, 1, 1, 1],
-          [fires(i, j - 1), 0, 0, 0, 1], [fires(i, j + 1), 1, 0, 1, 1]]) {
-          if (other) continue;
-          outline.moveTo((j + x0) * w, (i + y0) * h);
-          outline.lineTo((j + x1) * w, (i + y1) * h);
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(enlarged(bits), 0, 0, width, height); // interpolated, for a smooth line
+    const cover = context.getImageData(0, 0, width, height).data;
+    const inside = new Uint8Array(width * height).map((_, k) => (cover[4 * k + 3] >= 128 ? 1 : 0));
+    context.clearRect(0, 0, width, height);
+    context.drawImage(photo, 0, 0, width, height);
+    const pixels = context.getImageData(0, 0, width, height), { data } = pixels;
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        const k = y * width + x, distance = toBorder(inside, x, y, width, height);
+        if (inside[k] && distance > 2) continue;
+        let rgb;
+        if (distance <= 2) rgb = inside[k] ? [255, 225, 25] : [0, 0, 0];
+        else {
+          const grey = (data[4 * k] + data[4 * k + 1] + data[4 * k + 2]) / 3;
+          rgb = [0, 1, 2].map((c) => 0.45 * (0.5 * data[4 * k + c] + 0.5 * grey));
         }
+        for (let c = 0; c < 3; c++) data[4 * k + c] = rgb[c];
       }
     }
-    context.drawImage(photo, 0, 0, width, height);
-    context.fillStyle = "rgba(0, 0, 0, 0.6)";
-    context.fillRect(0, 0, width, height);
-    context.save();
-    context.clip(inside);
-    context.drawImage(photo, 0, 0, width, height);
-    context.restore();
-    context.lineCap = "square";
-    context.strokeStyle = "black";
-    context.lineWidth = 5;
-    context.stroke(outline);
-    context.strokeStyle = "rgb(255, 225, 25)";
-    context.lineWidth = 3;
-    context.stroke(outline);
+    context.putImageData(pixels, 0, 0);
+  }
+
+  function enlarged(bits) {
+    const [rows, columns] = start.grid, small = document.createElement("canvas");
+    [small.width, small.height] = [columns, rows];
+    const context = small.getContext("2d"), image = context.createImageData(columns, rows);
+    bits.forEach((fires, k) => { image.data[4 * k + 3] = fires ? 255 : 0; });
+    context.putImageData(image, 0, 0);
+    return small;
+  }
+
+  /** Steps from a pixel to the next one that is on the other side; 3 for more than 2. */
+  function toBorder(inside, x, y, width, height) {
+    const own = inside[y * width + x];
+    for (let step = 1; step <= 2; step++) {
+      if ((x >= step && inside[y * width + x - step] !== own) ||
+        (x + step < width && inside[y * width + x + step] !== own) ||
+        (y >= step && inside[(y - step) * width + x] !== own) ||
+        (y + step < height && inside[(y + step) * width + x] !== own)) return step;
+    }
+    return 3;
   }
 
   // ---- one network -------------------------------------------------------------------------
