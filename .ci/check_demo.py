@@ -18,6 +18,7 @@ assert pairs.loc["depth_gap", "high"] < 0.1, pairs
 assert pairs.loc["similarity", "low"] > 0.35, pairs
 assert pairs.loc["share_of_ceiling", "value"] > 0.5, pairs
 assert all(finding["beyond_repaired"] for finding in comparison.summary["findings"].values())
+assert (folder / "report" / "index.html").exists()
 assert len(list((folder / "heatmaps").glob("*.png"))) == 3
 offline = list(Path("wandb").glob("offline-run-*"))
 assert len(offline) == 3, offline

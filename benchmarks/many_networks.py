@@ -119,7 +119,7 @@ def measured(runs: list[Path], place: Path) -> tuple[Seconds, Seconds]:
     analysis = Analysis(compare(loaded, against=(), cache=place / "pairs"))
     pairs = watch.lap()
     tables = tables_of(analysis)
-    write_comparison(analysis, loaded, place / "comparison", tables, pictures=0)
+    write_comparison(analysis, loaded, place / "comparison", tables, pictures=0, report=False)
     return pairs, watch.lap()
 
 

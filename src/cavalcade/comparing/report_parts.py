@@ -19,13 +19,14 @@ from torch import Tensor
 
 from cavalcade.comparing.analysis import Analysis
 from cavalcade.comparing.findings import summarise
-from cavalcade.report.page import Page, picture
+from cavalcade.report.page import Page, Rounded, picture
 from cavalcade.runs import MinedRun, ProbedRun, Run
 from cavalcade.similarity import MEASURE_TITLES, LayerMatrix, Pair
 from cavalcade.similarity.derived import Number, null_difference
 from cavalcade.truth import Truth
 
-IMAGES = 16  # test images on which masks are shown
+MOST_IMAGES, FEWEST_IMAGES = 16, 6  # test images on which masks are shown
+MASK_BYTES = 50_000_000  # before they are compressed, to half or less
 SMALLEST = 1e-12
 
 
@@ -95,12 +96,10 @@ class ReportParts:
         """
         if not len(self.truth.thumbnails):
             return []
-        best = torch.zeros(len(self.truth.ids), 0)
-        for run in self.runs:
-            for layer in run.layers:
-                strengths = run.strengths(layer.name)
-                best = torch.cat([best, strengths / strengths.amax(dim=0).clamp(min=SMALLEST)], 1)
-        return sorted(_covering(best, self.truth, IMAGES))
+        layers = [(run, layer.name) for run in self.runs for layer in run.layers]
+        best = torch.cat([_relative(run.strengths(layer)) for run, layer in layers], dim=1)
+        room = MASK_BYTES // (best.shape[1] * self.truth.masks.shape[-1])
+        return sorted(_covering(best, self.truth, min(max(room, FEWEST_IMAGES), MOST_IMAGES)))
 
     def start(self) -> dict[str, Any]:
         """What is there from the start."""
@@ -230,8 +229,8 @@ class ReportParts:
         shape = (-1, len(pair.layers_a), len(pair.layers_b))
         return {
             "names": list(cells["concept"].unique()),
-            "value": cells["value"].to_numpy(dtype=float).reshape(shape),
-            "stderr": cells["stderr"].to_numpy(dtype=float).reshape(shape),
+            "value": Rounded(cells["value"].to_numpy(dtype=float).reshape(shape)),
+            "stderr": Rounded(cells["stderr"].to_numpy(dtype=float).reshape(shape)),
         }
 
     @cached_property
@@ -261,7 +260,7 @@ class ReportParts:
                 partner[i, j, each] = best
                 value[i, j, each] = part[each, best]
                 stderr[i, j, each] = found.stderr[np.ix_(own, others)][each, best]
-        return {"partner": partner, "value": value, "stderr": stderr}
+        return {"partner": partner, "value": Rounded(value), "stderr": Rounded(stderr)}
 
     def network(self, number: int) -> dict[str, Any]:
         """Scores, flow and concepts of a network."""
@@ -297,12 +296,11 @@ class ReportParts:
 
     def masks(self, run: Run, layer: str) -> dict[str, Any]:
         """Where the concepts of a layer fire on the images that are shown, and how strongly."""
-        strengths = run.strengths(layer)
-        relative = strengths / strengths.amax(dim=0).clamp(min=SMALLEST)
+        strengths = _relative(run.strengths(layer))[self.images]
         return {
             "names": list(run.concept_set.layers[layer].names),
             "bits": run.bits(layer)[self.images].numpy(),
-            "strengths": relative[self.images].numpy(),
+            "strengths": Rounded(strengths.numpy()),
         }
 
     def pictures(self) -> dict[str, Any]:
@@ -333,6 +331,13 @@ def _covering(strengths: Float[Tensor, "images concepts"], truth: Truth, count: 
         other_blocks &= blocks != blocks[image]
         shown = torch.maximum(shown, strengths[image])
     return chosen
+
+
+def _relative(
+    strengths: Float[Tensor, "images concepts"],
+) -> Float[Tensor, "images concepts"]:
+    """As shares of what each concept reaches on any image."""
+    return strengths / strengths.amax(dim=0).clamp(min=SMALLEST)
 
 
 def _has_own(matrices: Sequence[LayerMatrix]) -> bool:

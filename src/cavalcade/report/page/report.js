@@ -49,7 +49,19 @@ const report = (() => {
     const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     const buffer = await new Response(stream).arrayBuffer();
-    return { shape, data: type === "float32" ? new Float32Array(buffer) : new Uint8Array(buffer) };
+    if (type === "float32") return { shape, data: new Float32Array(buffer) };
+    const given = new Uint8Array(buffer);
+    return { shape, data: type === "rounded" ? fromPlanes(given) : given };
+  }
+
+  /** Ten-thousandths, all lower bytes before all upper ones; the least is NaN. */
+  function fromPlanes(bytes) {
+    const count = bytes.length / 2, found = new Float32Array(count);
+    for (let k = 0; k < count; k++) {
+      const whole = ((bytes[count + k] << 24) >> 16) | bytes[k];
+      found[k] = whole === -32768 ? NaN : whole / 10000;
+    }
+    return found;
   }
 
   // ---- small things ------------------------------------------------------------------------
@@ -105,7 +117,8 @@ const report = (() => {
     const { xaxis = {}, yaxis = {}, ...rest } = extra;
     return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: ink, family: "system-ui, DejaVu Sans, sans-serif", size: 13 },
-      margin: { l: 60, r: 20, t: 20, b: 50 }, hoverlabel: { align: "left" },
+      margin: { l: 60, r: 20, t: 34, b: 50 }, hoverlabel: { align: "left" },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: ink },
       xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest };
   }
 
@@ -320,7 +333,7 @@ const report = (() => {
         lines.join("<br>");
     }));
     const long = Math.max(rows.length, columns.length);
-    const cell = Math.max(11, Math.min(42, 760 / long));
+    const cell = Math.max(11, Math.min(56, 760 / long));
     const numbers = Math.max(rows.length, columns.length) <= 14;
     const plot = await draw("matrix", () => {
       const trace = { type: "heatmap", z: cells, x: columns.map((_, k) => k), y: rows.map((_, k) => k),
@@ -334,10 +347,10 @@ const report = (() => {
         trace.texttemplate = "%{text}";
         trace.textfont = { size: 11 };
       }
-      return { traces: [trace], height: Math.max(320, cell * rows.length + 170),
+      return { traces: [trace], height: Math.max(320, cell * rows.length + 180),
         width: Math.max(420, cell * columns.length + 330),
         images: [hatch()], shapes: [frame()],
-        margin: { l: 160, r: 20, t: 10, b: 130 },
+        margin: { l: 160, r: 20, t: 34, b: 130 },
         xaxis: { tickmode: "array", tickvals: columns.map((_, k) => k), ticktext: columns,
           tickangle: -90, showgrid: false, zeroline: false, tickfont: { size: cell < 15 ? 9 : 12 },
           title: { text: plain(b.name) }, range: [-0.5, columns.length - 0.5] },
