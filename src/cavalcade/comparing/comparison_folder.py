@@ -139,7 +139,7 @@ def write_comparison(
         draw_all(analysis, folder, tables.get("series"), drawn)
         draw_match_galleries(analysis, runs, tables.get("names"), folder / "galleries", drawn)
         if report:
-            write_report(analysis, runs, tables.get("names"), folder / REPORT, place.name)
+            write_report(analysis, runs, tables.get("names"), folder / REPORT)
         summary = json.dumps(summarise(analysis), indent=1)
         (folder / "summary.json").write_text(summary, encoding="utf-8")
         meta = {

@@ -26,12 +26,13 @@ from cavalcade.similarity.derived import Number, null_difference
 from cavalcade.truth import Truth
 
 MOST_IMAGES, FEWEST_IMAGES = 16, 6  # test images on which masks are shown
+NAMED = 3  # networks in a title
 MASK_BYTES = 50_000_000  # before they are compressed, to half or less
 SMALLEST = 1e-12
 
 
 def write_report(
-    analysis: Analysis, runs: Sequence[Run], names: pd.DataFrame | None, folder: Path, title: str
+    analysis: Analysis, runs: Sequence[Run], names: pd.DataFrame | None, folder: Path
 ) -> None:
     """Write the page of a comparison.
 
@@ -40,9 +41,8 @@ def write_report(
         runs: that were compared.
         names: labels of mined concepts, see `names_of_runs`.
         folder: which is made.
-        title: of the page.
     """
-    page, parts = Page(folder), ReportParts(analysis, runs, names, title)
+    page, parts = Page(folder), ReportParts(analysis, runs, names)
     page.add_part("start", parts.start())
     for pair in parts.pairs:
         page.add_part(parts.name_of(pair), parts.pair(pair))
@@ -62,13 +62,11 @@ class ReportParts:
         analysis: what a comparison says.
         runs: that were compared.
         labels: of mined concepts.
-        title: of the page.
     """
 
     analysis: Analysis
     runs: Sequence[Run]
     labels: pd.DataFrame | None
-    title: str
 
     @property
     def truth(self) -> Truth:
@@ -107,7 +105,7 @@ class ReportParts:
         summary = summarise(analysis)
         grid = self.truth.grid
         return {
-            "title": self.title,
+            "title": self._title(),
             "data": self.truth.data,
             "method": self.runs[0].method,
             "similarity": analysis.similarity,
@@ -131,6 +129,11 @@ class ReportParts:
             "images": [self.truth.ids[k] for k in self.images],
             "concepts": list(self.truth.concepts),
         }
+
+    def _title(self) -> str:
+        """The networks by their names, or how many there are."""
+        names = self.analysis.comparison.networks
+        return f"{len(names)} networks" if len(names) > NAMED else ", ".join(names)
 
     def _described(self, run: Run, name: str) -> dict[str, Any]:
         return {

@@ -140,9 +140,8 @@ const report = (() => {
   function showFindings() {
     byId("title").textContent = start.title;
     document.title = `${start.title}: cavalcade`;
-    const networks = start.networks.length;
-    byId("about").textContent = `${networks} networks on ${start.test_images} test images of ` +
-      `${start.data}, ${start.blocks} blocks; concepts by ${start.method}`;
+    byId("about").textContent = `${start.test_images} test images of ${start.data} in ` +
+      `${start.blocks} blocks; concepts by ${start.method}`;
     const sentences = start.sentence.split(/(?<=\.) (?=Best matches)/);
     byId("sentences").replaceChildren(...sentences.map((text) => element("p", {}, text)));
     const cards = [
