@@ -56,6 +56,24 @@ def test_a_signal_to_the_parent_ends_the_child(tmp_path, number):
     assert ended(child)
 
 
+def test_a_signal_while_a_child_starts_ends_it_too(tmp_path, monkeypatch):
+    started, real = [], subprocess.Popen
+
+    def interrupted(*arguments, **options):
+        child = real(*arguments, **options)
+        started.append(child.pid)
+        os.kill(os.getpid(), signal.SIGTERM)  # before anybody knows of the child
+        for _ in range(1000):  # in which Python looks at signals
+            pass
+        return child
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(SystemExit):
+        python("-c", SLEEPER, str(tmp_path / "pid"))
+    assert ended(started[0])
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def test_a_job_that_is_not_needed_any_more_ends(tmp_path):
     with pytest.raises(SystemExit, match="the sweep has ended"):
         python("-c", SLEEPER, str(tmp_path / "pid"), needed=lambda: not (tmp_path / "pid").exists())

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 PARENT = "CAVALCADE_PARENT"  # that a child ends with, and the signal that ends it
 STOPPING = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0))  # seconds after each, before SIGKILL
@@ -40,22 +41,26 @@ def run_child(
     with contextlib.ExitStack() as stack:
         stack.enter_context(sigterm_raises())
         output = stack.enter_context(log.open("ab")) if log else None
-        child = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env={**env, PARENT: _bond(signal.SIGTERM)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT if output else None,
-            start_new_session=True,
-        )
+        child = None
         try:
+            with _signals_later():
+                child = subprocess.Popen(
+                    command,
+                    cwd=cwd,
+                    env={**env, PARENT: _bond(signal.SIGTERM)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT if output else None,
+                    start_new_session=True,
+                )
             return _wait(child, needed)
         except BaseException:
-            _stop(child)
+            if child is not None:
+                _stop(child)
             raise
         finally:
-            _signal_group(child, signal.SIGKILL)  # what it may have left behind
+            if child is not None:
+                _signal_group(child, signal.SIGKILL)  # what it may have left behind
 
 
 def _wait(child: "subprocess.Popen[bytes]", needed: Callable[[], bool]) -> int:
@@ -96,23 +101,47 @@ def sigterm_raises() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _signals_later() -> Iterator[None]:
+    """SIGINT and SIGTERM wait for the end of the block.
+
+    Who was interrupted while a child starts would not know of it.
+    """
+    came: list[int] = []
+    try:
+        with _handled_by(lambda number, _: came.append(number)):
+            yield
+    finally:
+        for number in came:
+            signal.raise_signal(number)
+
+
+@contextlib.contextmanager
 def signals_at_once() -> Iterator[None]:
     """Within the block SIGINT and SIGTERM end the process, though it waits where Python is deaf.
 
     One that is ignored, as a shell has its background jobs do, stays so.
     """
+    with _handled_by(signal.SIG_DFL):
+        yield
+
+
+@contextlib.contextmanager
+def _handled_by(
+    handler: Callable[[int, FrameType | None], Any] | signal.Handlers,
+) -> Iterator[None]:
+    """Have SIGINT and SIGTERM handled by another one, where a function of Python handles them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     before = {number: found for number, found in handlers.items() if callable(found)}
     for number in before:
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, found in before.items():
+            signal.signal(number, found)
 
 
 def _leave(number: int, _: FrameType | None) -> None:
