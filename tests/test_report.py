@@ -171,13 +171,13 @@ def test_a_click_shows_concepts_of_both_layers_on_the_same_images(probed, opened
         "document.getElementById('reading').textContent.startsWith('Chosen: 6 of')"
     )
     assert page.locator("#reading").text_content().startswith("Chosen: 6 of original and 2 of stra")
+    page.wait_for_timeout(1000)
     names = page.locator("#matches .name b").all_text_contents()
     assert set(names) == {"red", MARKUP, "never"}
     tiles = page.locator("#matches .row:nth-child(2) canvas")
     assert tiles.count() == 8
     titles = [tile.get_attribute("title") for tile in tiles.all()]
     assert titles[:4] == titles[4:]
-    page.wait_for_timeout(500)
     colours = page.evaluate(
         "[...document.querySelectorAll('#matches .row:nth-child(2) canvas')].map((canvas) => "
         "new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)"

@@ -6,6 +6,15 @@ const report = (() => {
   const state = { a: 0, b: 0, measure: "", row: -1, column: -1, one: 0, layer: 0 };
   let start = null;
 
+  const turns = new Map();
+
+  /** Whether nothing newer was asked of a section since; what is late must not be shown. */
+  function turn(section) {
+    const own = (turns.get(section) || 0) + 1;
+    turns.set(section, own);
+    return () => turns.get(section) === own;
+  }
+
   // ---- parts -------------------------------------------------------------------------------
 
   function entry(name) {
@@ -239,10 +248,9 @@ const report = (() => {
   }
 
   async function showPair() {
-    const { pair, turned } = stored();
-    const name = `pair-${pair.a}-${pair.b}`;
-    const content = await load(name);
-    if (stored().pair !== pair) return; // another one was chosen meanwhile
+    const { pair, turned } = stored(), newest = turn("pair");
+    const content = await load(`pair-${pair.a}-${pair.b}`);
+    if (!newest()) return;
     const measures = measuresOf(content);
     if (!measures.some((each) => each.key === state.measure)) state.measure = start.similarity;
     byId("measures").replaceChildren(element("legend", {}, "Shown"), ...measures.map((each) =>
@@ -256,7 +264,8 @@ const report = (() => {
     }
     sayPair(pair, a, b);
     await drawMatrix(content, of, a, b, turned);
-    await drawCurves(content, a, b);
+    if (newest()) await drawCurves(content, a, b);
+    if (!newest()) return;
     showMultiples(content, a, b, turned);
     await choose(state.row, state.column);
   }
@@ -502,8 +511,9 @@ const report = (() => {
   }
 
   async function showCell(concept = null) {
-    const { pair, turned } = stored();
+    const { pair, turned } = stored(), newest = turn("cell");
     const content = await load(`pair-${pair.a}-${pair.b}`);
+    if (!newest()) return;
     const a = start.networks[state.a], b = start.networks[state.b];
     const one = a.layers[state.row], other = b.layers[state.column];
     const main = content.measures[start.similarity];
@@ -522,6 +532,7 @@ const report = (() => {
       return;
     }
     const [ours, theirs] = await Promise.all([load(`masks-${state.a}-${state.row}`), load(`masks-${state.b}-${state.column}`)]);
+    if (!newest()) return;
     const rows = (content.partners ? partners(content, turned, ours, theirs) : sameNames(content, turned, ours));
     rows.sort((x, y) => (known(y.value) ? y.value : -2) - (known(x.value) ? x.value : -2));
     if (concept) rows.sort((x, y) => (y.name === concept) - (x.name === concept));
@@ -651,13 +662,16 @@ const report = (() => {
   // ---- one network -------------------------------------------------------------------------
 
   async function showNetwork() {
-    const network = start.networks[state.one], content = await load(`network-${state.one}`);
+    const network = start.networks[state.one], newest = turn("network");
+    const content = await load(`network-${state.one}`);
+    if (!newest()) return;
     byId("scores-part").classList.toggle("hidden", !content.scores);
     byId("flow-part").classList.toggle("hidden", !content.flow);
     if (content.scores) await drawScores(content.scores, network);
     if (content.flow) await drawFlow(content.flow);
+    if (!newest()) return;
     fill("one-layer", labelsPlain(network), state.layer);
-    await showGallery(network, content);
+    await showGallery(network, content, newest);
   }
 
   const labelsPlain = (network) => network.layers.map((layer) =>
@@ -692,13 +706,14 @@ const report = (() => {
     yaxis: { title: { text: "loss of agreement" } } }));
   }
 
-  async function showGallery(network, content) {
+  async function showGallery(network, content, newest) {
     const layer = network.layers[state.layer];
     byId("gallery-part").classList.toggle("hidden", !start.images.length);
     byId("one-layer-label").classList.toggle("hidden", !start.images.length);
     if (!start.images.length) return;
     byId("gallery-title").textContent = `Where the concepts of ${layer.name} fire`;
     const part = await load(`masks-${state.one}-${state.layer}`);
+    if (!newest()) return;
     const about = new Map((content.concepts || []).filter((row) => row.layer === layer.name).map((row) => [row.concept, row]));
     byId("gallery").replaceChildren(...part.names.map((name, k) => {
       const row = about.get(name), lines = [];
