@@ -149,6 +149,13 @@ def test_the_example_of_a_network_of_ones_own(tmp_path):
     assert list(layers) == ["trunk.0", "trunk.1", "trunk.2", "trunk"]
 
 
+def test_the_example_of_a_library(tmp_path):
+    result = python(tmp_path, "examples/library.py")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Number(0." in result.stdout
+    assert (tmp_path / "comparisons/library/report/index.html").exists()
+
+
 def test_layers_are_listed_and_nothing_else_is_done(tmp_path):
     settings = ("backbone.weights=random", "backbone.image_size=64", "list_layers=true")
     result = python(tmp_path, "train.py", "backbone=vit_small", *settings)

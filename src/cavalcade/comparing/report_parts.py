@@ -81,10 +81,12 @@ class ReportParts:
 
     def name_of(self, pair: Pair) -> str:
         """Of the part of a pair."""
-        places = [
-            self.analysis.comparison.networks.index(x) for x in (pair.network_a, pair.network_b)
-        ]
-        return f"pair-{places[0]}-{places[1]}"
+        return f"pair-{self._places[pair.network_a]}-{self._places[pair.network_b]}"
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """The number of each network."""
+        return {name: k for k, name in enumerate(self.analysis.comparison.networks)}
 
     @cached_property
     def images(self) -> list[int]:
@@ -152,7 +154,7 @@ class ReportParts:
         frame = matrix.frame()
         errors = np.full(frame.shape, np.nan)
         for (a, b), number in matrix.pairs.items():
-            i, j = matrix.networks.index(a), matrix.networks.index(b)
+            i, j = self._places[a], self._places[b]
             errors[i, j] = errors[j, i] = number.stderr
         return {"values": frame.to_numpy(dtype=float), "stderr": errors}
 
@@ -174,8 +176,8 @@ class ReportParts:
     def _pair_numbers(self, pair: Pair) -> dict[str, Any]:
         """The numbers of a pair by each measure."""
         described: dict[str, Any] = {
-            "a": self.analysis.comparison.networks.index(pair.network_a),
-            "b": self.analysis.comparison.networks.index(pair.network_b),
+            "a": self._places[pair.network_a],
+            "b": self._places[pair.network_b],
             "kind": self.analysis.comparison.kind(pair),
             "numbers": {},
         }
@@ -191,18 +193,16 @@ class ReportParts:
 
     def pair(self, pair: Pair) -> dict[str, Any]:
         """Matrices of all measures, best matches and concepts of a pair."""
-        comparison = self.analysis.comparison
         names = (pair.network_a, pair.network_b)
-        measures = {}
-        for measure, matrices in comparison.matrices.items():
-            for matrix in matrices:
-                if (matrix.pair.network_a, matrix.pair.network_b) == names:
-                    measures[measure] = self._matrix(matrix)
+        measures = {
+            measure: self._matrix(found[names])
+            for measure, found in self._matrices.items()
+            if names in found
+        }
         content: dict[str, Any] = {"measures": measures, "matches": [], "ceilings": []}
-        matches = self.analysis.best_matches
-        if len(matches):
-            own = matches[(matches["network_a"] == names[0]) & (matches["network_b"] == names[1])]
-            content["matches"] = own.drop(columns=["network_a", "network_b"]).to_dict("records")
+        if names in self._matches:
+            own = self._matches[names].drop(columns=["network_a", "network_b"])
+            content["matches"] = own.to_dict("records")
         ceilings = self.analysis.ceilings
         if len(ceilings):
             chosen = (ceilings["measure"] == self.analysis.similarity) & ceilings["trunk"]
@@ -211,6 +211,18 @@ class ReportParts:
         content["concepts"] = self._concepts(pair)
         content["partners"] = self._partners(pair)
         return content
+
+    @cached_property
+    def _matrices(self) -> dict[str, dict[tuple[str, str], LayerMatrix]]:
+        """For each measure the matrix of each pair."""
+        return {
+            measure: {(m.pair.network_a, m.pair.network_b): m for m in matrices}
+            for measure, matrices in self.analysis.comparison.matrices.items()
+        }
+
+    @cached_property
+    def _matches(self) -> dict[tuple[str, str], pd.DataFrame]:
+        return _by_pair(self.analysis.best_matches)
 
     def _matrix(self, matrix: LayerMatrix) -> dict[str, Any]:
         found: dict[str, Any] = {"value": matrix.values, "stderr": matrix.estimate.stderr}
@@ -239,9 +251,7 @@ class ReportParts:
     @cached_property
     def _concept_cells(self) -> dict[tuple[str, str], pd.DataFrame]:
         table = self.analysis.comparison.concept_similarity
-        adjusted = table[table["measure"] == "adjusted"]
-        groups = adjusted.groupby(["network_a", "network_b"], sort=False)
-        return {(str(a), str(b)): own for (a, b), own in groups}
+        return _by_pair(table[table["measure"] == "adjusted"])
 
     def _partners(self, pair: Pair) -> dict[str, Any] | None:
         """Of mined runs, for each pair of layers, the best partner of each concept."""
@@ -341,6 +351,14 @@ def _relative(
 ) -> Float[Tensor, "images concepts"]:
     """As shares of what each concept reaches on any image."""
     return strengths / strengths.amax(dim=0).clamp(min=SMALLEST)
+
+
+def _by_pair(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """The rows of each pair of networks."""
+    if table.empty:
+        return {}
+    groups = table.groupby(["network_a", "network_b"], sort=False)
+    return {(str(a), str(b)): own for (a, b), own in groups}
 
 
 def _has_own(matrices: Sequence[LayerMatrix]) -> bool:
