@@ -186,6 +186,14 @@ def test_a_click_shows_concepts_of_both_layers_on_the_same_images(probed, opened
     assert min(colours) > 5
 
 
+def test_trained_networks_are_shown_first(probed, opened):
+    page = opened(probed)
+    chosen = [
+        page.locator(f"{one} option:checked").text_content() for one in ("#pair-a", "#pair-b")
+    ]
+    assert chosen == ["original", "shuffled"]
+
+
 def test_names_are_text_and_never_markup(probed, opened):
     page = opened(probed)
     assert page.locator("main i").count() == 0

@@ -75,9 +75,10 @@ class ReportParts:
 
     @cached_property
     def pairs(self) -> list[Pair]:
-        """Different networks first."""
-        found = [m.pair for m in self.analysis.comparison.matrices[self.analysis.similarity]]
-        return sorted(found, key=lambda pair: pair.of_one)
+        """Of different networks first, trained ones before mixed and random ones."""
+        comparison, kinds = self.analysis.comparison, ("trained", "mixed", "random")
+        found = [matrix.pair for matrix in comparison.matrices[self.analysis.similarity]]
+        return sorted(found, key=lambda pair: (pair.of_one, kinds.index(comparison.kind(pair))))
 
     def name_of(self, pair: Pair) -> str:
         """Of the part of a pair."""

@@ -361,10 +361,10 @@ const report = (() => {
         margin: { l: 160, r: 20, t: 34, b: 130 },
         xaxis: { tickmode: "array", tickvals: columns.map((_, k) => k), ticktext: columns,
           tickangle: -90, showgrid: false, zeroline: false, tickfont: { size: cell < 15 ? 9 : 12 },
-          title: { text: plain(b.name) }, range: [-0.5, columns.length - 0.5] },
+          title: { text: plain(b.name), standoff: 14 }, range: [-0.5, columns.length - 0.5] },
         yaxis: { tickmode: "array", tickvals: rows.map((_, k) => k), ticktext: rows,
           showgrid: false, zeroline: false, tickfont: { size: cell < 15 ? 9 : 12 },
-          title: { text: plain(a.name) }, range: [rows.length - 0.5, -0.5] } };
+          title: { text: plain(a.name), standoff: 14 }, range: [rows.length - 0.5, -0.5] } };
     });
     if (!plot.dataset.ready) {
       plot.dataset.ready = "yes";
