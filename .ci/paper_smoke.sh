@@ -11,7 +11,7 @@ from coco_folder import write_coco
 write_coco(Path("coco"), {"train": 12, "val": 8})
 write_celeba(Path("celeba"), {"train": 12, "val": 4, "test": 8})
 PYTHON
-ln -s "$root/train.py" "$root/compare.py" "$root/conf" .
+ln -s "$root/train.py" "$root/compare.py" .
 for data in "data=coco data.root=coco" "data=celeba_mask_hq data.root=celeba data.merge_sides=true data.concepts=[hair,eye,nose,mouth]"; do
   python train.py experiment=paper_smoke $data +trainer.enable_progress_bar=false
 done

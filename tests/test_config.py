@@ -10,10 +10,11 @@ from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+import cavalcade.conf
 from cavalcade.cli import check_config, check_switches
 from cavalcade.errors import InputError
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(cavalcade.conf.__file__).parent
 TRAIN_KEYS = (
     *("backbone", "data", "concepts", "trainer", "logger"),
     *("seed", "batch_size", "num_workers", "runs", "force", "list_layers", "estimate"),

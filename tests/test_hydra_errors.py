@@ -2,22 +2,20 @@
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
 from cavalcade.hydra_errors import sentence
 
-ROOT = Path(__file__).parents[1]
 ALL = "; all are listed by python train.py --cfg job"
 
 
 def said(monkeypatch, arguments, overrides=None):
     """The sentence after a program got these arguments; overrides are those of one job."""
-    monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *arguments])
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    with initialize_config_module("cavalcade.conf", version_base="1.3"):
         with pytest.raises(HydraException) as within:
             compose("train", overrides=overrides or arguments)
         while_it_runs = sentence(within.value)

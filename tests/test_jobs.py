@@ -245,7 +245,7 @@ def test_only_jobs_beside_each_other_share_out_gpus(monkeypatch):
 def test_the_command_of_a_job_is_a_single_run():
     sources = [
         {"path": "hydra.conf", "schema": "pkg", "provider": "hydra"},
-        {"path": "/x/conf", "schema": "file", "provider": "main"},
+        {"path": "cavalcade.conf", "schema": "pkg", "provider": "main"},
         {"path": "/y", "schema": "file", "provider": "command-line"},
     ]
     hydra = OmegaConf.create(
@@ -258,10 +258,9 @@ def test_the_command_of_a_job_is_a_single_run():
             },
         }
     )
-    _, script, *arguments = child_command(Path("/x/train.py"), hydra)
-    assert script == "/x/train.py"
+    _, *arguments = child_command(hydra)
     assert arguments == [
-        *("--config-path", "/x/conf", "--config-dir", "/y", "--config-name", "train"),
+        *("-m", "cavalcade.programs.train", "--config-dir", "/y", "--config-name", "train"),
         *("hydra.verbose=true", "seed=1", "hydra.mode=RUN"),
         *("hydra.run.dir='/out/it\\'s 0'", "hydra.output_subdir=null"),
     ]

@@ -1,4 +1,4 @@
-"""What train.py and compare.py share: strict configs, and errors as one sentence each."""
+"""What the programs share: strict configs, and errors as one sentence each."""
 
 import ctypes
 import functools
@@ -9,6 +9,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,6 +90,7 @@ def run(main: Callable[[], None]) -> None:
     """Run a Hydra program; exit with 1 if a job failed or the command cannot be understood."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions reach us, not Hydra's printer
     prepare_process()
+    _find_own_modules()
     try:
         if {"-m", "--multirun"} & set(sys.argv):
             sys.argv[1:] = with_values(sys.argv[1:])
@@ -107,6 +109,14 @@ def prepare_process() -> None:
     _silence_known_noise()
     _reuse_freed_memory()
     _compute_exactly()
+
+
+def _find_own_modules() -> None:
+    """Import a user's modules from beside the program and the present folder, also in children."""
+    places = [str(Path(sys.path[0]).resolve()), str(Path.cwd())]
+    sys.path += [place for place in places if place not in sys.path]
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [*given, *places])))
 
 
 def _compute_exactly() -> None:

@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cavalcade import conf
 from cavalcade.errors import closest
 
 UNKNOWN = re.compile(r"Could not override '([^']+)'")
@@ -35,17 +36,24 @@ def sentence(error: Exception) -> str:
 
 
 def _unknown(key: str) -> str:
-    program, of_hydra = Path(sys.argv[0]), key.startswith("hydra.")
-    known = [name for name in _keys(program) if name.startswith("hydra") == of_hydra]
+    of_hydra = key.startswith("hydra.")
+    known = [name for name in _keys() if name.startswith("hydra") == of_hydra]
     near = difflib.get_close_matches(key, known, cutoff=0.5)
     nearest = f"closest: {', '.join(near)}; all" if near else "the keys"
     part = "hydra" if of_hydra else "job"
-    return f"unknown config key {key}; {nearest} are listed by python {program.name} --cfg {part}"
+    return f"unknown config key {key}; {nearest} are listed by {command()} --cfg {part}"
 
 
-def _keys(program: Path) -> list[str]:
+def command() -> str:
+    """How the program was called."""
+    program = Path(sys.argv[0])
+    return f"python {program.name}" if program.suffix == ".py" else program.name
+
+
+def _keys() -> list[str]:
     """Those of the config that the command line chooses, or else of the default one."""
-    folder = program.absolute().parent / "conf"
+    config_name = Path(sys.argv[0]).stem.removeprefix("cavalcade-")
+    folder = Path(conf.__file__).parent
     groups = [
         given
         for given in sys.argv[1:]
@@ -58,7 +66,7 @@ def _keys(program: Path) -> list[str]:
                 if not GlobalHydra.instance().is_initialized():
                     stack.enter_context(initialize_config_dir(str(folder), version_base="1.3"))
                 loader = GlobalHydra.instance().config_loader()
-                config = loader.load_configuration(program.stem, chosen, RunMode.RUN)
+                config = loader.load_configuration(config_name, chosen, RunMode.RUN)
         except (HydraException, OmegaConfBaseException):
             continue
         return list(_within(config, ""))

@@ -6,7 +6,6 @@ job by the command line of the first: that of a child is a single run's.
 """
 
 import functools
-import inspect
 import os
 import sys
 import warnings
@@ -26,6 +25,7 @@ from cavalcade.sweeping.jobs import load_jobs, name_of
 from cavalcade.sweeping.outcome import Outcome, Task
 from cavalcade.visiting.visited import Visited
 
+PROGRAM = "cavalcade.programs.train"  # what a child runs
 SWEEP_PID, SWEEP_GPUS = "CAVALCADE_SWEEP_PID", "CAVALCADE_SWEEP_GPUS"
 SWEEP = "CAVALCADE_SWEEP"
 OUTPUT = "output.log"  # of a job that has no terminal
@@ -50,20 +50,19 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/.*is validated ag
 
 def runs_apart(job: Task) -> Task:
     """Run a job here if it is alone, and in a child if it is one of a sweep."""
-    script = Path(inspect.getfile(inspect.unwrap(job))).resolve()
 
     @functools.wraps(job)
     def started(config: DictConfig) -> Visited | None:
         hydra = cast(DictConfig, HydraConfig.get())
         if hydra.mode != RunMode.MULTIRUN:
             return job(config)
-        run_apart(script, hydra, config)
+        run_apart(hydra, config)
         return None
 
     return started
 
 
-def run_apart(script: Path, hydra: DictConfig, config: DictConfig) -> None:
+def run_apart(hydra: DictConfig, config: DictConfig) -> None:
     """Run one job of a sweep in a child, and see to it that its folder says what became of it."""
     folder, environ = Path(hydra.runtime.output_dir), child_environment(os.environ)
     rank = announced_rank(environ)
@@ -74,7 +73,7 @@ def run_apart(script: Path, hydra: DictConfig, config: DictConfig) -> None:
     terminal = hydra.launcher._target_ == BASIC
     sweep = name_of(load_jobs(Path(hydra.runtime.cwd) / hydra.sweep.dir))
     code = run_child(
-        child_command(script, hydra),
+        child_command(hydra),
         cwd=hydra.runtime.cwd,
         env=environ | _gpus(hydra, config) | {SWEEP: sweep},
         log=None if terminal else log,
@@ -95,12 +94,11 @@ def sweep_name() -> str | None:
     return os.environ.get(SWEEP)
 
 
-def child_command(script: Path, hydra: DictConfig) -> list[str]:
+def child_command(hydra: DictConfig) -> list[str]:
     """The command line of one job as a single run."""
     folder = QuotedString(str(hydra.runtime.output_dir), Quote.single).with_quotes()
     return [
-        sys.executable,
-        str(script),
+        *(sys.executable, "-m", PROGRAM),
         *_config_options(hydra),
         *(each for each in hydra.overrides.hydra if not each.lstrip("+~").startswith(SWEEPING)),
         *hydra.overrides.task,

@@ -1,0 +1,1 @@
+"""The two programs: `train` reduces networks to run folders, `compare` compares those."""
