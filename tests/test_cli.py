@@ -104,6 +104,7 @@ def test_a_finished_run_is_skipped_with_a_line(swept):
         ("train.py", ["data.gird=[8,8]"], "unknown config key data.gird; closest: data.grid, "),
         ("train.py", ["data=folder", "data.rot=x"], "key data.rot; closest: data.root, "),
         ("train.py", ["backbone=effnet_lite0"], "no backbone=effnet_lite0; closest: efficientnet"),
+        ("train.py", ["list=networks"], "list is 'networks'; give one of backbones, data, "),
         ("compare.py", ["similarty=cka"], "unknown config key similarty; closest: similarity"),
         ("train.py", ["data=folder", "data.root=nowhere"], "data.root is 'nowhere'"),
         ("train.py", ["backbone.layers=[layer5]"], "no layer 'layer5' in efficientnet_lite0"),

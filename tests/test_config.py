@@ -17,7 +17,7 @@ from cavalcade.errors import InputError
 CONF = Path(cavalcade.conf.__file__).parent
 TRAIN_KEYS = (
     *("backbone", "data", "concepts", "trainer", "logger"),
-    *("seed", "batch_size", "num_workers", "runs", "force", "list_layers", "estimate"),
+    *("seed", "batch_size", "num_workers", "runs", "force", "list", "list_layers", "estimate"),
     *("artifacts", "compile", "cache", "cache_gigabytes"),
 )
 OPTIONS = sorted(

@@ -59,7 +59,7 @@ def torchvision_backbone(
     Raises:
         InputError: for an unknown name or layer, or weights that do not fit.
     """
-    names = [known for module in MODULES for known in list_models(module)]
+    names = torchvision_names()
     if name not in names:
         raise InputError(f"torchvision has no network {name!r}; {closest(name, names)}")
     published = get_model_weights(name)
@@ -83,6 +83,11 @@ def torchvision_backbone(
         **parts,
     )
     return FrozenBackbone(network, layers)
+
+
+def torchvision_names() -> list[str]:
+    """The networks that there are, in alphabetical order."""
+    return sorted(known for module in MODULES for known in list_models(module))
 
 
 def _build(name: str, weights: str, published: type[WeightsEnum], seed: int) -> nn.Module:

@@ -60,7 +60,8 @@ def yolo_backbone(
             not installed.
     """
     ultralytics = import_ultralytics()
-    _check_name(name, Path(str(ultralytics.__file__)).parent / "cfg/models")
+    if name not in yolo_names():
+        raise InputError(f"ultralytics has no YOLO {name!r}; {closest(name, yolo_names())}")
     with seeded(seed, name):
         model: nn.Module = ultralytics.YOLO(f"{name}.yaml", verbose=False).model.eval()
     *parts, head = (
@@ -125,11 +126,14 @@ def _architecture(model: nn.Module) -> dict[str, Any]:
     return contents
 
 
-def _check_name(name: str, folder: Path) -> None:
-    """Raise unless a YAML of ultralytics describes a network of this name and size."""
-    known = sorted(each for path in folder.rglob("yolo*.yaml") for each in _sizes(path))
-    if name not in known:
-        raise InputError(f"ultralytics has no YOLO {name!r}; {closest(name, known)}")
+def yolo_names() -> list[str]:
+    """The networks that the YAMLs of ultralytics describe, in alphabetical order.
+
+    Raises:
+        InputError: if ultralytics is not installed.
+    """
+    folder = Path(str(import_ultralytics().__file__)).parent / "cfg/models"
+    return sorted(each for path in folder.rglob("yolo*.yaml") for each in _sizes(path))
 
 
 def _sizes(path: Path) -> list[str]:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from cavalcade import cli
 from cavalcade.concepts import ActivationCache
 from cavalcade.data import ConceptDataModule
+from cavalcade.report.choices import print_choices
 from cavalcade.report.layers import print_layers
 from cavalcade.report.public_config import without_secrets
 from cavalcade.report.tracking import Tracker, tracker_of
@@ -21,7 +22,7 @@ from cavalcade.visiting.visited import Visited
 
 KEYS = (
     *("backbone", "data", "concepts", "trainer", "logger"),
-    *("seed", "batch_size", "num_workers", "runs", "force", "list_layers", "estimate"),
+    *("seed", "batch_size", "num_workers", "runs", "force", "list", "list_layers", "estimate"),
     *("artifacts", "compile", "cache", "cache_gigabytes"),
 )
 
@@ -31,6 +32,9 @@ KEYS = (
 @leaves_outcome
 def main(config: DictConfig) -> Visited | None:
     """Visit one network; under -m one of many."""
+    if config.list is not None:
+        print_choices(str(config.list))
+        return None
     cli.check_config(config, KEYS)
     cli.check_switches(config.compile, config.cache, config.cache_gigabytes)
     if config.list_layers:

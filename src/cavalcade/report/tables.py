@@ -26,7 +26,7 @@ def print_table(
         table.add_column(header, justify=justify, overflow="fold")
     for number, row in enumerate(frame.itertuples(index=False)):
         table.add_row(*(_written(value) for value in row), end_section=number in apart)
-    Console(width=width).print(table)
+    Console(width=width, markup=False, highlight=False).print(table)
 
 
 def print_places(places: dict[str, Path]) -> None:
