@@ -98,18 +98,20 @@ def exchanges() -> None:
     """What one process finds, all of them have; its errors too."""
     assert processes.count() == 2
     assert processes.from_first(lambda: f"made by {processes.rank()}") == "made by 0"
-    assert processes.shared_out(lambda item: item * item, range(5)) == [0, 1, 4, 9, 16]
+    assert processes.shared_out(lambda item: item * item, range(5), "squaring") == [0, 1, 4, 9, 16]
     found = processes.gathered(processes.rank(), to=1)
     assert found == ([0, 1] if processes.rank() == 1 else None)
     for attempt in (
-        lambda: processes.shared_out(fail, range(5)),
+        lambda: processes.shared_out(fail, range(5), "failing"),
         lambda: processes.from_first(lambda: fail(3)),
     ):
         with pytest.raises(InputError, match="item 3 cannot be had"):
             attempt()
     arrives = UnportableError if processes.rank() == 1 else RuntimeError
     with pytest.raises(arrives, match=r"a.txt, line"):
-        processes.shared_out(lambda item: fail_unportably(item) if item == 1 else item, range(2))
+        processes.shared_out(
+            lambda item: fail_unportably(item) if item == 1 else item, range(2), "failing"
+        )
 
 
 if __name__ == "__main__":

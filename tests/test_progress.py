@@ -4,7 +4,8 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from cavalcade.report.progress import PassProgress
+from cavalcade.report import progress as module
+from cavalcade.report.progress import PassProgress, progress
 
 
 class Failing(LightningModule):
@@ -28,3 +29,23 @@ def test_what_is_said_after_a_failure_begins_a_line(capfd):
     said = "".join(capfd.readouterr())
     assert "looking" in said
     assert said.endswith("\n")
+
+
+def test_a_bar_says_what_is_done_and_how_long_it_takes(capfd, monkeypatch):
+    monkeypatch.setattr(module, "DELAY", 0)
+    assert list(progress("abc", "counting", 3)) == list("abc")
+    said = capfd.readouterr().err
+    assert "counting: 100%" in said
+    assert "3/3 [00:00<00:00" in said
+
+
+def test_what_is_done_at_once_has_no_bar(capfd):
+    assert list(progress("abc", "counting", 3)) == list("abc")
+    assert capfd.readouterr().err == ""
+
+
+def test_the_first_process_alone_has_bars(capfd, monkeypatch):
+    monkeypatch.setattr(module, "DELAY", 0)
+    monkeypatch.setattr(module.rank_zero_only, "rank", 1)
+    assert list(progress("abc", "counting", 3)) == list("abc")
+    assert capfd.readouterr().err == ""

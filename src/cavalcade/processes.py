@@ -18,6 +18,7 @@ from lightning.fabric import Fabric
 
 from cavalcade.children import AGAIN, bound_to_us, signals_at_once
 from cavalcade.errors import InputError
+from cavalcade.report.progress import progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -123,18 +124,20 @@ def owner(place: int) -> int:
     return place % count()
 
 
-def shared_out(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def shared_out(work: Callable[[Item], Result], items: Sequence[Item], what: str) -> list[Result]:
     """What some work makes of each item, in their order, in all processes; or the first error.
 
     Each process works on those that it owns.
+
+    Args:
+        work: on one item.
+        items: all of them.
+        what: is being done, for the progress bar.
     """
     if not _meet():
-        return [work(item) for item in items]
-    own = {
-        k: _attempt(functools.partial(work, item))
-        for k, item in enumerate(items)
-        if owner(k) == rank()
-    }
+        return [work(item) for item in progress(items, what, len(items))]
+    mine = [k for k in range(len(items)) if owner(k) == rank()]
+    own = {k: _attempt(functools.partial(work, items[k])) for k in progress(mine, what, len(mine))}
     everything: list[Any] = [None] * count()
     sent = {k: _portable(outcome) for k, outcome in own.items()}
     dist.all_gather_object(everything, sent, group=_group())

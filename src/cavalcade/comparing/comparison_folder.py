@@ -44,6 +44,7 @@ from cavalcade.comparing.report_parts import write_report
 from cavalcade.comparing.series import series_table
 from cavalcade.folders import digest_of, read_meta, read_table, write_meta, written_whole
 from cavalcade.locks import locked
+from cavalcade.report.progress import progress
 from cavalcade.runs import Run
 from cavalcade.similarity.nearer import NEAREST
 from cavalcade.table_files import write_table
@@ -89,7 +90,7 @@ def tables_of(
         "concept_similarity": comparison.concept_similarity,
         "undefined_cells": comparison.undefined,
         "networks": analysis.networks.frame().reset_index(),
-        **{name: getattr(analysis, name) for name in TABLES},
+        **{name: getattr(analysis, name) for name in progress(TABLES, "tables", len(TABLES))},
     }
     if names is not None:
         tables["names"] = names

@@ -121,7 +121,7 @@ class Factorisation:
             assert own is not None
             return self._mine(layer, *own, weights, data.seed, trainer.strategy.root_device)
 
-        mined = processes.shared_out(mine, backbone.layers)
+        mined = processes.shared_out(mine, backbone.layers, f"{backbone.label}: mining layers")
         layers = {name: concepts for name, (concepts, _) in zip(backbone.names, mined, strict=True)}
         return Mined(ConceptSet(layers), pd.concat([t for _, t in mined], ignore_index=True))
 

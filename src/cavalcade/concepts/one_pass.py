@@ -1,7 +1,6 @@
 """Probes of all layers at their optimum, from one pass over the training images."""
 
 import functools
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,8 +19,6 @@ from cavalcade.concepts.probe_sample import DrawnRows, ProbeSample
 from cavalcade.concepts.thresholds import best_thresholds, weighted_counts
 from cavalcade.data import ConceptDataModule
 from cavalcade.errors import InputError
-
-log = logging.getLogger(__name__)
 
 VAL_ROWS = 20_000  # of each layer, on which strengths of regularisation are compared
 FEWEST_OF_CONCEPT = 10  # rows of a layer for each concept
@@ -161,9 +158,8 @@ def fit_in_one_pass(
         )
 
     probes = len(shares.members) * len(problem.concepts)
-    if processes.is_first():
-        log.info("%s: solving for %d probes at each layer", backbone.label, probes)
-    solved = processes.shared_out(solve, backbone.layers)
+    what = f"{backbone.label}: solving for {probes} probes of each layer"
+    solved = processes.shared_out(solve, backbone.layers, what)
     replicates = [
         ConceptSet(
             {

@@ -17,6 +17,7 @@ from torch import Tensor
 from cavalcade.data.compact import CompactLabels, bit_rows, compressed
 from cavalcade.data.sample import Chosen, ConceptData, ConceptDataset, Labels
 from cavalcade.errors import InputError, listed
+from cavalcade.report.progress import progress
 
 READERS = 4  # threads, each with all masks of an image
 CAPACITY = 2**30  # bytes of compact labels that are kept of a split
@@ -55,7 +56,8 @@ class Contents(ConceptDataset):
         self._truth = np.zeros((images, concepts, DIGEST), np.uint8)
         with ThreadPoolExecutor(READERS) as pool:
             # In order, so that of the samples that cannot be read the first is named.
-            for reading in pool.map(lambda index: _read(dataset, index), range(images)):
+            readings = pool.map(lambda index: _read(dataset, index), range(images))
+            for reading in progress(readings, "reading images", images):
                 self._note(reading, capacity)
 
     @property
