@@ -173,8 +173,9 @@ def test_a_compare_run_holds_pictures_tables_and_inputs(tracked):
     (place,) = folder.glob("comparisons/[!.]*")
     artifact = run.artifacts[f"comparison-{place.name}"]
     assert artifact.type == "comparison"
-    tables = {p.name for p in place.iterdir() if p.suffix in (".csv", ".json", ".npz")}
-    assert set(artifact.files) == tables
+    own = {p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file()}
+    assert "report/index.html" in own
+    assert set(artifact.files) == own
 
 
 def test_all_matrices_are_one_table(tracked):

@@ -22,7 +22,6 @@ from cavalcade.report.tracking import safe_name
 PREFIX = "wandb:"
 MAX_LENGTH = 128  # characters of an artifact's name
 CONCEPTS = "-concepts"  # how the name of that of a run's concepts ends
-TABLES = ("*.csv", "*.json", "*.npz")
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +62,14 @@ def log_run_artifacts(logger: Logger | None, place: Path, meta: Mapping[str, Any
 
 
 def log_comparison_artifact(logger: Logger | None, place: Path) -> None:
-    """Log the tables of a comparison folder, its matrices and its summary."""
+    """Log a comparison folder: its tables, figures and report, all as it lies there."""
     if not isinstance(logger, WandbLogger):
         return
     meta = read_meta(place, "comparison")
     facts = {key: meta[key] for key in ("networks", "runs", "similarity", "named_by")}
     name = safe_name(f"comparison-{place.name}", MAX_LENGTH)
     artifact = wandb.Artifact(name, type="comparison", metadata=facts)
-    _add(artifact, place, sorted(p.name for pattern in TABLES for p in place.glob(pattern)))
+    _add(artifact, place, ["meta.json", *meta["files"]])
     logger.experiment.log_artifact(artifact, aliases=["latest"])
 
 
