@@ -194,8 +194,9 @@ def rows_of_tables(page, first):
             yield cells
 
 
-def defaults(key):
-    """The values that a key has where nothing is asked for, in any of the usual configs."""
+@cache
+def usual_configs():
+    """What the programs make of nothing, and of what has keys of its own."""
     usual = (
         ("train", []),
         ("train", ["concepts=factorisation"]),
@@ -204,11 +205,15 @@ def defaults(key):
         ("compare", []),
     )
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        for program, overrides in usual:
-            missing = object()
-            value = OmegaConf.select(compose(program, overrides=overrides), key, default=missing)
-            if value is not missing:
-                yield "null" if value is None else str(value).lower().replace("'", "")
+        return [compose(program, overrides=overrides) for program, overrides in usual]
+
+
+def defaults(key):
+    """The values that a key has where nothing is asked for, in any of the usual configs."""
+    missing = object()
+    values = [OmegaConf.select(config, key, default=missing) for config in usual_configs()]
+    return ["null" if value is None else str(value).lower().replace("'", "")
+            for value in values if value is not missing]  # fmt: skip
 
 
 OPTIONS = [
@@ -222,7 +227,7 @@ OPTIONS = [
 
 @pytest.mark.parametrize(("page", "key", "default"), OPTIONS)
 def test_options_in_tables_have_these_defaults(page, key, default):
-    found = list(defaults(key))
+    found = defaults(key)
     assert found, f"{page}: there is no {key}"
     if default is not None:
         assert default in found
