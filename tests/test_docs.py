@@ -346,3 +346,13 @@ def test_words_are_explained_in_order():
     assert len(entries) == GLOSSARY.read_text("utf-8").count("\n- ")  # each with a link
     words = {word.strip().lower() for word in re.split(r"[|\n]", WORDS.strip())}
     assert sorted(words - {entry.lower() for entry in entries}) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=called)
+def test_mathematics_is_such_as_github_shows(page):
+    """It refuses some macros, and Markdown eats backslashes outside of fences."""
+    text = page.read_text("utf-8")
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    assert "\\operatorname" not in text
+    assert "$$" not in text
+    assert [m for m in re.findall(r"\$[^$\n]+\$", outside) if re.search(r"\\[,;!{}]|\*", m)] == []
