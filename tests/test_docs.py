@@ -178,10 +178,8 @@ def test_options_within_lines_exist(page):
         for word in re.split(r"[\s\"]+", span):
             named |= set(re.findall(rf"^(?:{groups})[./][a-z_./0-9]+(?==|$)", word)) - FILES
             named |= set(re.findall(r"^([a-z_]+)=", word))
-    # what belongs to other programs: of W&B's, Slurm's, a launcher's shorthand
-    others = {"data.num_images", "n", "entity"} | ANSWERED
     known = every_key() | {key.rpartition(".")[2] for key in every_key()}
-    assert sorted(key for key in named - others if key not in known) == []
+    assert sorted(named - ANSWERED - known) == []
 
 
 def rows_of_tables(page, first):
@@ -264,17 +262,15 @@ def names_of_source():
     return found | {path.stem for path in CONF.rglob("*.yaml")}
 
 
+OF_OTHERS = {"null", "true", "false", "PYTHONPATH", "train.py", "compare.py"}
+
+
 @pytest.mark.parametrize("page", [METHOD, ROOT / "docs/extending.md"], ids=called)
 def test_functions_and_values_that_are_named_exist(page):
     named = {span for span in spans(page.read_text("utf-8"))
              if re.fullmatch(r"_?[A-Za-z]\w*(\.(?!csv|yaml)\w+)?", span)}  # fmt: skip
     assert len(named) > 15
-    allowed = {"none", "null", "true", "false", "Contents", "PYTHONPATH"}
-    allowed |= {"train.py", "compare.py"} | set(WORD_OF_ARGUMENTS)
-    assert sorted(named - names_of_source() - allowed) == []
-
-
-WORD_OF_ARGUMENTS = ("cavalcade.errors.InputError", "labelled")
+    assert sorted(named - names_of_source() - OF_OTHERS) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=called)
