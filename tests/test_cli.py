@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from examples.my_data import Boxes
+from PIL import Image, ImageDraw
 
 from cavalcade.cli import user_error
 from cavalcade.errors import InputError, closest
@@ -148,6 +151,62 @@ def test_the_example_of_a_network_of_ones_own(tmp_path):
     (run,) = tmp_path.glob("runs/faces-*/probes/my_network-random-*")
     layers = pd.read_csv(run / "scores.csv")["layer"].unique()
     assert list(layers) == ["trunk.0", "trunk.1", "trunk.2", "trunk"]
+
+
+def write_boxes(root, images=(20, 4, 24)):
+    """Grey noise with a red and a blue disc, and the boxes around these."""
+    rng, lines = np.random.default_rng(0), ["image,concept,left,top,right,bottom"]
+    for split, count in zip(("train", "val", "test"), images, strict=True):
+        (root / split).mkdir(parents=True)
+        for number in range(count):
+            picture = Image.fromarray(rng.integers(90, 160, (64, 96, 3), dtype=np.uint8))
+            for concept, start in (("red", 0), ("blue", 48)):
+                left, top = start + rng.integers(0, 16), rng.integers(0, 32)
+                box = (left, top, left + 28, top + 28)
+                ImageDraw.Draw(picture).ellipse(box, fill=concept)
+                lines.append(f"{split}/{number}.png,{concept},{','.join(map(str, box))}")
+            picture.save(root / f"{split}/{number}.png")
+    (root / "boxes.csv").write_text("\n".join(lines))
+
+
+def test_the_example_of_a_data_set_of_ones_own(tmp_path):
+    write_boxes(tmp_path / "discs")
+    example = ("--config-dir", str(ROOT / "examples/conf"), "data=my_data", "data.root=discs")
+    settings = [each for each in SMALL if not each.startswith(("data.num", "data.size"))]
+    result = python(tmp_path, "train.py", *example, *settings, "logger=none")
+    assert result.returncode == 0, result.stderr[-3000:]
+    (run,) = tmp_path.glob("runs/discs-*/probes/efficientnet_lite0-*")
+    scores = pd.read_csv(run / "scores.csv").query("split == 'test'")
+    best = scores.groupby("concept")["jaccard"].max()
+    assert set(best.index) == {"red", "blue"}
+    assert best.min() > 0.6
+
+
+def test_what_the_example_of_a_data_set_knows_of_its_boxes(tmp_path):
+    write_boxes(tmp_path, (1, 1, 1))
+    labels = Boxes(root=str(tmp_path)).open("train").labels(0)
+    disc, box = labels.masks.sum((1, 2)), (~labels.labelled | labels.masks).sum((1, 2))
+    assert box.tolist() == [28 * 28] * 2
+    assert (disc / box - np.pi / 4).abs().max() < 0.01
+    red = Boxes(root=str(tmp_path), concepts=["red"]).open("train")
+    assert red.concepts == ("red",)
+    assert (red.labels(0).masks == labels.masks[1]).all()  # blue comes first
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train/9.png,red,0,0,4,4", "boxes.csv names train/9.png, no image here; closest: tr"),
+        ("train/0.png,red,4,0,4,4", "a box of train/0.png is empty"),
+        ("train/0.png,red,4,0", "it needs a header and the columns image, concept, left"),
+    ],
+)
+def test_what_is_wrong_with_boxes_is_one_sentence(tmp_path, line, message):
+    write_boxes(tmp_path, (1, 1, 1))
+    with (tmp_path / "boxes.csv").open("a") as file:
+        file.write(f"\n{line}")
+    with pytest.raises(InputError, match=message):
+        Boxes(root=str(tmp_path)).open("train")
 
 
 def test_the_example_of_a_library(tmp_path):
