@@ -19,7 +19,9 @@ assert pairs.loc["similarity", "low"] > 0.35, pairs
 assert pairs.loc["share_of_ceiling", "value"] > 0.5, pairs
 assert all(finding["beyond_repaired"] for finding in comparison.summary["findings"].values())
 assert (folder / "report" / "index.html").exists()
-assert len(list((folder / "heatmaps").glob("*.png"))) == 3
+for kind in ("pdf", "png"):
+    assert len(list((folder / "figures" / "matrices").glob(f"*.{kind}"))) == 3
+    assert (folder / "figures" / f"networks.{kind}").exists()
 offline = list(Path("wandb").glob("offline-run-*"))
 assert len(offline) == 3, offline
 print("demo: files and numbers are as expected")

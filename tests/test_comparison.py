@@ -231,14 +231,16 @@ def test_folder_has_tables_matrices_and_pictures(folder, runs):
 
 
 def test_every_pair_and_statement_has_its_picture(folder):
-    pictures = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))
-    assert len([p for p in pictures if p.startswith("heatmaps/")]) == 15
+    figures = folder / "figures"
+    pictures = sorted(p.relative_to(figures).as_posix() for p in folder.rglob("*.png"))
+    assert len([p for p in pictures if p.startswith("matrices/")]) == 15
     assert len([p for p in pictures if p.startswith("depth/")]) == 10
     assert {"networks.png", "agreement.png", "flow.png"} <= set(pictures)
     for picture in pictures:
-        with Image.open(folder / picture) as image:
+        with Image.open(figures / picture) as image:
             assert min(image.size) > 300
             assert len(image.convert("L").histogram()) - image.convert("L").histogram().count(0) > 9
+        assert (figures / picture).with_suffix(".pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_only_the_first_pairs_are_drawn(analysis):

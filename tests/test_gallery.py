@@ -11,11 +11,10 @@ from cavalcade.report.gallery import (
     NOTE,
     GalleryRow,
     Tile,
-    _font,
-    _wrapped,
     draw_gallery,
     highlighted,
 )
+from cavalcade.report.lettering import font_of, wrapped
 
 GREEN, PINK, BLUE = (0, 200, 80), (230, 0, 150), (20, 60, 255)
 LUMA = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
@@ -194,9 +193,9 @@ def test_long_notes_take_more_lines_and_never_reach_the_tiles(tmp_path, note):
 
 @given(st.text("abW._/: ", max_size=60), st.integers(20, 300))
 def test_wrapping_loses_nothing_and_keeps_the_width(text, width):
-    lines = _wrapped(text, _font(*NOTE), width)
+    lines = wrapped(text, font_of(*NOTE), width)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-    assert all(line and _font(*NOTE).getlength(line) <= width for line in lines)
+    assert all(line and font_of(*NOTE).getlength(line) <= width for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -208,10 +207,10 @@ def test_wrapping_loses_nothing_and_keeps_the_width(text, width):
     ],
 )
 def test_lines_end_after_words_or_parts_of_the_name_of_a_layer(text, lines):
-    assert _wrapped(text, _font(*NOTE), 86) == lines
+    assert wrapped(text, font_of(*NOTE), 86) == lines
 
 
-def test_a_long_title_is_wrapped(tmp_path):
+def test_a_long_title_iswrapped(tmp_path):
     rows = [row([plain(GREEN)])]
     short, long = page(tmp_path, rows), page(tmp_path, rows, title="Concepts of a network " * 8)
     assert long.shape[0] > short.shape[0] + 60

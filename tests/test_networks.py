@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.cluster.hierarchy import linkage
+from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
 from cavalcade.errors import InputError
@@ -108,3 +108,33 @@ def test_equal_networks_cluster_though_noise_lifts_them_above_one():
 def test_an_undefined_similarity_or_two_networks_have_no_tree():
     assert network_matrix({**PLANTED, ("vgg", "vit"): np.nan}).tree() is None
     assert network_matrix({("vgg", "vit"): 0.5}).tree() is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_tree_is_drawn_as_scipy_draws_it(seed):
+    rng = np.random.default_rng(seed)
+    tree = network_matrix(dict(zip(PLANTED, rng.random(6), strict=True))).tree()
+    drawn, reference = tree.drawn(), dendrogram(tree.linkage, no_plot=True)
+    assert list(drawn.order) == reference["leaves"]
+    ours = sorted((*merge.heights, *merge.across) for merge in drawn.merges)
+    theirs = sorted(
+        (*heights, *((x - 5) / 10 for x in across))
+        for heights, across in zip(reference["dcoord"], reference["icoord"], strict=True)
+    )
+    np.testing.assert_allclose(ours, theirs)
+
+
+def test_merges_of_equal_height_keep_their_own_support():
+    """Both pairs are equally alike; the resamples of one of them often make another cluster."""
+    pairs = dict(network_matrix(PLANTED | {("vit", "swin"): 0.8}).pairs)
+    shaken = np.where(np.arange(400) % 4 == 0, 0.1, 0.8)
+    pairs["vit", "swin"] = Number(0.8, shaken, 21, np.empty(0))
+    tree = NetworkMatrix(NAMES, pairs).tree()
+    drawn = tree.drawn()
+    heights = [merge.heights[1] for merge in drawn.merges]
+    assert heights[0] == heights[1]
+    support = {}
+    for merge in drawn.merges[:2]:
+        leaves = [drawn.order[round(place)] for place in (merge.across[0], merge.across[-1])]
+        support[frozenset(NAMES[leaf] for leaf in leaves)] = merge.support
+    assert support == {frozenset({"vgg", "resnet"}): 1.0, frozenset({"vit", "swin"}): 0.75}

@@ -176,7 +176,7 @@ def test_folders_are_equal_to_the_last_bit(probed, tmp_path):
     files = json.loads((tmp_path / "scratch/meta.json").read_text())["files"]
     assert files == json.loads((tmp_path / "more/meta.json").read_text())["files"]
     assert "matrices.npz" in files
-    assert not any(name.startswith(("heatmaps/", "depth/")) for name in files)
+    assert not any(name.startswith(("figures/matrices/", "figures/depth/")) for name in files)
 
 
 @pytest.mark.parametrize("method", ["probed", "mined"])

@@ -71,7 +71,8 @@ def test_the_order_is_that_of_the_runs(runs):
 def test_the_series_is_written_and_drawn(analysis, runs, tmp_path):
     write_comparison(analysis, runs, tmp_path / "c", tables_of(analysis, series=True))
     assert (tmp_path / "c" / "series.csv").is_file()
-    assert (tmp_path / "c" / "series.png").stat().st_size > 10_000
+    for kind in ("png", "pdf"):
+        assert (tmp_path / "c" / "figures" / f"series.{kind}").stat().st_size > 10_000
     assert "series" not in tables_of(analysis)
 
 

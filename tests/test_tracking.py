@@ -164,7 +164,7 @@ def test_a_compare_run_holds_pictures_tables_and_inputs(tracked):
     measures = {*CONCEPT_MEASURES, *FEATURE_MEASURES} - {"pwcca"}
     assert set(pairs["measure"]) == measures
     assert {"similarity", "depth_gap"} <= set(pairs["statistic"])
-    shown = [key for row in run.history for key in row if key.startswith("heatmaps/")]
+    shown = [key for row in run.history for key in row if key.startswith("matrices/")]
     assert len(shown) == 3
     shown += ["networks", "agreement", "flow"]
     assert all(picture_exists(run, key) for key in shown)
@@ -193,18 +193,16 @@ def test_all_matrices_are_one_table(tracked):
 
 def test_pictures_of_later_pairs_stay_in_the_folder(tmp_path):
     pairs = [Pair(a, (), b, ()) for a, b in (("n0", "n0"), ("n0", "n1"), ("n1", "n1"))]
-    for part in ("heatmaps", "depth", "galleries"):
-        (tmp_path / part).mkdir()
+    for part in ("figures/matrices", "figures/depth", "galleries"):
+        (tmp_path / part).mkdir(parents=True)
         for pair in pairs:
-            (tmp_path / part / pictures.picture_of(pair)).touch()
-    (tmp_path / "networks.png").touch()
-    found = {
-        p.relative_to(tmp_path).as_posix() for p in pictures_to_track(tmp_path, pairs, pairs[:2])
-    }
-    first = {
-        f"{p}/{n}.png" for p in ("heatmaps", "depth", "galleries") for n in ("n0__n0", "n0__n1")
-    }
-    assert found == {"networks.png", *first}
+            for kind in ("png", "pdf"):
+                (tmp_path / part / f"{pictures.picture_of(pair)}.{kind}").touch()
+    (tmp_path / "figures" / "networks.png").touch()
+    found = pictures_to_track(tmp_path, pairs, pairs[:2])
+    first = {f"{p}/{n}" for p in ("matrices", "depth", "galleries") for n in ("n0__n0", "n0__n1")}
+    assert {pictures.key_of(path, tmp_path) for path in found} == {"networks", *first}
+    assert {path.suffix for path in found} == {".png"}
 
 
 def tracker(folder, sweep=None, **settings):

@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 MEASURES = (*dict.fromkeys(CONCEPT_MEASURES + MINED_MEASURES), *FEATURE_MEASURES)
 REPAIRINGS = 16
+KINDS = ("trained", "mixed", "random")  # of pairs, in the order in which they are shown
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,10 @@ class Comparison:
         """`trained`, `random` or `mixed`, after the weights of both."""
         kinds = {self.random[pair.network_a], self.random[pair.network_b]}
         return "mixed" if len(kinds) == 2 else "random" if kinds == {True} else "trained"
+
+    def rank(self, pair: Pair) -> int:
+        """Place of a pair's kind in `KINDS`: pairs are shown in this order."""
+        return KINDS.index(self.kind(pair))
 
     def matrix(self, network_a: str, network_b: str, measure: str = "adjusted") -> pd.DataFrame:
         """One matrix, layers of the first network by layers of the second.

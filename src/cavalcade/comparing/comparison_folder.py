@@ -19,7 +19,8 @@ comparisons/<name>/series.csv                how alike a series is to its last m
 comparisons/<name>/matrices.npz              the matrices with the names of their layers
 comparisons/<name>/concept_matrices.npz      mined concepts by mined concepts, with their names
 comparisons/<name>/galleries/                matched concepts of two networks side by side
-comparisons/<name>/*.png, heatmaps/, depth/  pictures of all that, and of the first pairs
+comparisons/<name>/figures/                  pictures of all that, for papers: PDF and PNG
+comparisons/<name>/figures/matrices/, depth/ of the first pairs
 comparisons/<name>/report/index.html         a page that shows all of it, in any browser
 comparisons/<name>/meta.json                 the runs, and the concepts left out
 """

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from lightning.pytorch.loggers import Logger
+from matplotlib.figure import Figure
 
 from cavalcade.comparing.analysis import Analysis
 from cavalcade.comparing.findings import summarise
 from cavalcade.report import tracking
 from cavalcade.report.curves import draw_best_matches, draw_flow, draw_series
+from cavalcade.report.figures import DEPTH_UNIT, NO_UNIT, save
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.report.networks import draw_agreement, draw_networks
 from cavalcade.report.tables import print_places, print_sentence, print_table
@@ -21,7 +23,7 @@ from cavalcade.similarity.derived import null_difference
 log = logging.getLogger(__name__)
 
 MOST_PAIRS = 40
-REPORT = "report"
+REPORT, FIGURES = "report", "figures"
 CELL_TABLES = ("layer_similarity", "concept_similarity", "undefined_cells", "nearer_layers")
 
 
@@ -43,28 +45,28 @@ def drawn_pairs(analysis: Analysis, pictures: int | None) -> list[Pair]:
 def draw_all(
     analysis: Analysis, folder: Path, series: pd.DataFrame | None, drawn: Collection[Pair]
 ) -> None:
-    """Draw every picture of a comparison into its folder, and of each pair that is drawn."""
+    """Draw every figure of a comparison into its folder, and of each pair that is drawn."""
     comparison, measure = analysis.comparison, title_of(analysis.similarity)
-    for name in ("heatmaps", "depth"):
-        (folder / name).mkdir()
+    figures = folder / FIGURES
+    for name in ("matrices", "depth"):
+        (figures / name).mkdir(parents=True)
     for pair in drawn:
-        _draw_matrices(analysis, pair, folder / "heatmaps" / picture_of(pair))
+        save(_matrices(analysis, pair), figures / "matrices" / picture_of(pair))
         if not pair.of_one:
-            matrix = comparison.layer_matrix(pair.network_a, pair.network_b, analysis.similarity)
-            _draw_depth(analysis, matrix, folder / "depth" / picture_of(pair))
+            cells = comparison.layer_matrix(pair.network_a, pair.network_b, analysis.similarity)
+            save(_depth(analysis, cells), figures / "depth" / picture_of(pair))
     if len(comparison.networks) > 1:
-        draw_networks(
-            analysis.networks,
-            analysis.networks.tree(),
-            comparison.random,
-            folder / "networks.png",
-            measure=measure,
+        networks = analysis.networks
+        tree = networks.tree()
+        save(
+            draw_networks(networks, tree, comparison.random, measure=measure), figures / "networks"
         )
-        draw_agreement(_agreement_panels(analysis), folder / "agreement.png", measure=measure)
+        panels = _agreement_panels(analysis)
+        save(draw_agreement(panels, measure=measure), figures / "agreement")
     if analysis.flows:
-        _draw_flow(analysis, folder / "flow.png", measure)
+        save(_flow(analysis, measure), figures / "flow")
     if series is not None:
-        draw_series(series, folder / "series.png", measure=measure)
+        save(draw_series(series, measure=measure), figures / "series")
 
 
 def title_of(measure: str) -> str:
@@ -73,8 +75,8 @@ def title_of(measure: str) -> str:
 
 
 def picture_of(pair: Pair) -> str:
-    """The file name of a picture of a pair."""
-    return f"{pair.network_a}__{pair.network_b}.png"
+    """The name of a picture of a pair, without a suffix."""
+    return f"{pair.network_a}__{pair.network_b}"
 
 
 def track_comparison(
@@ -92,8 +94,7 @@ def track_comparison(
     tracking.log_table(logger, "layer_similarity", cells[[*KEYS, "value", "stderr"]])
     shown = drawn_pairs(analysis, MOST_PAIRS)
     for path in pictures_to_track(place, [matrix.pair for matrix in matrices], shown):
-        key = path.relative_to(place).with_suffix("").as_posix()
-        tracking.log_picture(logger, key, path)
+        tracking.log_picture(logger, key_of(path, place), path)
     found = summarise(analysis)
     numbers = {f"findings/{name}": entry["value"] for name, entry in found["findings"].items()}
     tracking.log_summary(logger, numbers | {"sentence": found["sentence"]})
@@ -101,9 +102,19 @@ def track_comparison(
 
 def pictures_to_track(place: Path, pairs: Sequence[Pair], shown: Collection[Pair]) -> list[Path]:
     """Pictures of a comparison folder: those of all pairs together, and of the pairs shown."""
-    later = {Path(picture_of(pair)).stem for pair in pairs if pair not in shown}
+    later = {picture_of(pair) for pair in pairs if pair not in shown}
     found = sorted([*place.rglob("*.png"), *place.rglob("*.jpg")])
-    return [path for path in found if path.parent == place or path.stem not in later]
+    return [path for path in found if path.parent == place / FIGURES or path.stem not in later]
+
+
+def key_of(path: Path, place: Path) -> str:
+    """What a picture is tracked as.
+
+    >>> key_of(Path("c/figures/depth/a__b.png"), Path("c"))
+    'depth/a__b'
+    """
+    parts = path.relative_to(place).with_suffix("").parts
+    return "/".join(parts[1:] if parts[0] == FIGURES else parts)
 
 
 def print_comparison(analysis: Analysis, place: Path) -> None:
@@ -134,9 +145,8 @@ def print_comparison(analysis: Analysis, place: Path) -> None:
 
 def _by_kind(analysis: Analysis) -> list[LayerMatrix]:
     """Of different networks: pairs of trained ones first, then mixed pairs, then random ones."""
-    kinds = ("trained", "mixed", "random")
-    matrices = analysis.comparison.between(analysis.similarity)
-    return sorted(matrices, key=lambda m: kinds.index(analysis.comparison.kind(m.pair)))
+    comparison = analysis.comparison
+    return sorted(comparison.between(analysis.similarity), key=lambda m: comparison.rank(m.pair))
 
 
 def _print_pairs(analysis: Analysis) -> None:
@@ -183,7 +193,7 @@ def _short_agreement(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _draw_matrices(analysis: Analysis, pair: Pair, path: Path) -> None:
+def _matrices(analysis: Analysis, pair: Pair) -> Figure:
     """The similarity beside the raw Jaccard index, or beside the adjusted one."""
     other = "jaccard" if analysis.similarity == "adjusted" else "adjusted"
     panels = []
@@ -194,40 +204,39 @@ def _draw_matrices(analysis: Analysis, pair: Pair, path: Path) -> None:
         frame.columns = pd.Index(with_depth(pair.layers_b))
         errors = matrix.estimate.stderr
         known = np.isfinite(errors).any()
-        error = f", median error {np.nanmedian(errors):.3f}" if known else ""
+        error = f"\n(median standard error {np.nanmedian(errors):.3f})" if known else ""
         panels.append((f"{title_of(measure)}{error}", frame))
         concepts = len(matrix.concepts)
     title = pair.title if not concepts else f"{pair.title}: {concepts} concepts"
-    draw_matrices(
+    return draw_matrices(
         panels,
-        path,
         title=title,
-        rows=f"{pair.network_a}:\nlayer, relative depth",
-        columns=f"{pair.network_b}: layer, relative depth",
+        rows=f"{pair.network_a}: layer, relative depth\n{DEPTH_UNIT}",
+        columns=f"{pair.network_b}: layer, relative depth\n{DEPTH_UNIT}",
+        scale=f"similarity {NO_UNIT}",
     )
 
 
-def _draw_depth(analysis: Analysis, matrix: LayerMatrix, path: Path) -> None:
+def _depth(analysis: Analysis, matrix: LayerMatrix) -> Figure:
     matches = analysis.best_matches
     a, b = matrix.pair.network_a, matrix.pair.network_b
     ceilings = analysis.ceilings
     if len(ceilings):
         ceilings = ceilings[(ceilings["measure"] == matrix.measure) & ceilings["trunk"]]
-    draw_best_matches(
+    return draw_best_matches(
         matches[(matches["network_a"] == a) & (matches["network_b"] == b)],
         ceilings,
-        path,
-        title=f"Best matches of {matrix.pair.title}",
+        title=f"Best matches of layers of {matrix.pair.title}",
         measure=title_of(matrix.measure),
     )
 
 
-def _draw_flow(analysis: Analysis, path: Path, measure: str) -> None:
+def _flow(analysis: Analysis, measure: str) -> Figure:
     """Trained networks first."""
     flows = dict(sorted(analysis.flows.items(), key=lambda x: analysis.comparison.random[x[0]]))
     curves = {network: flow.curve() for network, flow in flows.items()}
     distances = {network: flow.distances(analysis.weights) for network, flow in flows.items()}
-    draw_flow(curves, distances, path, measure=measure)
+    return draw_flow(curves, distances, measure=measure)
 
 
 def _agreement_panels(analysis: Analysis) -> list[tuple[str, pd.DataFrame, float]]:

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from scipy.cluster.hierarchy import dendrogram
 from torch import Tensor
 
 from cavalcade.comparing.analysis import Analysis
@@ -163,15 +162,13 @@ class ReportParts:
         tree = self.analysis.networks.tree()
         if tree is None:
             return None
-        drawn = dendrogram(tree.linkage, no_plot=True)
-        heights = {
-            round(float(step[2]), 9): s for step, s in zip(tree.linkage, tree.support, strict=True)
-        }
+        drawn = tree.drawn()
         return {
-            "order": [int(leaf) for leaf in drawn["leaves"]],
-            "across": drawn["icoord"],
-            "heights": drawn["dcoord"],
-            "support": [heights[round(float(d[1]), 9)] for d in drawn["dcoord"]],
+            "order": list(drawn.order),
+            # as SciPy counts: leaves are ten apart
+            "across": [[10 * place + 5 for place in merge.across] for merge in drawn.merges],
+            "heights": [list(merge.heights) for merge in drawn.merges],
+            "support": [merge.support for merge in drawn.merges],
         }
 
     def _pair_numbers(self, pair: Pair) -> dict[str, Any]:

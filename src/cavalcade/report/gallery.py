@@ -1,19 +1,18 @@
 """Concepts as pictures: the images where each is strongest, with its mask drawn over them."""
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
+
+from cavalcade.report.lettering import font_of, wrapped
 
 # a mask is drawn at twice the size of its image, so that its border gets soft edges
 FINE = 2
@@ -174,7 +173,7 @@ def _sheet_for(rows: Sequence[GalleryRow], num_groups: int) -> _Sheet:
     columns = [max([1, *(len(row.tiles[group]) for row in rows)]) for group in range(num_groups)]
     texts = [(row.title, NAME) for row in rows]
     texts += [(note, NOTE) for row in rows for note in row.notes]
-    label = max((_font(*style).getlength(text) for text, style in texts), default=0)
+    label = max((font_of(*style).getlength(text) for text, style in texts), default=0)
     return _Sheet(min(LABEL_WIDTH, int(label) + 1), (width, height), tuple(columns))
 
 
@@ -220,46 +219,13 @@ def _text(paragraphs: Sequence[tuple[str, tuple[int, bool], str]], width: int) -
     lines = [
         (line, style, colour)
         for text, style, colour in paragraphs
-        for line in _wrapped(text, _font(*style), width)
+        for line in wrapped(text, font_of(*style), width)
     ]
     heights = [round(1.3 * style[0]) for _, style, _ in lines]
     picture = Image.new("RGB", (width, sum(heights)), "white")
     draw = ImageDraw.Draw(picture)
     top = 0
     for (line, style, colour), height in zip(lines, heights, strict=True):
-        draw.text((0, top), line, fill=colour, font=_font(*style))
+        draw.text((0, top), line, fill=colour, font=font_of(*style))
         top += height
     return picture
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """The lines of a text, none wider than some pixels."""
-
-    def fits(line: str) -> bool:
-        return font.getlength(line.rstrip()) <= width
-
-    lines = [""]
-    for piece in _pieces(text, fits):
-        if fits(lines[-1] + piece):
-            lines[-1] += piece
-        else:
-            lines.append(piece)
-    return [line.rstrip() for line in lines if line.strip()]
-
-
-def _pieces(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
-    """Where a line may end: after words, and within the names of layers that fit on no line."""
-    for word in text.split():
-        if fits(word):
-            yield f"{word} "
-            continue
-        for part in re.findall(r"[^._/:-]+[._/:-]*|[._/:-]+", word):
-            yield from [part] if fits(part) else part  # letter by letter
-        yield " "
-
-
-@cache
-def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    """The font that matplotlib brings along, as in all other pictures; the size is in pixels."""
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/{name}", size)

@@ -1,68 +1,138 @@
-"""Labelled matrices as pictures."""
+"""Labelled matrices as figures."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
+from matplotlib.figure import Figure
 
 from cavalcade.backbones import Layer
-from cavalcade.report.figures import figure_of, save
+from cavalcade.report.cells import (
+    CellTexts,
+    Names,
+    Size,
+    bar_width,
+    draw_bar,
+    height_of,
+    height_of_headline,
+    paint,
+)
+from cavalcade.report.figures import (
+    NORMAL,
+    ONE_COLUMN,
+    PAD,
+    TWO_COLUMNS,
+    axes_at,
+    figure_of,
+    headline,
+    paper_style,
+)
+from cavalcade.report.lettering import folded
 
-CELL_INCHES = 0.24
-SMALLEST_INCHES = 3.2
-NAME_INCHES = 2.0
-CHARACTER_INCHES = 0.08
-LARGEST_WITH_NUMBERS = 12
+# inches
+LARGEST_CELL = 0.5
+NARROWEST, LOWEST, HIGHEST = 1.5, 1.6, 7.0  # of a matrix
+LONGEST_NAME = 1.4
+GAP = 0.15  # between matrices
+MOST_COLUMNS = 12  # that one column of a page holds with numbers
 
 
 def draw_matrices(
-    panels: Sequence[tuple[str, pd.DataFrame]], path: Path, *, title: str, rows: str, columns: str
-) -> None:
+    panels: Sequence[tuple[str, pd.DataFrame]], *, title: str, rows: str, columns: str, scale: str
+) -> Figure:
     """Draw one or several matrices of the same rows and columns side by side, in one scale.
 
     The scale goes from 0 to 1, or to a smaller round number where all values are below 0.5;
-    values below 0 have its lowest colour, and the bar is pointed where there are any.
+    values below 0 have its lowest colour, and the bar is pointed where there are any. Values are
+    written where there is room. Where there is none for all names, one in two is written, or in
+    three, and so on.
 
     Args:
         panels: a title and a matrix each; names are taken from index and columns, and NaN
             is hatched.
-        path: of the PNG file.
         title: over all of them.
         rows: what the rows are.
         columns: what the columns are.
+        scale: what the values are.
+
+    Returns:
+        Two columns of a page wide; one, for a single matrix of few columns.
     """
-    height, width = panels[0][1].shape
-    cell = max(CELL_INCHES, SMALLEST_INCHES / max(height, width))
-    matrix = panels[0][1]
-    size = (
-        (_room_for(matrix.index) + cell * width + 0.9) * len(panels),
-        cell * height + _room_for(matrix.columns) + 0.7,
-    )
-    large = max(1.0, size[0] / 16)  # titles grow with the picture, names of layers do not
-    figure = figure_of(*size)
-    figure.suptitle(title, fontsize=12 * large)
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    first = panels[0][1]
+    narrow = len(panels) == 1 and first.shape[1] <= MOST_COLUMNS
+    sheet = _Sheet.of(first, len(panels), ONE_COLUMN if narrow else TWO_COLUMNS, rows, scale)
+    wide, high = sheet.size
+    below = sheet.across.label(columns, wide)
+    titles = [folded(name, wide, NORMAL) for name, _ in panels]
+    above = height_of_headline(title, sheet.width) + max(map(height_of, titles)) + PAD
+    foot = sheet.across.length(wide) + height_of(below) + 2 * PAD
     top = _top([matrix for _, matrix in panels])
-    for axis, (name, matrix) in zip(axes, panels, strict=True):
-        image = _draw(axis, matrix, top)
-        axis.set_title(name, fontsize=11 * large)
-        axis.set_xlabel(columns, fontsize=10 * large)
-        axis.set_ylabel(rows, fontsize=10 * large)
-        below = bool((matrix.to_numpy(dtype=float) < 0).any())
-        bar = figure.colorbar(
-            image, ax=axis, shrink=0.8, pad=0.02, aspect=30, extend="min" if below else "neither"
-        )
-        bar.ax.tick_params(labelsize=9 * large)
-    save(figure, path)
+    with paper_style():
+        figure = figure_of(sheet.width, above + high + foot)
+        headline(figure, title, pinned=True)
+        for place, (name, (_, matrix)) in enumerate(zip(titles, panels, strict=True)):
+            axis = axes_at(figure, sheet.left(place), above, wide, high)
+            values = matrix.to_numpy(dtype=float)
+            image = paint(axis, values, top)
+            CellTexts.fitting(values, sheet.size).write(axis, values, top)
+            sheet.across.write(axis, "x", wide)
+            sheet.down.write(axis, "y", high)
+            axis.set(title=name, xlabel=below, ylabel=sheet.down.label(rows, high))
+            if place:  # the rows are those of the first
+                axis.tick_params(labelleft=False)
+                axis.set_ylabel("")
+        draw_bar(figure, image, sheet.left(len(panels)), above, high, scale)
+    return figure
 
 
-def _room_for(names: pd.Index) -> float:
-    """Inches that the longest of some names takes, with the title of their axis."""
-    return max(NAME_INCHES, CHARACTER_INCHES * max(len(str(name)) for name in names) + 0.5)
+@dataclass(frozen=True)
+class _Sheet:
+    """Where matrices and what is written around them lie from left to right, in inches.
+
+    Attributes:
+        width: of the page.
+        size: of a matrix.
+        count: of matrices.
+        beside: what is written at the left of them takes, and the bar at their right.
+        down: names of rows.
+        across: names of columns.
+    """
+
+    width: float
+    size: Size
+    count: int
+    beside: tuple[float, float]
+    down: Names
+    across: Names
+
+    @classmethod
+    def of(cls, matrix: pd.DataFrame, count: int, width: float, rows: str, scale: str) -> "_Sheet":
+        """A page with room for matrices."""
+        longest = LONGEST_NAME * (1 if width > ONE_COLUMN else 0.7)
+        down, across = Names.of(matrix.index, longest), Names.of(matrix.columns, longest)
+        beside, size = (0.5, 0.5), (1.0, 1.0)
+        for _ in range(4):  # what is written depends on the size, and the size on its room
+            room = (width - 2 * PAD - sum(beside)) / count - GAP
+            size = _size_of(matrix.shape, room)
+            label = down.label(rows, size[1])
+            beside = (height_of(label) + down.length(size[1]), bar_width(scale, size[1]))
+        return cls(width, size, count, beside, down, across)
+
+    def left(self, place: int) -> float:
+        """Where a matrix begins, or after the last of them the bar."""
+        step = self.size[0] + GAP
+        used = sum(self.beside) + self.count * step
+        bar = GAP / 3 if place == self.count else 0.0
+        return (self.width - used) / 2 + self.beside[0] + place * step - bar
+
+
+def _size_of(shape: tuple[int, int], room: float) -> Size:
+    """Width and height of a matrix: cells are squares if that is neither too small nor too high."""
+    rows, columns = shape
+    width = min(room, max(LARGEST_CELL * columns, NARROWEST))
+    cell = min(width / columns, LARGEST_CELL)
+    return width, float(np.clip(cell * rows, LOWEST, HIGHEST))
 
 
 def _top(matrices: Sequence[pd.DataFrame]) -> float:
@@ -71,28 +141,6 @@ def _top(matrices: Sequence[pd.DataFrame]) -> float:
     values = values[np.isfinite(values)]
     largest = float(values.max()) if values.size else 1.0
     return 1.0 if largest >= 0.5 else max(0.1, float(np.ceil(largest * 10) / 10))
-
-
-def _draw(axis: Axes, matrix: pd.DataFrame, top: float) -> AxesImage:
-    values = matrix.to_numpy(dtype=float)
-    axis.set_facecolor("white")
-    axis.patch.set(hatch="////", edgecolor="0.7")  # shows where a value is NaN
-    image = axis.imshow(values, cmap="viridis", vmin=0, vmax=top, aspect="equal")
-    small = max(values.shape) <= LARGEST_WITH_NUMBERS
-    axis.set_xticks(range(values.shape[1]), matrix.columns, rotation=90, fontsize=9 if small else 8)
-    axis.set_yticks(range(values.shape[0]), matrix.index, fontsize=9 if small else 8)
-    if small:
-        _write_numbers(axis, values, top)
-    return image
-
-
-def _write_numbers(axis: Axes, values: Float[np.ndarray, "rows columns"], top: float) -> None:
-    for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            colour = "white" if value < 0.6 * top else "black"
-            axis.text(
-                column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8
-            )
 
 
 def with_depth(layers: Sequence[Layer]) -> list[str]:

@@ -1,114 +1,237 @@
 """The matrix of networks with its dendrogram, and measures against each other."""
 
+import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.text import Text
-from scipy.cluster.hierarchy import dendrogram
 
-from cavalcade.report.figures import BLUE, GREY, KIND_COLOURS, RED, figure_of, save, tidy_axis
-from cavalcade.similarity.networks import NetworkMatrix, Tree
+from cavalcade.report.cells import (
+    CellTexts,
+    Names,
+    Size,
+    bar_width,
+    draw_bar,
+    height_of,
+    height_of_headline,
+    height_of_name,
+    paint,
+)
+from cavalcade.report.figures import (
+    BLUE,
+    KIND_COLOURS,
+    KIND_MARKERS,
+    NO_UNIT,
+    NORMAL,
+    ONE_COLUMN,
+    PAD,
+    RED,
+    SMALLEST,
+    TALLEST,
+    TWO_COLUMNS,
+    arrange,
+    axes_at,
+    balanced,
+    figure_of,
+    handles_of,
+    headline,
+    panels_of,
+    paper_style,
+    tidy_axis,
+)
+from cavalcade.report.lettering import folded, width_of
+from cavalcade.similarity.networks import DrawnTree, NetworkMatrix, Tree
 
-CELL_INCHES = 0.62
-SMALL_CELL_INCHES = 0.16  # holds a name, but no number
-LARGEST_WITH_NUMBERS = 24
-LARGEST_WITH_NAMES = 150
+# inches
+TREE, TREE_LABELS = 1.3, 0.95
+LARGEST_CELL = 0.5
+NARROWEST, LOWEST = 1.2, 1.6  # of the matrix
+LONGEST_NAME = 1.7
+GAP = 0.15  # beside the tree and the bar
+HEAD = 0.45  # above the matrix
+MOST_WITH_ERRORS, MOST_WITH_SUPPORT = 24, 40  # networks
+HIGHEST_SQUARE = 2.6  # of other measures
+FEW = 4  # networks that one column of a page holds
+PATCH = {"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85}
 MOST_POINTS = 20_000
-LARGEST_INCHES = SMALL_CELL_INCHES * LARGEST_WITH_NAMES
+MOST_VECTORS = 2_000  # points; more are an image in the PDF
 
 
 def draw_networks(
-    matrix: NetworkMatrix,
-    tree: Tree | None,
-    random: Mapping[str, bool],
-    path: Path,
-    *,
-    measure: str,
-) -> None:
-    """The similarity of every network with every other, clustered; random ones in red.
+    matrix: NetworkMatrix, tree: Tree | None, random: Mapping[str, bool], *, measure: str
+) -> Figure:
+    """The similarity of every network with every other, clustered; random ones in red italics.
 
-    Numbers are written while there is room for them, and names.
+    Numbers are written while there is room for them. Rows of many networks are lower than
+    columns are wide or higher, so that as many as possible have their names.
 
     Args:
         matrix: of the networks.
         tree: its clusters; without, networks keep their order and no tree is drawn.
         random: which networks have random weights.
-        path: of the PNG file.
         measure: what the similarity is.
+
+    Returns:
+        Two columns of a page wide; one, for few networks without a tree.
     """
-    names = list(matrix.networks)
-    small, named = len(names) > LARGEST_WITH_NUMBERS, len(names) <= LARGEST_WITH_NAMES
-    cell = SMALL_CELL_INCHES if small else CELL_INCHES
-    size = min(max(3.2, cell * len(names)), LARGEST_INCHES)
-    figure = figure_of(2 * size + 3.4, size + 1.6)
-    figure.suptitle(f"Networks by {measure}, chance removed", fontsize=12)
-    branches, axis = figure.subplots(1, 2, width_ratios=[0.8, 1])
-    if tree is None:
-        branches.set_axis_off()
-    else:
-        names = _draw_tree(branches, tree, with_support=not small)
-    values = matrix.frame().loc[names, names].to_numpy(dtype=float)
+    order, scale = _order(matrix, tree), f"{measure} above chance {NO_UNIT}"
+    sheet = _NetworkSheet.of(order, TREE if tree is not None else 0.0, scale)
+    wide, high = sheet.size
+    values = matrix.frame().loc[order, order].to_numpy(dtype=float)
+    errors = _errors(matrix, order) if len(order) <= MOST_WITH_ERRORS else None
+    texts = CellTexts.fitting(values, sheet.size, errors)
     top = max(0.1, float(np.nanmax(values))) if np.isfinite(values).any() else 1.0
-    axis.patch.set(hatch="////", edgecolor="0.8")
-    image = axis.imshow(values, cmap="viridis", vmin=0, vmax=top)
-    for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value) and not small:
-            error = matrix[names[row], names[column]].stderr
-            axis.text(column, row, f"{value:.2f}\n±{error:.3f}", ha="center", va="center",
-                      fontsize=8, color="white" if value < 0.6 * top else "black")  # fmt: skip
-    ticks, told = (range(len(names)), names) if named else ([], [])
-    fontsize = 7 if small else 9
-    axis.set_xticks(ticks, told, rotation=90, fontsize=fontsize)
-    axis.set_yticks(ticks, told, fontsize=fontsize)
-    branches.tick_params(axis="y", labelsize=fontsize, labelright=named)
-    for labels in (axis.get_xticklabels(), axis.get_yticklabels()):
-        _redden(labels, random)
-    figure.colorbar(image, ax=axis, shrink=0.8, pad=0.02)
-    _redden(branches.get_yticklabels(), random)
-    save(figure, path)
+    with paper_style():
+        figure, above = sheet.page(_title(measure, any(map(random.get, order)), texts))
+        axis = axes_at(figure, sheet.left, above, wide, high)
+        image = paint(axis, values, top)
+        texts.write(axis, values, top)
+        sheet.names.write(axis, "x", wide)
+        sheet.names.write(axis, "y", high)
+        label = sheet.names.label
+        axis.set(xlabel=label("network", wide), ylabel=label("network", high))
+        _redden([*axis.get_xticklabels(), *axis.get_yticklabels()], order, random)
+        draw_bar(figure, image, sheet.left + wide + GAP / 2, above, high, scale)
+        if tree is not None:
+            branches = (TREE - GAP, high)
+            _draw_tree(axes_at(figure, sheet.start, above, *branches), tree, branches)
+    return figure
 
 
-def _draw_tree(axis: Axes, tree: Tree, *, with_support: bool) -> list[str]:
-    """Draw it with its root on the left; the leaves from top to bottom."""
-    drawn = dendrogram(
-        tree.linkage,
-        labels=list(tree.networks),
-        orientation="left",
-        ax=axis,
-        link_color_func=lambda _: BLUE,
-    )
-    axis.set_xlabel("1 - similarity")
-    if with_support:
-        _write_support(axis, tree, drawn)
+@dataclass(frozen=True)
+class _NetworkSheet:
+    """Where a matrix of networks and its tree lie on a page, in inches.
+
+    Attributes:
+        width: of the page.
+        tree: width of the tree with the room beside it.
+        names: of the networks in their order, as they are written.
+        size: of the matrix.
+        bar: width of the colour bar with what is written at it.
+    """
+
+    width: float
+    tree: float
+    names: Names
+    size: Size
+    bar: float
+
+    @classmethod
+    def of(cls, order: Sequence[str], tree: float, scale: str) -> "_NetworkSheet":
+        """A page with room for some networks."""
+        count = len(order)
+        width = TWO_COLUMNS if tree or count > FEW else ONE_COLUMN
+        names = Names.of(order, min(LONGEST_NAME, width / 3.5))
+        bar, size = 0.5, (1.0, 1.0)
+        for _ in range(4):  # what is written depends on the size, and the size on its room
+            around = tree + height_of("network") + names.length(size[1]) + GAP + bar
+            wide = min(width - 2 * PAD - around, max(LARGEST_CELL * count, NARROWEST))
+            square = float(np.clip(wide, LOWEST, max(LOWEST, LARGEST_CELL * count)))
+            most = TALLEST - HEAD - names.length(wide) - 2 * height_of("network") - 2 * PAD
+            size = (wide, max(square, min(count * height_of_name(SMALLEST), most)))
+            bar = bar_width(scale, size[1])
+        return cls(width, tree, names, size, bar)
+
+    @property
+    def start(self) -> float:
+        """Where the tree begins."""
+        return (self.width - self._before - self.size[0] - self.bar - GAP / 2) / 2
+
+    @property
+    def left(self) -> float:
+        """Where the matrix begins."""
+        return self.start + self._before
+
+    @property
+    def _before(self) -> float:
+        return self.tree + height_of("network") + self.names.length(self.size[1])
+
+    def page(self, title: str) -> tuple[Figure, float]:
+        """An empty page with its title, and how far from its top the matrix begins."""
+        above = height_of_headline(title, self.width) + PAD
+        label = self.names.label("network", self.size[0])
+        below = self.names.length(self.size[0]) + height_of(label)
+        below = max(below, TREE_LABELS if self.tree else 0.0)
+        figure = figure_of(self.width, above + self.size[1] + below + 2 * PAD)
+        headline(figure, title, pinned=True)
+        return figure, above
+
+
+def _order(matrix: NetworkMatrix, tree: Tree | None) -> list[str]:
+    """The networks from top to bottom."""
+    if tree is None:
+        return list(matrix.networks)
+    return [tree.networks[leaf] for leaf in tree.drawn().order]
+
+
+def _errors(matrix: NetworkMatrix, order: Sequence[str]) -> Float[np.ndarray, "n n"]:
+    """Standard errors of all pairs, NaN on the diagonal."""
+    errors = np.full((len(order), len(order)), np.nan)
+    for (i, a), (j, b) in itertools.permutations(enumerate(order), 2):
+        errors[i, j] = matrix[a, b].stderr
+    return errors
+
+
+def _title(measure: str, any_random: bool, texts: CellTexts) -> str:
+    said = ["± standard error over blocks of test images"] if texts.with_errors else []
+    said += ["random weights in red italics"] if any_random else []
+    return f"Networks by {measure}, chance removed\n{'; '.join(said)}".strip()
+
+
+def _draw_tree(axis: Axes, tree: Tree, size: Size) -> None:
+    """Draw it with its root on the left, each leaf beside its row of the matrix."""
+    drawn = tree.drawn()
+    for merge in drawn.merges:
+        axis.plot(merge.heights, merge.across, color=BLUE, solid_joinstyle="miter")
+    count = len(drawn.order)
+    root = 1.05 * max(merge.heights[1] for merge in drawn.merges) or 1.0
+    axis.set(ylim=(count - 0.5, -0.5), yticks=[], xlim=(root, 0))
+    said = "1 - similarity\n(dimensionless)"
+    if count <= MOST_WITH_SUPPORT:
+        _write_support(axis, drawn, (size[0] / root, size[1] / count))
+        said += "\npercentages:\nresamples of blocks\nwith this cluster"
+    axis.set_xlabel(said)
     axis.spines[["top", "right", "left"]].set_visible(False)
-    axis.invert_yaxis()
-    return list(drawn["ivl"])
 
 
-def _write_support(axis: Axes, tree: Tree, drawn: Mapping[str, Any]) -> None:
-    """The share of resamples that make each merge, beside it."""
-    order = np.argsort(tree.linkage[:, 2], kind="stable")
-    heights = {round(float(tree.linkage[k, 2]), 9): tree.support[k] for k in order}
-    for xs, ys in zip(drawn["dcoord"], drawn["icoord"], strict=True):
-        support = heights[round(float(xs[1]), 9)]
-        axis.annotate(f"{support:.0%}", (xs[1], (ys[1] + ys[2]) / 2), fontsize=8,
-                      xytext=(3, 2), textcoords="offset points", color=GREY)  # fmt: skip
-    axis.set_xlabel("1 - similarity\n(grey: share of resamples\nwith this cluster)")
+def _write_support(axis: Axes, drawn: DrawnTree, inches: Size) -> None:
+    """The share of resamples that make each merge, from the root on while there is room.
+
+    Args:
+        axis: of the tree.
+        drawn: the tree.
+        inches: of a unit of height, and of a leaf.
+    """
+    written: list[tuple[float, float, float]] = []
+    for merge in sorted(drawn.merges, key=lambda merge: -merge.heights[1]):
+        text, height = f"{merge.support:.0%}", merge.heights[1]
+        left, middle = -height * inches[0], merge.middle * inches[1]
+        right = left + width_of(text, SMALLEST) + PAD / 2
+        if any(
+            abs(middle - y) < height_of_name(SMALLEST) and left < x1 and x0 < right
+            for x0, x1, y in written
+        ):
+            continue
+        written.append((left, right, middle))
+        axis.annotate(
+            text, (height, merge.middle), xytext=(1.5, 0), textcoords="offset points",
+            va="center", fontsize=SMALLEST, color="0.35", bbox=PATCH,
+        )  # fmt: skip
 
 
-def _redden(labels: Sequence[Text], random: Mapping[str, bool]) -> None:
+def _redden(labels: Sequence[Text], order: Sequence[str], random: Mapping[str, bool]) -> None:
+    """Mark the names of random networks; labels are those of every so many networks."""
     for label in labels:
-        if random.get(label.get_text(), False):
-            label.set_color(RED)
+        if random.get(order[round(sum(label.get_position()))], False):
+            label.set(color=RED, fontstyle="italic")
 
 
-def draw_agreement(
-    panels: Sequence[tuple[str, pd.DataFrame, float]], path: Path, *, measure: str
-) -> None:
+def draw_agreement(panels: Sequence[tuple[str, pd.DataFrame, float]], *, measure: str) -> Figure:
     """Other measures against one, a point for each pair of layers of different networks.
 
     Of more than `MOST_POINTS` every second, third, and so on.
@@ -116,26 +239,44 @@ def draw_agreement(
     Args:
         panels: for each measure its name, cells with columns x, y and kind (trained, mixed,
             random), and their rank correlation.
-        path: of the PNG file.
         measure: what lies along x.
+
+    Returns:
+        Two columns of a page wide; one, for a single measure.
     """
-    columns = min(4, int(np.ceil(np.sqrt(len(panels)))))
+    columns = balanced(len(panels))
     rows = -(-len(panels) // columns)
-    figure = figure_of(3.1 * columns + 0.6, 3.0 * rows + 0.6)
-    figure.suptitle(f"Other measures against the {measure}: pairs of layers", fontsize=12)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis, (name, cells, rho) in zip(axes.flat, panels, strict=False):
-        for kind, colour in KIND_COLOURS.items():
-            part = cells[cells["kind"] == kind]
-            part = part.iloc[:: -(-len(cells) // MOST_POINTS)]
-            if part.empty:
-                continue
-            axis.scatter(
-                part["x"], part["y"], s=5, alpha=0.35, linewidths=0, color=colour, label=kind
+    width = ONE_COLUMN if columns == 1 else TWO_COLUMNS
+    side = min(width / columns, HIGHEST_SQUARE)
+    step = max(-(-len(cells) // MOST_POINTS) for _, cells, _ in panels)
+    title = f"Other measures against the {measure}\npairs of layers of different networks; "
+    title += "all are dimensionless"
+    title += f"; one pair in {step} is drawn" if step > 1 else ""
+    with paper_style():
+        figure = figure_of(width, side * rows + 0.6)
+        headline(figure, title)
+        axes = panels_of(figure, len(panels), columns)
+        for axis, (name, cells, rho) in zip(axes, panels, strict=True):
+            _scatter(axis, cells.iloc[::step])
+            tidy_axis(
+                axis, measure, folded(name, 0.6 * side, NORMAL), f"rank correlation {rho:.2f}"
             )
-        tidy_axis(axis, measure, name, f"rank correlation {rho:.2f}")
-    for axis in list(axes.flat)[len(panels) :]:
-        axis.set_axis_off()
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, markerscale=3)
-    save(figure, path)
+        found = handles_of(axes)
+        if found:
+            figure.legend(
+                found.values(), found.keys(), loc="outside lower center", ncols=3, markerscale=2,
+                title="weights of both networks",
+            )  # fmt: skip
+        arrange(figure)
+    return figure
+
+
+def _scatter(axis: Axes, cells: pd.DataFrame) -> None:
+    """A point for each cell; kinds differ by marker and colour."""
+    for place, (kind, colour) in enumerate(KIND_COLOURS.items()):
+        part = cells[cells["kind"] == kind]
+        if len(part):
+            axis.scatter(
+                part["x"], part["y"], s=3, alpha=0.55, linewidths=0, color=colour, label=kind,
+                marker=KIND_MARKERS[kind], zorder=4 - place, rasterized=len(cells) > MOST_VECTORS,
+            )  # fmt: skip

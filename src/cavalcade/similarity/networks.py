@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from scipy.cluster.hierarchy import linkage
+from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from cavalcade.errors import InputError
@@ -97,6 +97,59 @@ class Tree:
     networks: tuple[str, ...]
     linkage: Float[np.ndarray, "merges 4"]
     support: tuple[float, ...]
+
+    def drawn(self) -> "DrawnTree":
+        """Where everything lies in a picture of the tree."""
+        order = leaves_list(self.linkage)
+        places = np.empty(2 * len(order) - 1)
+        heights = np.zeros_like(places)
+        places[order] = np.arange(len(order))
+        merges = []
+        for merge, (first, second, height, _) in enumerate(self.linkage, start=len(order)):
+            left, right = sorted((int(first), int(second)), key=lambda node: places[node])
+            places[merge], heights[merge] = (places[left] + places[right]) / 2, height
+            merges.append(
+                Merge(
+                    across=(places[left], places[left], places[right], places[right]),
+                    heights=(heights[left], height, height, heights[right]),
+                    support=self.support[merge - len(order)],
+                )
+            )
+        return DrawnTree(tuple(int(leaf) for leaf in order), tuple(merges))
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A merge of two clusters, drawn as three sides of a rectangle.
+
+    Attributes:
+        across: the place of the corners among the leaves; a leaf has its place in the order, a
+            cluster lies between the two that it is made of.
+        heights: of the corners, in units of the linkage; leaves are at 0.
+        support: see `Tree`.
+    """
+
+    across: tuple[float, float, float, float]
+    heights: tuple[float, float, float, float]
+    support: float
+
+    @property
+    def middle(self) -> float:
+        """Where the cluster lies among the leaves."""
+        return (self.across[0] + self.across[-1]) / 2
+
+
+@dataclass(frozen=True)
+class DrawnTree:
+    """A tree as it is drawn, without lines that cross.
+
+    Attributes:
+        order: numbers of the leaves.
+        merges: in the order of the linkage.
+    """
+
+    order: tuple[int, ...]
+    merges: tuple[Merge, ...]
 
 
 def _clusters(steps: Float[np.ndarray, "merges 4"]) -> list[frozenset[int]]:

@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 FLOAT = 4  # bytes
 STRENGTH = 2
 CHECKPOINT = 4  # numbers of each coefficient: as it is, at its best, two moments
-PICTURE_BYTES = 60_000  # scores.png and what else does not grow
+PICTURE_BYTES = 140_000  # scores.png and what else does not grow
 LINE_BYTES = 60  # of a table
 # what a cache changes, in words
 IF_CACHED, BESIDE_CACHE = " (fewer where the cache holds them)", " beside the cache"

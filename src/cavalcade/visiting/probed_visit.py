@@ -13,6 +13,7 @@ from cavalcade.concepts.scoring import score_matrix, score_table
 from cavalcade.data import ConceptDataModule
 from cavalcade.folders import read_table
 from cavalcade.report import tracking
+from cavalcade.report.figures import DEPTH_UNIT, NO_UNIT, save
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.runs import ProbedRun, write_halves
 from cavalcade.visiting.trainers import Trainers
@@ -41,7 +42,7 @@ def reduce_probed(
     _say_absent(found)
     scores.to_csv(folder / "scores.csv", index=False, float_format="%.6g")
     found.losses.to_csv(folder / LOSSES, index=False, float_format="%.6g")
-    _draw_scores(scores, backbone, data, folder / "scores.png")
+    _draw_scores(scores, backbone, data, folder / "scores")
     if found.halves:
         write_halves(folder, found.halves, encoded.halves)
     return found.concepts, encoded
@@ -95,13 +96,14 @@ def _draw_scores(
 ) -> None:
     matrix = score_matrix(scores, backbone.names, data.splits["test"].concepts, "jaccard", "test")
     matrix.index = pd.Index(with_depth(backbone.layers))
-    draw_matrices(
-        [("Jaccard index on test images", matrix)],
-        path,
+    figure = draw_matrices(
+        [("scores on test images", matrix)],
         title=f"{backbone.label} on {data.data.name}",
-        rows="layer, relative depth",
+        rows=f"layer, relative depth\n{DEPTH_UNIT}",
         columns="concept",
+        scale=f"Jaccard index with the labels {NO_UNIT}",
     )
+    save(figure, path, kinds=["png"])
 
 
 def track_probed(run: ProbedRun, logger: Logger | None) -> None:
