@@ -16,6 +16,7 @@ from cavalcade.report.curves import draw_best_matches, draw_flow, draw_series
 from cavalcade.report.figures import DEPTH_UNIT, NO_UNIT, save
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.report.networks import draw_agreement, draw_networks
+from cavalcade.report.progress import progress
 from cavalcade.report.tables import print_places, print_sentence, print_table
 from cavalcade.similarity import KEYS, MEASURE_TITLES, LayerMatrix, Pair, tidy
 from cavalcade.similarity.derived import null_difference
@@ -50,19 +51,16 @@ def draw_all(
     figures = folder / FIGURES
     for name in ("matrices", "depth"):
         (figures / name).mkdir(parents=True)
-    for pair in drawn:
+    for pair in progress(drawn, "figures", len(drawn)):
         save(_matrices(analysis, pair), figures / "matrices" / picture_of(pair))
         if not pair.of_one:
             cells = comparison.layer_matrix(pair.network_a, pair.network_b, analysis.similarity)
             save(_depth(analysis, cells), figures / "depth" / picture_of(pair))
     if len(comparison.networks) > 1:
-        networks = analysis.networks
-        tree = networks.tree()
-        save(
-            draw_networks(networks, tree, comparison.random, measure=measure), figures / "networks"
-        )
-        panels = _agreement_panels(analysis)
-        save(draw_agreement(panels, measure=measure), figures / "agreement")
+        tree, random = analysis.networks.tree(), comparison.random
+        drawn_networks = draw_networks(analysis.networks, tree, random, measure=measure)
+        save(drawn_networks, figures / "networks")
+        save(draw_agreement(_agreement_panels(analysis), measure=measure), figures / "agreement")
     if analysis.flows:
         save(_flow(analysis, measure), figures / "flow")
     if series is not None:
