@@ -17,7 +17,7 @@ import numpy as np
 import plotly
 
 ROUNDED_BY, NO_NUMBER = 10_000, -(2**15)
-STATIC = ("index.html", "report.css", "report.js")
+STATIC, SCRIPTS = ("index.html", "report.css"), "scripts"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
 
@@ -34,6 +34,7 @@ class Page:
         here = Path(__file__).parent
         for path in (*(here / name for name in STATIC), PLOTLY):
             shutil.copyfile(path, folder / path.name)
+        shutil.copytree(here / SCRIPTS, folder / SCRIPTS)
 
     def add_part(self, name: str, content: Mapping[str, Any]) -> None:
         """Write what the page asks for by a name.
@@ -49,7 +50,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Rounded:
-    """Numbers of a size up to 3 that are written with four digits, in half of the room."""
+    """Numbers of a size up to 3 that are written with four decimals, in half of the room."""
 
     values: np.ndarray
 
@@ -75,10 +76,20 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 
 def _packed(array: np.ndarray) -> dict[str, Any]:
-    """An array as the page unpacks it: floats as float32, all else as uint8, deflated."""
-    kind = "float32" if array.dtype.kind == "f" else "uint8"
+    """An array as the page unpacks it, deflated: floats as float32, others by what they need."""
+    kind = "float32" if array.dtype.kind == "f" else _smallest(array)
     content = np.ascontiguousarray(array, dtype=f"<{np.dtype(kind).str[1:]}").tobytes()
     return {"packed": _compressed(content), "type": kind, "shape": list(array.shape)}
+
+
+def _smallest(array: np.ndarray) -> str:
+    """The type of fewest bytes that holds some whole numbers."""
+    least, most = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    if least >= 0 and most < 2**16:
+        return "uint8" if most < 2**8 else "uint16"
+    if least >= -(2**31) and most < 2**31:
+        return "int32"
+    raise ValueError(f"the page has no whole numbers from {least} to {most}")
 
 
 def _rounded(array: np.ndarray) -> dict[str, Any]:

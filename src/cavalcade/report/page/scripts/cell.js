@@ -1,0 +1,84 @@
+"use strict";
+/* A cell: the concepts of two layers, side by side on test images. */
+
+/** Show the concepts of two layers, one of them first. */
+async function choose(row, column, concept = null) {
+  [state.row, state.column] = [row, column];
+  const matrix = byId("matrix");
+  if (matrix.dataset.shown) await Plotly.relayout(matrix, { shapes: [frame()] });
+  const { pair, turned } = stored(), newest = turn("cell");
+  const content = await load(`pair-${pair.a}-${pair.b}`);
+  if (!newest()) return;
+  const shown = { content, turned, a: start.networks[state.a], b: start.networks[state.b] };
+  sayCell(shown);
+  if (!start.images.length) {
+    byId("matches").replaceChildren(element("p", { class: "lead" },
+      "The run keeps no thumbnails of its test images (data.thumbnails)."));
+    return;
+  }
+  const [ours, theirs] = await Promise.all([load(`masks-${state.a}-${row}`), load(`masks-${state.b}-${column}`)]);
+  if (newest()) await showMatches(shown, ours, theirs, concept);
+}
+
+function sayCell(shown) {
+  const { a, b } = shown, layers = [a.layers[state.row].name, b.layers[state.column].name];
+  const names = `${layers[0]} of ${a.name} and ${layers[1]} of ${b.name}`;
+  const facts = numbersOf(shown, state.row, state.column);
+  byId("reading").textContent = `Chosen: ${names}. ${facts.join("; ")}.`;
+  byId("cell-lead").textContent = `${names}. ${facts[0]}. A concept fires inside the yellow line` +
+    `${start.labelled ? "; the dashed blue line is its label" : ""}. Of each concept the images ` +
+    "on which it is strong at both layers.";
+}
+
+async function showMatches(shown, ours, theirs, concept) {
+  const { content, a, b } = shown, last = (value) => (known(value) ? value : -2);
+  const rows = (content.partners ? partnersAt : sameNamesAt)(shown, ours, theirs);
+  rows.sort((x, y) => last(y.value) - last(x.value));
+  if (concept) rows.sort((x, y) => (y.name === concept) - (x.name === concept));
+  const heading = element("div", { class: "row heading" }, element("div", {}, "concept"),
+    element("div", {}, `${a.name}: ${a.layers[state.row].name}`),
+    element("div", {}, `${b.name}: ${b.layers[state.column].name}`));
+  const painted = [];
+  byId("matches").replaceChildren(heading, ...rows.map((row) => {
+    const images = jointly(ours, row.k, theirs, row.l);
+    const both = [tiles(ours, row.k, images), tiles(theirs, row.l, images)];
+    painted.push(...both.map((each) => each.painted));
+    return element("div", { class: "row" }, element("div", { class: "name" },
+      element("b", {}, row.title), element("span", {}, `adjusted ${withError(row.value, row.error)}`)),
+    ...both.map((each) => each.row));
+  }));
+  const place = `${state.a}-${state.row}-${state.b}-${state.column}`;
+  await Promise.all(painted);
+  byId("matches").dataset.shown = place;
+}
+
+/** Of probed runs each concept with itself. */
+function sameNamesAt({ content, turned }, ours, theirs) {
+  const { names, value, stderr } = content.concepts;
+  const [, rows, columns] = value.shape;
+  const place = turned ? state.column * columns + state.row : state.row * columns + state.column;
+  return names.map((name, k) => ({ name, title: name, k: ours.names.indexOf(name), l: theirs.names.indexOf(name),
+    value: value.data[k * rows * columns + place], error: stderr.data[k * rows * columns + place] }));
+}
+
+/** Of mined runs each concept of the pair's first network with its best partner. */
+function partnersAt({ content, turned }, ours, theirs) {
+  const { partner, value, stderr } = content.partners;
+  const [, columns, most] = partner.shape;
+  const first = (turned ? state.column * columns + state.row : state.row * columns + state.column) * most;
+  const count = (turned ? theirs : ours).names.length;
+  return Array.from({ length: count }, (_, k) => {
+    const [mine, its] = turned ? [partner.data[first + k], k] : [k, partner.data[first + k]];
+    return { name: ours.names[mine], title: `${ours.names[mine]} and ${theirs.names[its]}`, k: mine, l: its,
+      value: value.data[first + k], error: stderr.data[first + k] };
+  });
+}
+
+/** The images on which both concepts are strong. */
+function jointly(ours, k, theirs, l, count = 4) {
+  const strength = (part, concept, image) => part.strengths.data[image * part.strengths.shape[1] + concept];
+  return start.images.map((_, image) => image)
+    .map((image) => [Math.sqrt(strength(ours, k, image) * strength(theirs, l, image)) +
+      0.1 * Math.max(strength(ours, k, image), strength(theirs, l, image)), image])
+    .sort((x, y) => y[0] - x[0] || x[1] - y[1]).slice(0, count).map(([, image]) => image);
+}
