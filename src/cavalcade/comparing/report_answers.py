@@ -54,10 +54,14 @@ def concept_agreement(
 ) -> list[tuple[float, float]]:
     """How alike each labelled concept is at the best matches of all layers, and its error.
 
-    The mean over the best match of every layer of both networks; NaN for a concept that is
-    undefined at one of them. The mean of errors is the most that the error of a mean can be.
+    The mean over the best match of every layer of both networks (in one network among its other
+    layers); NaN for a concept that is undefined at one of them. The mean of errors is the most
+    that the error of a mean can be.
     """
-    rows, columns = best_matches(matrix.values)
+    values = matrix.values.copy()
+    if matrix.pair.of_one and len(values) > 1:
+        np.fill_diagonal(values, np.nan)
+    rows, columns = best_matches(values)
     at = (slice(None), rows, columns)
     return list(zip(value[at].mean(axis=1).tolist(), stderr[at].mean(axis=1).tolist(), strict=True))
 
@@ -80,7 +84,7 @@ def least_alike(
     Args:
         names: of concepts.
         agreement: the value and error of each.
-        at: the layers that it is about, if not all.
+        at: where, if not over the best matches of all layers.
     """
     known = [(v, e, n) for (v, e), n in zip(agreement, names, strict=True) if np.isfinite(v)]
     if len(known) < 2:
@@ -114,6 +118,8 @@ def partners(cells: ConceptCells) -> dict[str, np.ndarray]:
 
 def left_out(comparison: Comparison, runs: Sequence[Run]) -> list[dict[str, str]]:
     """The concepts that are in no matrix, and why."""
+    if not comparison.left_out:  # mined concepts have no table of cells
+        return []
     undefined = comparison.undefined
     own = undefined[
         (undefined["network_a"] == undefined["network_b"])

@@ -181,7 +181,9 @@ class ReportParts:
             one, other = pair.layers_a[at[0]].name, pair.layers_b[at[1]].name
             names = self.runs[self._places[pair.network_a]].concept_set.layers[one].names
             values, errors = (found[key][at][: len(names)] for key in ("value", "stderr"))
-            return least_alike(names, zip(values, errors, strict=True), f"{one} and {other}")
+            called = [f"{name} of {one}" for name in names]
+            known = zip(values, errors, strict=True)
+            return least_alike(called, known, f"with its best partner in {other}")
         concepts = self._concepts(pair)
         return concepts and least_alike(concepts["names"], self._agreement(pair))
 

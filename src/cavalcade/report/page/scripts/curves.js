@@ -12,7 +12,7 @@ async function drawCurves({ content, a, b }) {
   const both = [a.name, b.name].map((name, k) => ({ name, second: k === 1,
     rows: matches.filter((row) => row.network === name),
     most: ceilings.filter((row) => row.network === name) }));
-  const legend = { orientation: "h", y: -0.24, x: 0 };
+  const legend = { orientation: "h", y: -0.2, yanchor: "top", x: 0 };
   const xaxis = { title: { text: "relative depth of a layer" }, range: [-0.03, 1.03] };
   const shared = { height: 400, legend, xaxis, margin: { l: 60, r: 20, t: 14, b: 90 } };
   await draw("curve", () => ({ ...shared, traces: [

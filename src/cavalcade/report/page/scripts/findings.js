@@ -1,6 +1,8 @@
 "use strict";
 /* What was found: in sentences, pair by pair, and as numbers. */
 
+const QUESTIONS = ["Which layers mean the same?", "How alike are they all in all?",
+  "Which concept differs most?", "What would chance give?"];
 const MOST_ANSWERS = 3; // pairs that are listed before one asks for more
 
 const titleOf = (key) => (start.measures.find((each) => each.key === key) || {}).title || key;
@@ -46,13 +48,15 @@ function showLeftOut() {
 function showAnswers() {
   const pairs = start.pairs.filter((pair) => pair.layers);
   show("answers-part", pairs.length > 0);
+  byId("questions").replaceChildren(...["Networks", ...QUESTIONS].map((text) =>
+    element("th", { scope: "col" }, text)));
   const rows = pairs.map((pair, k) => {
     const [a, b] = [start.networks[pair.a], start.networks[pair.b]];
     const go = element("button", { type: "button", class: "link",
       onclick: () => { choosePair(pair.a, pair.b); byId("pair").scrollIntoView(); } },
     `${a.name} and ${b.name}`);
-    const cells = [element("th", { scope: "row" }, go), ...answers(pair).map(([large, ...small]) =>
-      element("td", {}, element("b", {}, large), ...small.filter(Boolean).map((text) =>
+    const cells = [element("th", { scope: "row" }, go), ...answers(pair).map(([large, ...small], n) =>
+      element("td", { "data-question": QUESTIONS[n] }, element("b", {}, large), ...small.filter(Boolean).map((text) =>
         element("span", {}, text))))];
     return element("tr", k < MOST_ANSWERS ? {} : { class: "more hidden" }, ...cells);
   });
@@ -78,7 +82,7 @@ function answers(pair) {
       share && known(share.value) && `${Math.round(100 * share.value)} % of the ceiling`],
     pair.concepts ? [pair.concepts.least.name,
       `${withError(pair.concepts.least.value, pair.concepts.least.stderr, 2)}` +
-      (pair.concepts.at ? ` at ${pair.concepts.at}` : ""),
+      (pair.concepts.at ? ` ${pair.concepts.at}` : ""),
       `the others ${say(pair.concepts.others, 2)} on average`]
       : ["not defined"],
     ["0", known(chance) && `raw: ${say(chance)} of ${say(raw)} at the layers named here`,

@@ -42,7 +42,7 @@ async function begin() {
   fill("one", start.networks.map((network) => network.name), 0);
   if (start.networks.length > 1) {
     await painted();
-    document.documentElement.dataset.state = "begun"; // there is a picture
+    performance.mark("first picture"); // which benchmarks ask for
   }
   await choosePair(start.pairs[0].a, start.pairs[0].b);
   await showNetwork();

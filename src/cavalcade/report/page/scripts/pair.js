@@ -109,7 +109,7 @@ function mostAlike(pair) {
 
 function leastAlike({ concepts: { least, at } }) {
   return `The concept that differs most is ${least.name}: ${withError(least.value, least.stderr, 2)}` +
-    `${at ? ` at ${at}` : ", over best matches of layers"}.`;
+    `${at ? ` ${at}` : ", over best matches of layers"}.`;
 }
 
 /** All that is known of a cell, in lines; what the matrix shows comes first. */
