@@ -136,6 +136,12 @@ def choose_pair(page, a, b):
     wait_for(page, "matrix", f"{names.index(a)}-{names.index(b)}-")
 
 
+def place_of(page, a, row, b, column):
+    """Two layers, as the page knows them."""
+    names = page.locator("#pair-a option").all_text_contents()
+    return f"{names.index(a)}-{row}-{names.index(b)}-{column}"
+
+
 def wait_for(page, part, start):
     page.wait_for_function(
         "([part, start]) => document.getElementById(part).dataset.shown?.startsWith(start)",
@@ -243,7 +249,7 @@ def test_what_a_cell_says_is_in_the_table_whatever_is_shown(probed, probed_page,
     page.wait_for_selector("#matrix .hovertext")
     said = page.locator("#matrix .hovertext").text_content()
     assert "4 of original, depth 0." in said
-    assert "6 of shuffled, depth 0." in said
+    assert "6 of shuffled, depth 1.00" in said
     assert f"djusted Jaccard index: {adjusted.value:.3f} ± {adjusted.stderr:.3f}" in said
     assert f"aw Jaccard index: {raw.value:.3f} ± {raw.stderr:.3f}, by chance " in said
     assert np.isfinite(adjusted.share_of_ceiling)
@@ -257,7 +263,7 @@ def test_a_click_shows_concepts_of_both_layers_on_the_same_images(probed_page):
     page = probed_page
     choose_pair(page, "original", "stranger")
     page.mouse.click(*place_in(page, "#matrix", 1 / 6, 5 / 6))
-    wait_for(page, "matches", "0-2-2-0")
+    wait_for(page, "matches", place_of(page, "original", 2, "stranger", 0))
     assert page.locator("#reading").text_content().startswith("Chosen: 6 of original and 2 of stra")
     assert set(page.locator("#matches .name b").all_text_contents()) == {"red", MARKUP, "never"}
     tiles = page.locator("#matches .row:nth-child(2) canvas")
@@ -305,7 +311,7 @@ def test_the_keyboard_moves_the_chosen_cell(probed_page):
     page.focus("#matrix")
     for key in ["ArrowUp"] * 3 + ["ArrowLeft"] * 3 + ["ArrowDown", "ArrowRight"]:
         page.keyboard.press(key)
-    wait_for(page, "matches", "0-1-2-1")
+    wait_for(page, "matches", place_of(page, "original", 1, "stranger", 1))
     assert page.locator("#reading").text_content().startswith("Chosen: 4 of")
     assert " and 4 of " in page.locator("#reading").text_content()
 
@@ -368,7 +374,7 @@ def test_concepts_that_were_mined_are_shown_with_their_partners(mined, opened):
     choose_pair(page, "shuffled", "original")
     matrix = loaded.matrix("original", "shuffled")
     i, j = np.unravel_index(np.nanargmax(matrix), matrix.shape)
-    wait_for(page, "matches", f"1-{j}-0-{i}")
+    wait_for(page, "matches", place_of(page, "shuffled", j, "original", i))
     assert page.locator("#matches .row").count() == 5
     matches = loaded.tables["concept_matches"].query(
         "network_a == 'original' and network_b == 'shuffled'"

@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cavalcade.report.page import Rounded, picture
+from cavalcade.report.page import Rounded, picture, written_size
 from cavalcade.runs import ProbedRun, Run
 from cavalcade.truth import Truth
 
-MOST_IMAGES, FEWEST_IMAGES = 16, 6
-MASK_BYTES = 50_000_000  # before they are compressed, to half or less
+MOST_IMAGES, FEWEST_IMAGES = 16, 4
+MASK_BYTES = 20_000_000  # about, as they are written
+SAMPLED = 12  # layers whose masks tell how well masks can be compressed
 SMALLEST = 1e-12
 
 
@@ -26,8 +27,16 @@ def shown_images(runs: Sequence[Run]) -> list[int]:
         return []
     layers = [(run, layer.name) for run in runs for layer in run.layers]
     best = torch.cat([_relative(run.strengths(layer)) for run, layer in layers], dim=1)
-    room = MASK_BYTES // (best.shape[1] * truth.masks.shape[-1])
+    room = int(MASK_BYTES / (best.shape[1] * _mask_size(layers)))
     return sorted(_covering(best, truth, min(max(room, FEWEST_IMAGES), MOST_IMAGES)))
+
+
+def _mask_size(layers: Sequence[tuple[Run, str]]) -> float:
+    """Bytes that a mask takes as it is written: of noise ten times as many as of large shapes."""
+    sampled = layers[:: -(-len(layers) // SAMPLED)]
+    bits = [run.bits(layer)[:MOST_IMAGES] for run, layer in sampled]
+    masks = sum(part.shape[0] * part.shape[1] for part in bits)
+    return sum(written_size(part.numpy()) for part in bits) / masks
 
 
 def pictures(run: Run, images: Sequence[int]) -> dict[str, Any]:

@@ -55,6 +55,11 @@ class Rounded:
     values: np.ndarray
 
 
+def written_size(array: np.ndarray) -> int:
+    """Bytes that an array takes in a part."""
+    return len(_packed(array)["packed"])
+
+
 def picture(jpeg: bytes) -> str:
     """A picture as part of a page, which may not read the pixels of files."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
