@@ -305,6 +305,14 @@ def test_names_are_text_and_never_markup(probed_page):
     assert probed_page.locator("#multiples b").all_text_contents().count(MARKUP) == 1
 
 
+def test_no_button_offers_to_upload_a_chart(probed_page):
+    titles = probed_page.evaluate(
+        "[...document.querySelectorAll('.modebar-btn')].map((button) => button.dataset.title)"
+    )
+    assert "Download plot" in titles
+    assert not [title for title in titles if "hare" in title or "loud" in title]
+
+
 def test_the_keyboard_moves_the_chosen_cell(probed_page):
     page = probed_page
     choose_pair(page, "original", "stranger")
@@ -340,7 +348,8 @@ def test_cells_without_a_number_are_hatched(probed, opened):
     page = opened(probed)
     assert page.locator("#matrix .layer-below image, #matrix image").count() == 1  # the cells
     page.evaluate("""async () => {
-      const content = await load("pair-0-1");
+      const { pair } = stored();
+      const content = await load(`pair-${pair.a}-${pair.b}`);
       content.measures.adjusted.value.data[0] = NaN;
       await showPair();
     }""")

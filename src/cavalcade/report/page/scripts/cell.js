@@ -1,6 +1,8 @@
 "use strict";
 /* A cell: the concepts of two layers, side by side on test images. */
 
+const AT_ONCE = 6; // rows that are painted before those below them, which may be many
+
 /** Show the concepts of two layers, one of them first. */
 async function choose(row, column, concept = null) {
   [state.row, state.column] = [row, column];
@@ -17,7 +19,7 @@ async function choose(row, column, concept = null) {
     return;
   }
   const [ours, theirs] = await Promise.all([load(`masks-${state.a}-${row}`), load(`masks-${state.b}-${column}`)]);
-  if (newest()) await showMatches(shown, ours, theirs, concept);
+  if (newest()) await showMatches(shown, ours, theirs, concept, newest);
 }
 
 function sayCell(shown) {
@@ -30,7 +32,7 @@ function sayCell(shown) {
     "on which it is strong at both layers.";
 }
 
-async function showMatches(shown, ours, theirs, concept) {
+async function showMatches(shown, ours, theirs, concept, newest) {
   const { content, a, b } = shown, last = (value) => (known(value) ? value : -2);
   const rows = (content.partners ? partnersAt : sameNamesAt)(shown, ours, theirs);
   rows.sort((x, y) => last(y.value) - last(x.value));
@@ -38,18 +40,24 @@ async function showMatches(shown, ours, theirs, concept) {
   const heading = element("div", { class: "row heading" }, element("div", {}, "concept"),
     element("div", {}, `${a.name}: ${a.layers[state.row].name}`),
     element("div", {}, `${b.name}: ${b.layers[state.column].name}`));
-  const painted = [];
-  byId("matches").replaceChildren(heading, ...rows.map((row) => {
-    const images = jointly(ours, row.k, theirs, row.l);
-    const both = [tiles(ours, row.k, images), tiles(theirs, row.l, images)];
-    painted.push(...both.map((each) => each.painted));
-    return element("div", { class: "row" }, element("div", { class: "name" },
-      element("b", {}, row.title), element("span", {}, `adjusted ${withError(row.value, row.error)}`)),
-    ...both.map((each) => each.row));
-  }));
-  const place = `${state.a}-${state.row}-${state.b}-${state.column}`;
-  await Promise.all(painted);
-  byId("matches").dataset.shown = place;
+  byId("matches").replaceChildren(heading);
+  for (let k = 0; k < rows.length && newest(); k += AT_ONCE) {
+    const made = rows.slice(k, k + AT_ONCE).map((row) => matchRow(row, ours, theirs));
+    await Promise.all(made.map((each) => each.painted));
+    if (!newest()) return;
+    byId("matches").append(...made.map((each) => each.row));
+    if (k === 0) byId("matches").dataset.shown = `${state.a}-${state.row}-${state.b}-${state.column}`;
+    await painted();
+  }
+}
+
+function matchRow({ title, k, l, value, error }, ours, theirs) {
+  const images = jointly(ours, k, theirs, l);
+  const both = [tiles(ours, k, images), tiles(theirs, l, images)];
+  const name = element("div", { class: "name" }, element("b", {}, title),
+    element("span", {}, `adjusted ${withError(value, error)}`));
+  return { row: element("div", { class: "row" }, name, ...both.map((each) => each.row)),
+    painted: Promise.all(both.map((each) => each.painted)) };
 }
 
 /** Of probed runs each concept with itself. */

@@ -174,7 +174,7 @@ function matrixPlot({ a, b }, of, cells, hover) {
   const long = Math.max(rows.length, columns.length), cell = sideOf(cells);
   const trace = { type: "heatmap", z: cells, x: columns.map((_, k) => k), y: rows.map((_, k) => k),
     colorscale: of.key === "z" ? "Cividis" : "Viridis", zmin: 0, zmax: endOf(cells, of.key),
-    xgap: 1, ygap: 1, hoverongaps: true, customdata: hover,
+    xgap: long > 30 ? 0 : 1, ygap: long > 30 ? 0 : 1, hoverongaps: true, customdata: hover,
     colorbar: { thickness: 12, outlinewidth: 0, len: 0.9, title: { text: shortTitle(of), side: "right" } },
     hovertemplate: "%{customdata}<extra></extra>" };
   if (long <= 14) {

@@ -10,7 +10,9 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 /** Names as Plotly takes them, which reads some markup in its labels. */
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;");
 
-const PLOT_SETTINGS = { displaylogo: false, responsive: true,
+/** Nothing leaves the page: unless told otherwise, Plotly 6 offers to upload a chart. */
+const PLOT_SETTINGS = { displaylogo: false, responsive: true, plotlyServerURL: "",
+  showSendToCloud: false,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
   toImageButtonOptions: { format: "svg" } };
 
@@ -85,16 +87,16 @@ function paintCells(canvas, cells, most) {
   canvas.style.aspectRatio = `${columns} / ${rows}`;
   const context = canvas.getContext("2d");
   context.strokeStyle = colour("--hatch");
-  context.lineWidth = 1.5;
+  context.lineWidth = 2;
+  context.beginPath(); // lines everywhere, that are covered where there is a value
+  for (let x = 0; x < canvas.width + canvas.height; x += 9) {
+    context.moveTo(x, 0);
+    context.lineTo(0, x);
+  }
+  context.stroke();
   cells.forEach((row, i) => row.forEach((value, j) => {
-    if (known(value)) {
-      context.fillStyle = `rgb(${tint(value / most)})`;
-      context.fillRect(j * scale, i * scale, scale, scale);
-    } else {
-      context.beginPath();
-      context.moveTo(j * scale, (i + 1) * scale);
-      context.lineTo((j + 1) * scale, i * scale);
-      context.stroke();
-    }
+    if (!known(value)) return;
+    context.fillStyle = `rgb(${tint(value / most)})`;
+    context.fillRect(j * scale, i * scale, scale, scale);
   }));
 }
