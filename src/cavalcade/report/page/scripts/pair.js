@@ -131,7 +131,7 @@ function numbersOf({ content, turned }, row, column, first = start.similarity) {
     lines.push(`share of ceiling: ${say(at(leading.value) / at(leading.ceiling), 2)}`);
   }
   if (main.z) lines.splice(first === "z" ? 0 : lines.length, 0, `z of chance: ${say(at(main.z), 1)}`);
-  return lines;
+  return lines.map((each) => (each.startsWith("z ") ? each : capital(each)));
 }
 
 const layerInWords = (network, k) => {
@@ -143,7 +143,7 @@ async function drawMatrix(shown, of) {
   const { a, b, turned } = shown, cells = matrixOf(of.values, turned);
   const hover = cells.map((row, i) => row.map((_, j) =>
     [`<b>${plain(layerInWords(a, i))}</b>`, `<b>${plain(layerInWords(b, j))}</b>`,
-      ...numbersOf(shown, i, j, of.key).map(capital).map(plain)].join("<br>")));
+      ...numbersOf(shown, i, j, of.key).map(plain)].join("<br>")));
   if (!window.Plotly) sketch(cells, of.key);
   const plot = await draw("matrix", () => matrixPlot(shown, of, cells, hover));
   plot.querySelector(".sketch")?.remove();
