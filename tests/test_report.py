@@ -139,6 +139,7 @@ def choose_pair(page, a, b):
     page.select_option("#pair-a", label=a)
     page.select_option("#pair-b", label=b)
     wait_for(page, "matrix", f"{names.index(a)}-{names.index(b)}-")
+    wait_for(page, "matches", f"{names.index(a)}-")
 
 
 def place_of(page, a, row, b, column):

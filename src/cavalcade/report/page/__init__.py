@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import plotly
 
-ROUNDED_BY, NO_NUMBER = 10_000, -(2**15)
+ROUNDED_BY, NO_NUMBER = 1000, -(2**15)
 STATIC, SCRIPTS = ("index.html", "report.css"), "scripts"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
@@ -50,7 +50,10 @@ class Page:
 
 @dataclass(frozen=True)
 class Rounded:
-    """Numbers of a size up to 3 that are written with four decimals, in half of the room."""
+    """Numbers of a size up to 32, written with the three decimals that are shown.
+
+    One more would be rounded twice: 0.02149 to 0.0215, and that to 0.022.
+    """
 
     values: np.ndarray
 
@@ -98,7 +101,7 @@ def _smallest(array: np.ndarray) -> str:
 
 
 def _rounded(array: np.ndarray) -> dict[str, Any]:
-    """Ten-thousandths as two bytes, the lower ones first; the least number is NaN."""
+    """Thousandths as two bytes, the lower ones first; the least number is NaN."""
     whole = np.where(np.isfinite(array), np.rint(array * ROUNDED_BY), NO_NUMBER)
     planes = whole.clip(NO_NUMBER, -NO_NUMBER - 1).astype("<i2").view(np.uint8).reshape(-1, 2).T
     return {"packed": _compressed(planes.tobytes()), "type": "rounded", "shape": list(array.shape)}

@@ -7,19 +7,20 @@ const AT_ONCE = 6; // rows that are painted before those below them, which may b
 async function choose(row, column, concept = null) {
   [state.row, state.column] = [row, column];
   const matrix = byId("matrix");
-  if (matrix.dataset.shown) await Plotly.relayout(matrix, { shapes: [frame()] });
-  const { pair, turned } = stored(), newest = turn("cell");
-  const content = await load(`pair-${pair.a}-${pair.b}`);
+  const newest = turn("cell"), [a, b] = [state.a, state.b];
+  if (matrix._fullLayout) await Plotly.relayout(matrix, { shapes: [frame()] });
   if (!newest()) return;
-  const shown = { content, turned, a: start.networks[state.a], b: start.networks[state.b] };
+  const shown = await chosenPair(newest);
+  if (!shown) return;
   sayCell(shown);
   if (!start.images.length) {
     byId("matches").replaceChildren(element("p", { class: "lead" },
       "The run keeps no thumbnails of its test images (data.thumbnails)."));
     return;
   }
-  const [ours, theirs] = await Promise.all([load(`masks-${state.a}-${row}`), load(`masks-${state.b}-${column}`)]);
-  if (newest()) await showMatches(shown, ours, theirs, concept, newest);
+  const [ours, theirs] = await Promise.all([load(`masks-${a}-${row}`), load(`masks-${b}-${column}`)]);
+  if (!newest()) return;
+  await showMatches({ ...shown, place: `${a}-${row}-${b}-${column}` }, ours, theirs, concept, newest);
 }
 
 function sayCell(shown) {
@@ -46,7 +47,7 @@ async function showMatches(shown, ours, theirs, concept, newest) {
     await Promise.all(made.map((each) => each.painted));
     if (!newest()) return;
     byId("matches").append(...made.map((each) => each.row));
-    if (k === 0) byId("matches").dataset.shown = `${state.a}-${state.row}-${state.b}-${state.column}`;
+    if (k === 0) byId("matches").dataset.shown = shown.place;
     await painted();
   }
 }

@@ -15,18 +15,25 @@ function stored(a = state.a, b = state.b) {
 
 function choosePair(a, b) {
   Object.assign(state, { a, b, row: -1, column: -1 });
+  for (const id of ["matrix", "matches"]) delete byId(id).dataset.shown;
   const names = start.networks.map((network) => network.name);
   fill("pair-a", names, a);
   fill("pair-b", names, b);
   return showPair();
 }
 
-async function showPair() {
-  const { pair, turned } = stored(), newest = turn("pair");
+/** All that is known of the chosen pair, and where it stands; null if another is chosen since. */
+async function chosenPair(newest) {
+  const { pair, turned } = stored(), { a, b } = state;
   const content = await load(`pair-${pair.a}-${pair.b}`);
-  if (!newest()) return;
-  const shown = { pair, turned, content, a: start.networks[state.a], b: start.networks[state.b] };
-  const measures = measuresOf(content);
+  if (!newest()) return null;
+  return { pair, turned, content, place: `${a}-${b}`, a: start.networks[a], b: start.networks[b] };
+}
+
+async function showPair() {
+  const newest = turn("pair"), shown = await chosenPair(newest);
+  if (!shown) return;
+  const measures = measuresOf(shown.content);
   if (!measures.some((each) => each.key === state.measure)) state.measure = start.similarity;
   showMeasures(measures);
   if (state.row < 0) [state.row, state.column] = firstCell(shown);
@@ -59,11 +66,8 @@ async function changeMeasure(key) {
   for (const button of byId("measures").querySelectorAll("button")) {
     button.setAttribute("aria-pressed", button.dataset.measure === key);
   }
-  const { pair, turned } = stored(), newest = turn("measure");
-  const content = await load(`pair-${pair.a}-${pair.b}`);
-  if (!newest()) return;
-  const shown = { pair, turned, content, a: start.networks[state.a], b: start.networks[state.b] };
-  await drawMatrix(shown, measuresOf(content).find((each) => each.key === key));
+  const shown = await chosenPair(turn("measure"));
+  if (shown) await drawMatrix(shown, measuresOf(shown.content).find((each) => each.key === key));
 }
 
 /** The layers that are most alike; of a network with itself, two in its middle. */
@@ -147,7 +151,7 @@ async function drawMatrix(shown, of) {
   if (!window.Plotly) sketch(cells, of.key);
   const plot = await draw("matrix", () => matrixPlot(shown, of, cells, hover));
   plot.querySelector(".sketch")?.remove();
-  Object.assign(plot.dataset, { shown: `${state.a}-${state.b}-${of.key}` });
+  plot.dataset.shown = `${shown.place}-${of.key}`;
   if (plot.dataset.ready) return;
   plot.dataset.ready = "yes";
   plot.on("plotly_click", ({ points: [point] }) => {

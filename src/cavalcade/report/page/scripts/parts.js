@@ -71,12 +71,12 @@ async function unpackedArray({ packed, type, shape }) {
   return { shape, data };
 }
 
-/** Ten-thousandths, all lower bytes before all upper ones; the least is NaN. */
+/** Thousandths, all lower bytes before all upper ones; the least is NaN. */
 function fromPlanes(bytes) {
   const count = bytes.length / 2, found = new Float32Array(count);
   for (let k = 0; k < count; k++) {
     const whole = ((bytes[count + k] << 24) >> 16) | bytes[k];
-    found[k] = whole === -32768 ? NaN : whole / 10000;
+    found[k] = whole === -32768 ? NaN : whole / 1000;
   }
   return found;
 }
