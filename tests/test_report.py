@@ -270,6 +270,10 @@ def test_what_a_cell_says_is_in_the_table_whatever_is_shown(probed, probed_page,
 def test_a_click_shows_concepts_of_both_layers_on_the_same_images(probed_page):
     page = probed_page
     choose_pair(page, "original", "stranger")
+    page.mouse.move(*place_in(page, "#matrix", 1 / 6, 5 / 6))
+    page.wait_for_function(  # Plotly takes a click for one on what it saw the pointer over last
+        "document.querySelector('#matrix .hovertext')?.textContent.startsWith('6 of original')"
+    )
     page.mouse.click(*place_in(page, "#matrix", 1 / 6, 5 / 6))
     wait_for(page, "matches", place_of(page, "original", 2, "stranger", 0))
     assert page.locator("#reading").text_content().startswith("Chosen: 6 of original and 2 of stra")
