@@ -1,17 +1,19 @@
 """Run folders that no network was visited for: noisy concepts, for benchmarks of comparing."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from cavalcade.backbones import Layer
 from cavalcade.concepts.concept_set import ConceptSet, LayerConcepts
-from cavalcade.concepts.encoding import Encoded, LayerEncoding, pack
+from cavalcade.concepts.encoding import Encoded, LayerEncoding, pack, unpack
 from cavalcade.data.groups import contiguous_blocks
 from cavalcade.runs import write_halves, write_run
-from cavalcade.thumbnails import Thumbnails
+from cavalcade.thumbnails import Thumbnails, thumbnail
 from cavalcade.truth import Truth
 from cavalcade.version import __version__
 
@@ -28,15 +30,29 @@ def write_synthetic_runs(
     concepts: int,
     grid: int = 32,
     halves: bool = True,
+    thumbnails: int | None = None,
 ) -> list[Path]:
-    """The folders of some runs of one data set, with its truth."""
-    truth = _write_truth(root, images=images, concepts=concepts, grid=grid)
+    """The folders of some runs of one data set, with its truth.
+
+    Args:
+        root: where they are made.
+        count: of networks.
+        images: of the test split.
+        layers: of each network.
+        concepts: at each layer.
+        grid: rows and columns of a mask.
+        halves: write the probes of halves too.
+        thumbnails: side of the pictures of the images in pixels; None for none.
+    """
+    truth = _write_truth(root, images=images, concepts=concepts, grid=grid, thumbnails=thumbnails)
     return [
         _write_run(root, truth, number, layers=layers, halves=halves) for number in range(count)
     ]
 
 
-def _write_truth(root: Path, *, images: int, concepts: int, grid: int) -> Truth:
+def _write_truth(
+    root: Path, *, images: int, concepts: int, grid: int, thumbnails: int | None
+) -> Truth:
     """Blobs of random places, and their truth folder."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(images, concepts, 4, 4, generator=generator)
@@ -52,11 +68,22 @@ def _write_truth(root: Path, *, images: int, concepts: int, grid: int) -> Truth:
         blocks=tuple(contiguous_blocks(groups)),
         masks=pack(masks),
         labelled=pack(torch.ones_like(masks)),
-        thumbnail_size=None,
-        thumbnails=Thumbnails(()),
+        thumbnail_size=thumbnails,
+        thumbnails=Thumbnails(() if thumbnails is None else _drawn(masks, thumbnails)),
     )
     truth.save(root / "synthetic" / "truth")
     return truth
+
+
+def _drawn(masks: Tensor, side: int) -> tuple[Tensor, ...]:
+    """Pictures of masks, each concept in a colour of its own, with the grain of a photograph."""
+    generator = torch.Generator().manual_seed(0)
+    colours = 255 * torch.rand(masks.shape[1], 3, generator=generator)
+    shown = masks.float()
+    mixed = torch.einsum("nkhw,kc->nchw", shown, colours) / shown.sum(1, keepdim=True).clamp(min=1)
+    large = torch.nn.functional.interpolate(mixed, size=side, mode="bilinear")
+    grain = 12 * torch.randn(large.shape, generator=generator)
+    return tuple(thumbnail(image, side) for image in (large + grain).clamp(0, 255).byte())
 
 
 def _write_run(root: Path, truth: Truth, number: int, *, layers: int, halves: bool) -> Path:
@@ -79,6 +106,7 @@ def _write_run(root: Path, truth: Truth, number: int, *, layers: int, halves: bo
         )
         for tap in taps
     }
+    _scores(truth, taps, encodings).to_csv(folder / "scores.csv", index=False)
     seen = pack(torch.ones(images, *truth.grid, dtype=torch.bool))
     if halves:
         both = [{tap.name: _flipped(truth.masks, bits) for tap in taps} for _ in range(2)]
@@ -101,6 +129,19 @@ def _write_run(root: Path, truth: Truth, number: int, *, layers: int, halves: bo
     encoded = Encoded(seen=seen, layers=encodings, halves=[])
     write_run(folder, meta=meta, layers=taps, concepts=concept_set, encoded=encoded)
     return folder
+
+
+def _scores(
+    truth: Truth, taps: Sequence[Layer], encodings: Mapping[str, LayerEncoding]
+) -> pd.DataFrame:
+    """How well masks agree with the truth."""
+    true, rows = unpack(truth.masks, truth.grid), list[tuple[str, float, str, str, float]]()
+    for tap in taps:
+        fires = unpack(encodings[tap.name].masks, truth.grid)
+        both, either = ((fires & true).sum((0, 2)), (fires | true).sum((0, 2)))
+        for concept, value in zip(truth.concepts, (both / either).tolist(), strict=True):
+            rows.append((tap.name, tap.depth, concept, "test", value))
+    return pd.DataFrame(rows, columns=["layer", "depth", "concept", "split", "jaccard"])
 
 
 def _fitted_nowhere(truth: Truth) -> LayerConcepts:

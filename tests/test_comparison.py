@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -150,6 +150,18 @@ def test_random_twins_are_the_null_of_trained_pairs(analysis):
     similarity = pairs.loc[("original", "shuffled", "adjusted", "similarity")]
     assert similarity["value"] == pytest.approx(row["value"], abs=0.05)
     assert similarity["repaired"] == pytest.approx(0, abs=0.05)
+
+
+def test_twins_without_halves_are_no_null_of_a_share_of_the_ceiling(comparison):
+    halves = {
+        measure: {name: half for name, half in own.items() if not comparison.random[name]}
+        for measure, own in comparison.halves.items()
+    }
+    pairs = Analysis(replace(comparison, halves=halves)).pairs
+    own = pairs.query("network_a == 'original' and network_b == 'shuffled'")
+    random = own.query("measure == 'adjusted'").set_index("statistic")["random"]
+    assert np.isfinite(random["similarity"])
+    assert np.isnan(random["share_of_ceiling"])
 
 
 def test_random_networks_are_told_apart(comparison):

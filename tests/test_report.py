@@ -11,9 +11,12 @@ from playwright.sync_api import sync_playwright
 from cavalcade import Analysis, compare, load_comparison
 from cavalcade.comparing.comparable import latest_runs
 from cavalcade.comparing.comparison_folder import tables_of, write_comparison
+from cavalcade.comparing.report_answers import partners
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.data import Labels
 from cavalcade.names import names_of_runs
+from cavalcade.report.page import Page
+from cavalcade.similarity import ConceptCells
 from tiny import PlantedSquares, Squares, shuffled_model, tiny_backbone, tiny_data, tiny_visit
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -39,20 +42,25 @@ class Marked(PlantedSquares):
         return MarkedSquares(self.size, self.counts[split], ["train", "val", "test"].index(split))
 
 
-def written(root, method, data, **options):
+NETWORKS = {
+    "original": {},
+    "shuffled": {"model": shuffled_model()},
+    "stranger": {"seed": 5},
+    "random-1": {"seed": 11, "random": True},
+}
+
+
+def written(root, method, data, labels=tuple(NETWORKS)):
     """The folder of a comparison of a network, its twin with shuffled channels, and strangers."""
-    for label, network in (
-        ("original", {}),
-        ("shuffled", {"model": shuffled_model()}),
-        ("stranger", {"seed": 5}),
-        ("random-1", {"seed": 11, "random": True}),
-    ):
-        backbone = tiny_backbone(label=label, **network)
+    for label in labels:
+        backbone = tiny_backbone(label=label, **NETWORKS[label])
         tiny_visit(root / "runs", backbone, data=tiny_data(backbone, data), method=method)
     runs = latest_runs(root / "runs")
     analysis = Analysis(compare(runs, against=["cka"], repairings=6))
     names = names_of_runs(runs, analysis.comparison.networks)
-    write_comparison(analysis, runs, root / "c", tables_of(analysis, names), pictures=0, **options)
+    tables = tables_of(analysis, names)
+    write_comparison(analysis, runs, root / "c", tables, pictures=0)
+    write_comparison(analysis, runs, root / "without", tables, pictures=0, report=False)
     return root / "c"
 
 
@@ -78,25 +86,46 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture
-def opened(browser):
-    """Opens a report; what its console says is an error."""
-    said, contexts = [], []
+class Visitor:
+    """Opens reports; what their consoles say, and what they ask a network for, are errors."""
 
-    def open_(folder, **options):
-        context = browser.new_context(offline=True, **options)
-        contexts.append(context)
+    def __init__(self, browser):
+        self.browser, self.said, self.contexts = browser, [], []
+
+    def open(self, folder, **options):
+        context = self.browser.new_context(offline=True, **options)
+        self.contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("request", self.asked)
         page.goto((folder / "report" / "index.html").as_uri())
         page.wait_for_selector("html[data-state=ready]")
         return page
 
-    yield open_
-    for context in contexts:
-        context.close()
-    assert said == []
+    def asked(self, request):
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.said.append(request.url)
+
+    def close(self):
+        for context in self.contexts:
+            context.close()
+        assert self.said == []
+
+
+@pytest.fixture(scope="module")
+def probed_page(browser, probed):
+    """One page for all tests of it, each of which chooses what it looks at."""
+    visitor = Visitor(browser)
+    yield visitor.open(probed)
+    visitor.close()
+
+
+@pytest.fixture
+def opened(browser):
+    visitor = Visitor(browser)
+    yield visitor.open
+    visitor.close()
 
 
 def shown(page, what="z"):
@@ -104,17 +133,40 @@ def shown(page, what="z"):
     return page.evaluate(f"document.getElementById('matrix').data[0].{what}")
 
 
-def settled(page, measure):
+def choose_pair(page, a, b):
+    """Choose two networks as a person does, and wait until all of them is shown."""
+    names = page.locator("#pair-a option").all_text_contents()
+    page.select_option("#pair-a", label=a)
+    page.select_option("#pair-b", label=b)
+    wait_for(page, "matrix", f"{names.index(a)}-{names.index(b)}-")
+    wait_for(page, "matches", f"{names.index(a)}-")
+
+
+def place_of(page, a, row, b, column):
+    """Two layers, as the page knows them."""
+    names = page.locator("#pair-a option").all_text_contents()
+    return f"{names.index(a)}-{row}-{names.index(b)}-{column}"
+
+
+def wait_for(page, part, start):
+    page.wait_for_function(
+        "([part, start]) => document.getElementById(part).dataset.shown?.startsWith(start)",
+        arg=[part, start],
+    )
+
+
+def choose_measure(page, measure):
     page.click(f"[data-measure={measure}]")
-    page.wait_for_selector(f"[data-measure={measure}][aria-pressed=true]")
-    page.wait_for_timeout(300)
+    page.wait_for_function(
+        "measure => document.getElementById('matrix').dataset.shown.endsWith(`-${measure}`)",
+        arg=measure,
+    )
 
 
 def place_in(page, plot, right, down):
     """A place on the screen, as shares of the width and height of a plot."""
     area = page.locator(f"{plot} .nsewdrag").first
-    area.scroll_into_view_if_needed()
-    page.wait_for_timeout(300)
+    area.evaluate("area => area.scrollIntoView({ block: 'center', behavior: 'instant' })")
     box = area.bounding_box()
     return box["x"] + right * box["width"], box["y"] + down * box["height"]
 
@@ -123,138 +175,266 @@ def as_array(cells):
     return np.array([[np.nan if value is None else value for value in row] for row in cells])
 
 
-def test_the_matrix_of_every_measure_is_that_of_the_table(probed, opened):
+def chosen_pair(page):
+    return [page.locator(f"{one} option:checked").text_content() for one in ("#pair-a", "#pair-b")]
+
+
+def cell_of(loaded, measure, a, layer_a, b, layer_b):
+    """The row of `layer_similarity.csv`."""
+    names = {"network_a": a, "network_b": b, "layer_a": layer_a, "layer_b": layer_b}
+    table = loaded.layer_similarity
+    (row,) = table[
+        np.logical_and.reduce([table[key].astype(str) == name for key, name in names.items()])
+        & (table["measure"] == measure)
+    ].itertuples()
+    return row
+
+
+def test_trained_networks_are_shown_first_at_the_layers_that_are_most_alike(probed, opened):
     page, loaded = opened(probed), load_comparison(probed)
+    assert chosen_pair(page) == ["original", "shuffled"]
+    cells = loaded.matrix("original", "shuffled")
+    row, column = np.unravel_index(np.nanargmax(cells), cells.shape)
+    said = f"Chosen: {cells.index[row]} of original and {cells.columns[column]} of shuffled."
+    assert page.locator("#reading").text_content().startswith(said)
+    best = cell_of(
+        loaded, "adjusted", "original", cells.index[row], "shuffled", cells.columns[column]
+    )
+    answer = page.locator("#answers tr").first.text_content()
+    assert f"{best.value:.3f} ± {best.stderr:.3f}" in answer
+    pairs = loaded.pairs.query("measure == 'adjusted' and statistic == 'similarity'")
+    first = pairs[(pairs["network_a"] == "original") & (pairs["network_b"] == "shuffled")].iloc[0]
+    assert f"{first['value']:.3f} ± {first['stderr']:.3f}" in answer
+
+
+def test_the_concept_that_differs_most_is_that_of_the_table(probed, probed_page):
+    cells = (
+        load_comparison(probed)
+        .tables["concept_similarity"]
+        .query("network_a == 'original' and network_b == 'stranger' and measure == 'adjusted'")
+    )
+    matrix = load_comparison(probed).matrix("original", "stranger")
+    at = [(str(i), str(matrix.loc[i].idxmax())) for i in matrix.index]
+    at += [(str(matrix[j].idxmax()), str(j)) for j in matrix.columns]
+    means = {}
+    for concept, own in cells.groupby("concept"):
+        values = own.set_index([own["layer_a"].astype(str), own["layer_b"].astype(str)])["value"]
+        means[concept] = np.mean([values.loc[place] for place in at])
+    least = min((value, name) for name, value in means.items() if np.isfinite(value))
+    choose_pair(probed_page, "original", "stranger")
+    said = probed_page.locator("#pair-lead").text_content()
+    assert f"differs most is {least[1]}: {least[0]:.2f}" in said
+
+
+def test_the_matrix_of_every_measure_is_that_of_the_table(probed, probed_page):
+    page, loaded = probed_page, load_comparison(probed)
     for a, b in (("original", "shuffled"), ("shuffled", "original"), ("stranger", "stranger")):
-        page.select_option("#pair-a", label=a)
-        page.select_option("#pair-b", label=b)
-        page.wait_for_timeout(500)
+        choose_pair(page, a, b)
         for measure in ("jaccard", "label_conditional", "adjusted", "cka"):
             if a == b and measure == "cka":  # which is made between different networks alone
                 assert page.query_selector(f"[data-measure={measure}]") is None
                 continue
-            settled(page, measure)
+            choose_measure(page, measure)
             expected = loaded.matrix(a, b, measure).to_numpy()
             np.testing.assert_allclose(as_array(shown(page)), expected, atol=1e-6)
+    choose_measure(page, "z")
+    assert np.isfinite(as_array(shown(page))).any()
 
 
-def test_what_a_cell_says_is_in_the_table(probed, opened):
-    page, loaded = opened(probed), load_comparison(probed)
-    table = loaded.layer_similarity
-    row = table[
-        (table["network_a"] == "original")
-        & (table["network_b"] == "shuffled")
-        & (table["measure"] == "adjusted")
-        & (table["layer_a"] == "4")
-        & (table["layer_b"] == "6")
-    ].iloc[0]
-    page.select_option("#pair-a", label="original")
-    page.select_option("#pair-b", label="shuffled")
-    page.wait_for_timeout(500)
-    page.mouse.move(*place_in(page, "#matrix", 5 / 6, 1 / 2))
+@pytest.mark.parametrize("measure", ["adjusted", "jaccard", "cka", "z"])
+def test_what_a_cell_says_is_in_the_table_whatever_is_shown(probed, probed_page, measure):
+    page, loaded = probed_page, load_comparison(probed)
+    adjusted, raw = (
+        cell_of(loaded, measure, "original", "4", "stranger", "6")
+        for measure in ("adjusted", "jaccard")
+    )
+    turned = measure == "jaccard"  # rows and columns are changed over from how they are kept
+    choose_pair(page, *(("stranger", "original") if turned else ("original", "stranger")))
+    choose_measure(page, measure)
+    right, down = (1 / 2, 5 / 6) if turned else (5 / 6, 1 / 2)
+    page.mouse.move(*place_in(page, "#matrix", right - 0.05, down))
+    page.mouse.move(*place_in(page, "#matrix", right, down))
     page.wait_for_selector("#matrix .hovertext")
     said = page.locator("#matrix .hovertext").text_content()
-    assert "4  0." in said
-    assert f"Adjusted Jaccard index: {row['value']:.3f} ± {row['stderr']:.3f}" in said
-    assert "raw: " in said
-    if np.isfinite(row["share_of_ceiling"]):
-        assert f"share of ceiling: {row['share_of_ceiling']:.2f}" in said
+    assert "4 of original, depth 0.67" in said
+    assert "6 of stranger, depth 1.00" in said
+    assert f"djusted Jaccard index: {adjusted.value:.3f} ± {adjusted.stderr:.3f}" in said
+    assert f"aw Jaccard index: {raw.value:.3f} ± {raw.stderr:.3f}, by chance " in said
+    assert np.isfinite(adjusted.share_of_ceiling)
+    assert f"hare of ceiling: {adjusted.share_of_ceiling:.2f}" in said
+    if measure == "cka":
+        cka = cell_of(loaded, "cka", "original", "4", "stranger", "6")
+        assert f"{cka.value:.3f} ± {cka.stderr:.3f}" in said
 
 
-def test_a_click_shows_concepts_of_both_layers_on_the_same_images(probed, opened):
-    page = opened(probed)
-    page.select_option("#pair-a", label="original")
-    page.select_option("#pair-b", label="stranger")
-    page.wait_for_timeout(500)
+def test_a_click_shows_concepts_of_both_layers_on_the_same_images(probed_page):
+    page = probed_page
+    choose_pair(page, "original", "stranger")
+    page.mouse.move(*place_in(page, "#matrix", 1 / 6, 5 / 6))
+    page.wait_for_function(  # Plotly takes a click for one on what it saw the pointer over last
+        "document.querySelector('#matrix .hovertext')?.textContent.startsWith('6 of original')"
+    )
     page.mouse.click(*place_in(page, "#matrix", 1 / 6, 5 / 6))
-    page.wait_for_function(
-        "document.getElementById('reading').textContent.startsWith('Chosen: 6 of')"
-    )
+    wait_for(page, "matches", place_of(page, "original", 2, "stranger", 0))
     assert page.locator("#reading").text_content().startswith("Chosen: 6 of original and 2 of stra")
-    page.wait_for_timeout(1000)
-    names = page.locator("#matches .name b").all_text_contents()
-    assert set(names) == {"red", MARKUP, "never"}
+    assert set(page.locator("#matches .name b").all_text_contents()) == {"red", MARKUP, "never"}
     tiles = page.locator("#matches .row:nth-child(2) canvas")
-    assert tiles.count() == 8
     titles = [tile.get_attribute("title") for tile in tiles.all()]
+    assert len(titles) == 8
     assert titles[:4] == titles[4:]
-    colours = page.evaluate(
-        "[...document.querySelectorAll('#matches .row:nth-child(2) canvas')].map((canvas) => "
-        "new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)"
-        ".data).size)"
+    assert min(page.evaluate(COLOURS, "#matches .row:nth-child(2) canvas")) > 5
+
+
+# how many brightnesses there are in each of some canvases
+COLOURS = """which => [...document.querySelectorAll(which)].map((canvas) => new Set(
+    canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size)"""
+
+
+def test_masks_are_outlined_where_they_are(probed_page):
+    """The path around a mask holds the centres of its pixels, and no others."""
+    inside = probed_page.evaluate("""() => {
+      const rows = 7, columns = 9, bits = new Uint8Array(rows * columns);
+      for (const [i, j] of [[0, 0], [0, 1], [1, 1], [3, 4], [4, 5], [6, 8], [5, 2]]) {
+        bits[i * columns + j] = 1;
+      }
+      const path = outline(bits, [rows, columns], 90, 70);
+      const context = document.createElement("canvas").getContext("2d");
+      return [...bits].map((bit, k) => [bit, Number(context.isPointInPath(
+        path, (k % columns) * 10 + 5, Math.floor(k / columns) * 10 + 5))]);
+    }""")
+    assert all(bit == found for bit, found in inside)
+
+
+def test_concepts_that_are_in_no_matrix_are_said_with_the_reason(probed_page):
+    said = probed_page.locator("#left-out").text_content()
+    assert "In no matrix: never, which has no pixel in the training images of all networks." in said
+    last = probed_page.locator("#multiples .multiple").last
+    assert "not defined" in last.text_content()
+
+
+def test_names_are_text_and_never_markup(probed_page):
+    assert probed_page.locator("main i").count() == 0
+    assert probed_page.locator("#multiples b").all_text_contents().count(MARKUP) == 1
+
+
+def test_no_button_offers_to_upload_a_chart(probed_page):
+    titles = probed_page.evaluate(
+        "[...document.querySelectorAll('.modebar-btn')].map((button) => button.dataset.title)"
     )
-    assert min(colours) > 5
+    assert "Download plot" in titles
+    assert not [title for title in titles if "hare" in title or "loud" in title]
 
 
-def test_trained_networks_are_shown_first(probed, opened):
-    page = opened(probed)
-    chosen = [
-        page.locator(f"{one} option:checked").text_content() for one in ("#pair-a", "#pair-b")
-    ]
-    assert chosen == ["original", "shuffled"]
-
-
-def test_names_are_text_and_never_markup(probed, opened):
-    page = opened(probed)
-    assert page.locator("main i").count() == 0
-    assert page.locator("#multiples b").all_text_contents().count(MARKUP) == 1
-
-
-def test_the_keyboard_moves_the_chosen_cell(probed, opened):
-    page = opened(probed)
+def test_the_keyboard_moves_the_chosen_cell(probed_page):
+    page = probed_page
+    choose_pair(page, "original", "stranger")
     page.focus("#matrix")
     for key in ["ArrowUp"] * 3 + ["ArrowLeft"] * 3 + ["ArrowDown", "ArrowRight"]:
         page.keyboard.press(key)
-        page.wait_for_timeout(100)
+    wait_for(page, "matches", place_of(page, "original", 1, "stranger", 1))
     assert page.locator("#reading").text_content().startswith("Chosen: 4 of")
     assert " and 4 of " in page.locator("#reading").text_content()
 
 
-def test_a_pair_is_chosen_in_the_matrix_of_networks(probed, opened):
+def test_a_pair_is_chosen_in_the_matrix_of_networks(probed_page):
+    page = probed_page
+    picture = page.locator("#networks-plot svg")
+    names = [name.text_content() for name in picture.locator("text[text-anchor=end]").all()][::2]
+    assert sorted(names) == sorted(page.locator("#pair-a option").all_text_contents())
+    picture.locator("rect.chosen-by-click").first.click()
+    wait_for(page, "matrix", "")
+    page.wait_for_function(
+        "name => document.querySelector('#pair-b :checked').label === name", arg=names[1]
+    )
+    assert chosen_pair(page) == names[:2]
+    picture.focus()
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_function(
+        "name => document.querySelector('#pair-a :checked').label === name", arg=names[2]
+    )
+    assert chosen_pair(page) == [names[2], names[1]]
+
+
+def test_cells_without_a_number_are_hatched(probed, opened):
     page = opened(probed)
-    order = page.evaluate("document.getElementById('networks-plot').data[0].y")
-    assert len(order) == 4
-    page.mouse.click(*place_in(page, "#networks-plot", 3 / 8, 7 / 8))
-    page.wait_for_timeout(700)
-    chosen = [
-        page.locator(f"{one} option:checked").text_content() for one in ("#pair-a", "#pair-b")
-    ]
-    assert chosen == [order[3], order[1]]
+    assert page.locator("#matrix .layer-below image, #matrix image").count() == 1  # the cells
+    page.evaluate("""async () => {
+      const { pair } = stored();
+      const content = await load(`pair-${pair.a}-${pair.b}`);
+      content.measures.adjusted.value.data[0] = NaN;
+      await showPair();
+    }""")
+    assert shown(page)[0][0] is None
+    assert page.locator("#matrix image[*|href^='data:image/svg']").count() == 1
+    page.mouse.move(*place_in(page, "#matrix", 1 / 2, 1 / 2))
+    page.mouse.move(*place_in(page, "#matrix", 1 / 6, 1 / 6))
+    page.wait_for_function(
+        "document.querySelector('#matrix .hovertext')?.textContent.includes('not defined')"
+    )
+
+
+def test_it_prints_on_white_without_what_only_a_screen_needs(probed, opened):
+    page = opened(probed, color_scheme="dark")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 700, "height": 900})
+    style = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert style == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.querySelector('header')).position") == "static"
+    assert not page.locator("nav").is_visible()
+    ink = page.evaluate("getComputedStyle(document.querySelector('#matrix .ytick text')).fill")
+    assert ink == "rgb(28, 36, 48)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 700
+    assert len(page.pdf(format="A4")) > 50_000
 
 
 def test_concepts_that_were_mined_are_shown_with_their_partners(mined, opened):
-    page = opened(mined, color_scheme="dark")
-    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-    page.select_option("#pair-a", label="shuffled")
-    page.select_option("#pair-b", label="original")
-    page.wait_for_timeout(500)
-    matches = load_comparison(mined).tables["concept_matches"]
-    page.wait_for_selector("#matches .row")
+    page, loaded = opened(mined), load_comparison(mined)
+    choose_pair(page, "shuffled", "original")
+    matrix = loaded.matrix("original", "shuffled")
+    i, j = np.unravel_index(np.nanargmax(matrix), matrix.shape)
+    wait_for(page, "matches", place_of(page, "shuffled", j, "original", i))
     assert page.locator("#matches .row").count() == 5
-    layer = page.locator("#reading").text_content().split(" of ")[0].removeprefix("Chosen: ")
+    matches = loaded.tables["concept_matches"].query(
+        "network_a == 'original' and network_b == 'shuffled'"
+    )
     own = matches[
-        (matches["network_a"] == "original")
-        & (matches["network_b"] == "shuffled")
-        & (matches["layer_b"] == layer)
+        (matches["layer_a"].astype(str) == str(matrix.index[i]))
+        & (matches["layer_b"].astype(str) == str(matrix.columns[j]))
     ]
-    if len(own):
-        best = own.sort_values("adjusted", ascending=False).iloc[0]
-        said = page.locator("#matches .row:nth-child(2)").text_content()
-        assert f"{best['adjusted']:.3f}" in said
+    best = own.sort_values("adjusted", ascending=False).iloc[0]
+    assert f"{best['adjusted']:.3f}" in page.locator("#matches .row:nth-child(2)").text_content()
     page.select_option("#one", label="stranger")
-    page.wait_for_timeout(500)
-    assert page.locator("#gallery .row").count() == 4
-    assert "in all images" in page.locator("#gallery .row").first.text_content()
+    page.wait_for_function("document.querySelectorAll('#gallery .row').length === 4")
+    assert "of all images" in page.locator("#gallery .row").first.text_content()
+
+
+def test_partners_of_layers_with_many_concepts(opened, probed, tmp_path):
+    """300 concepts take two bytes, which the page unpacks."""
+    count, generator = 300, np.random.default_rng(0)
+    adjusted = generator.uniform(size=(count, count))
+    names = tuple(("layer", f"c{k}") for k in range(count))
+    cells = ConceptCells(names, names, adjusted, adjusted, adjusted)
+    found = partners(cells)["partner"]
+    assert found.max() > 255
+    np.testing.assert_array_equal(found[0, 0], adjusted.argmax(axis=1))
+    shutil.copytree(probed / "report", tmp_path / "report")
+    Page(tmp_path / "other").add_part("many", {"partner": found})
+    shutil.copy(tmp_path / "other" / "parts" / "many.js", tmp_path / "report" / "parts")
+    page = opened(tmp_path)
+    unpacked = page.evaluate("load('many').then(({ partner }) => [...partner.data])")
+    np.testing.assert_array_equal(unpacked, found.ravel())
 
 
 def test_without_thumbnails_it_says_so(tmp_path, opened):
     data = PlantedSquares(grid=(16, 16), thumbnails=None)
-    page = opened(written(tmp_path, Probes(), data))
+    page = opened(written(tmp_path, Probes(), data, labels=("original", "stranger")))
     assert "keeps no thumbnails" in page.locator("#matches").text_content()
     assert not list((tmp_path / "c" / "report" / "parts").glob("masks-*"))
 
 
-def test_it_can_be_left_out(tmp_path):
-    assert not (
-        written(tmp_path, Probes(), PlantedSquares(grid=(16, 16)), report=False) / "report"
-    ).exists()
+def test_it_can_be_left_out(probed):
+    assert (probed.parent / "without" / "summary.json").exists()
+    assert not (probed.parent / "without" / "report").exists()

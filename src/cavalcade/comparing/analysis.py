@@ -75,7 +75,7 @@ class Analysis:
                 kind = self.comparison.kind(matrix.pair)
                 for statistic, number in found.items():
                     about.append((*names, kind, measure, statistic, matrix.n_concepts))
-                    null = null_difference(number, twins[statistic] if twins else None)
+                    null = null_difference(number, twins.get(statistic) if twins else None)
                     nulls.append((null["random"], null["z_random"]))
                     numbers.append(number)
         table = pd.DataFrame(about, columns=[*PAIR_COLUMNS[:5], "n_concepts"])

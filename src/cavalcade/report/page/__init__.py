@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import plotly
 
-ROUNDED_BY, NO_NUMBER = 10_000, -(2**15)
-STATIC = ("index.html", "report.css", "report.js")
+ROUNDED_BY, NO_NUMBER = 1000, -(2**15)
+STATIC, SCRIPTS = ("index.html", "report.css"), "scripts"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
 
@@ -34,6 +34,7 @@ class Page:
         here = Path(__file__).parent
         for path in (*(here / name for name in STATIC), PLOTLY):
             shutil.copyfile(path, folder / path.name)
+        shutil.copytree(here / SCRIPTS, folder / SCRIPTS)
 
     def add_part(self, name: str, content: Mapping[str, Any]) -> None:
         """Write what the page asks for by a name.
@@ -49,9 +50,17 @@ class Page:
 
 @dataclass(frozen=True)
 class Rounded:
-    """Numbers of a size up to 3 that are written with four digits, in half of the room."""
+    """Numbers of a size up to 32, written with the three decimals that are shown.
+
+    One more would be rounded twice: 0.02149 to 0.0215, and that to 0.022.
+    """
 
     values: np.ndarray
+
+
+def written_size(array: np.ndarray) -> int:
+    """Bytes that an array takes in a part."""
+    return len(_packed(array)["packed"])
 
 
 def picture(jpeg: bytes) -> str:
@@ -75,14 +84,24 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 
 def _packed(array: np.ndarray) -> dict[str, Any]:
-    """An array as the page unpacks it: floats as float32, all else as uint8, deflated."""
-    kind = "float32" if array.dtype.kind == "f" else "uint8"
+    """An array as the page unpacks it, deflated: floats as float32, others by what they need."""
+    kind = "float32" if array.dtype.kind == "f" else _smallest(array)
     content = np.ascontiguousarray(array, dtype=f"<{np.dtype(kind).str[1:]}").tobytes()
     return {"packed": _compressed(content), "type": kind, "shape": list(array.shape)}
 
 
+def _smallest(array: np.ndarray) -> str:
+    """The type of fewest bytes that holds some whole numbers."""
+    least, most = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    if least >= 0 and most < 2**16:
+        return "uint8" if most < 2**8 else "uint16"
+    if least >= -(2**31) and most < 2**31:
+        return "int32"
+    raise ValueError(f"the page has no whole numbers from {least} to {most}")
+
+
 def _rounded(array: np.ndarray) -> dict[str, Any]:
-    """Ten-thousandths as two bytes, the lower ones first; the least number is NaN."""
+    """Thousandths as two bytes, the lower ones first; the least number is NaN."""
     whole = np.where(np.isfinite(array), np.rint(array * ROUNDED_BY), NO_NUMBER)
     planes = whole.clip(NO_NUMBER, -NO_NUMBER - 1).astype("<i2").view(np.uint8).reshape(-1, 2).T
     return {"packed": _compressed(planes.tobytes()), "type": "rounded", "shape": list(array.shape)}

@@ -1,0 +1,81 @@
+"use strict";
+/* One network: scores, flow, and where its concepts fire. */
+
+async function showNetwork() {
+  const network = start.networks[state.one], newest = turn("network");
+  const content = await load(`network-${state.one}`);
+  if (!newest()) return;
+  if (state.layer < 0) state.layer = firstLayer(network, content.scores);
+  show("scores-part", Boolean(content.scores));
+  show("flow-part", Boolean(content.flow));
+  if (content.scores) await drawScores(content.scores, network);
+  if (content.flow && newest()) await drawFlow(content.flow);
+  if (!newest()) return;
+  fill("one-layer", labelsOf(network), state.layer);
+  await showGallery(network, content, newest);
+}
+
+/** The layer that shows concepts best; one in the middle where there are no labels. */
+function firstLayer(network, scores) {
+  if (!scores) return Math.floor(network.layers.length / 2);
+  const means = matrixOf(scores.value).map((row) => row.filter(known))
+    .map((row) => row.reduce((sum, value) => sum + value, 0) / row.length);
+  return means.reduce((best, mean, k) => (mean > means[best] ? k : best), 0);
+}
+
+function drawScores({ concepts, value }, network) {
+  const cells = matrixOf(value), rows = labelsOf(network).map(plain);
+  return draw("scores", () => ({ traces: [{ type: "heatmap", z: cells, x: concepts.map(plain), y: rows,
+    colorscale: "Viridis", zmin: 0, zmax: endOf(cells, ""), xgap: 1, ygap: 1, hoverongaps: false,
+    colorbar: { thickness: 12, outlinewidth: 0, title: { text: "Jaccard index", side: "right" } },
+    texttemplate: cells.length * concepts.length <= 400 ? "%{z:.2f}" : "",
+    textfont: { size: 11 }, hovertemplate: "%{x} at %{y}: %{z:.3f}<extra></extra>" }],
+  images: hatch(cells), height: Math.max(260, (rows.length > 30 ? 14 : 26) * rows.length + 130),
+  width: Math.max(460, Math.min(56, 900 / concepts.length) * concepts.length + 290),
+  xaxis: { showgrid: false, tickangle: -40 },
+  yaxis: { autorange: "reversed", showgrid: false, tickmode: "linear", dtick: 1,
+    tickfont: { size: rows.length > 30 ? 9 : 12 }, title: { text: "layer, relative depth", standoff: 12 } } }));
+}
+
+function drawFlow(flow) {
+  const { distance, half_distance: half } = flow.numbers;
+  const told = (what, number) => (known(number.value)
+    ? `${what} ${say(number.value, 2)} deeper (95 %: ${say(number.low, 2)} to ${say(number.high, 2)}).` : "");
+  byId("flow-lead").textContent = ["Each point is a pair of layers of this network: how much less alike " +
+    "they are than each is with itself, against how far apart they lie.",
+  told("On average the next layer that means something else lies", distance),
+  told("Half of the agreement is lost", half)].filter(Boolean).join(" ");
+  const lines = [[distance, "solid", "something else"], [half, "dash", "half is lost (dashed)"]]
+    .filter(([number]) => known(number.value));
+  return draw("flow", () => ({ traces: [{ x: flow.distance, y: flow.loss, mode: "markers",
+    marker: { color: colour("--accent"), size: flow.loss.length > 400 ? 5 : 8, opacity: 0.6 },
+    hovertemplate: "%{x:.2f} apart: %{y:.3f} less alike<extra></extra>" }], height: 360,
+  shapes: lines.map(([number, dash]) => ({ type: "line", x0: number.value, x1: number.value, yref: "paper",
+    y0: 0, y1: 1, line: { color: colour("--second"), dash, width: 1.5 } })),
+  annotations: lines.map(([number, , text], k) => ({ x: number.value, y: 1, yref: "paper", text,
+    showarrow: false, xanchor: "left", xshift: 4, yanchor: "top", yshift: -18 * k, font: { color: colour("--second") } })),
+  xaxis: { title: { text: "difference of relative depth" } },
+  yaxis: { title: { text: "loss of agreement" } } }));
+}
+
+async function showGallery(network, content, newest) {
+  const layer = network.layers[state.layer];
+  for (const id of ["gallery-part", "one-layer-label"]) show(id, start.images.length > 0);
+  if (!start.images.length) return;
+  byId("gallery-title").textContent = `Where the concepts of ${layer.name} fire`;
+  const part = await load(`masks-${state.one}-${state.layer}`);
+  if (!newest()) return;
+  const rows = (content.concepts || []).filter((row) => row.layer === layer.name);
+  const about = new Map(rows.map((row) => [row.concept, row]));
+  byId("gallery").replaceChildren(...part.names.map((name, k) => element("div", { class: "row single" },
+    element("div", { class: "name" }, element("b", {}, name),
+      ...aboutMined(about.get(name)).map((text) => element("span", {}, text))),
+    tiles(part, k, jointly(part, k, part, k, 6)).row)));
+}
+
+function aboutMined(row) {
+  if (!row) return [];
+  return [row.label ? `overlaps ${row.label}` : "",
+    known(row.area) ? `fires on ${(100 * row.area).toFixed(1)} % of all images' area` : "",
+    known(row.reproducibility) ? `reproducible ${say(row.reproducibility, 2)}` : ""].filter(Boolean);
+}

@@ -1,0 +1,102 @@
+"use strict";
+/* What all plots share: Plotly, which comes late, colours, scales, and drawing again. */
+
+let plotly = null; // the promise of its script, asked for once the first picture is there
+const drawn = new Map(); // id -> what draws it again, for another theme
+
+const dark = () => document.documentElement.dataset.theme === "dark";
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/** Names as Plotly takes them, which reads some markup in its labels. */
+const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;");
+
+/** Nothing leaves the page: unless told otherwise, Plotly 6 offers to upload a chart. */
+const PLOT_SETTINGS = { displaylogo: false, responsive: true, plotlyServerURL: "",
+  showSendToCloud: false,
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  toImageButtonOptions: { format: "svg" } };
+
+/** Draw a plot now, and again whenever the theme changes. */
+function draw(id, make) {
+  return drawnBy(id, async () => {
+    plotly = plotly || script("plotly.min.js");
+    await plotly;
+    const { traces, ...rest } = make();
+    await Plotly.react(byId(id), traces, layout(rest), PLOT_SETTINGS);
+    // on paper there is no scrolling: what is wider than a sheet is drawn smaller
+    byId(id).style.setProperty("--on-paper", Math.min(1, 700 / byId(id)._fullLayout.width));
+    return byId(id);
+  });
+}
+
+/** Draw by a function, now and again. */
+function drawnBy(id, paint) {
+  drawn.set(id, paint);
+  return paint();
+}
+
+async function redraw() {
+  for (const paint of drawn.values()) await paint();
+}
+
+function layout({ xaxis = {}, yaxis = {}, ...rest }) {
+  const ink = colour("--ink"), line = colour("--line");
+  const axis = { gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true };
+  return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: ink, family: "system-ui, DejaVu Sans, sans-serif", size: 13 },
+    margin: { l: 60, r: 20, t: 34, b: 50 },
+    hoverlabel: { align: "left", bgcolor: colour("--card"), bordercolor: colour("--soft"),
+      font: { color: ink } },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: ink },
+    xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest };
+}
+
+/** Lines behind a matrix, seen where a cell has no value; of one without such cells none. */
+function hatch(cells) {
+  if (cells.flat().every(known)) return [];
+  const tile = `<svg xmlns='http://www.w3.org/2000/svg' width='400' height='400'><defs>` +
+    `<pattern id='h' width='8' height='8' patternUnits='userSpaceOnUse' patternTransform='rotate(45)'>` +
+    `<line x1='0' y1='0' x2='0' y2='8' stroke='${colour("--hatch")}' stroke-width='3'/></pattern></defs>` +
+    `<rect width='400' height='400' fill='url(#h)'/></svg>`;
+  return [{ source: `data:image/svg+xml,${encodeURIComponent(tile)}`, xref: "x domain",
+    yref: "y domain", x: 0, y: 1, sizex: 1, sizey: 1, sizing: "stretch", layer: "below" }];
+}
+
+/** The upper end of a scale: 1, or a smaller round number where all values are below 0.5. */
+function endOf(cells, key) {
+  const most = cells.flat().filter(known).reduce((x, y) => Math.max(x, y), -Infinity);
+  if (key === "z") return Math.max(5, most);
+  return most >= 0.5 || most === -Infinity ? 1 : Math.max(0.1, Math.ceil(most * 10) / 10);
+}
+
+const VIRIDIS = [[68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142],
+  [31, 158, 137], [53, 183, 121], [109, 205, 89], [180, 222, 44], [253, 231, 37]];
+
+/** A colour of the scale, as red, green and blue. */
+function tint(share) {
+  const place = Math.min(Math.max(share, 0), 1) * (VIRIDIS.length - 1);
+  const k = Math.min(Math.floor(place), VIRIDIS.length - 2), part = place - k;
+  return VIRIDIS[k].map((value, c) => Math.round(value + part * (VIRIDIS[k + 1][c] - value)));
+}
+
+/** A matrix without axes. */
+function paintCells(canvas, cells, most) {
+  const rows = cells.length, columns = cells[0].length;
+  const scale = Math.max(6, Math.ceil(176 / Math.max(rows, columns)));
+  [canvas.width, canvas.height] = [columns * scale, rows * scale];
+  canvas.style.aspectRatio = `${columns} / ${rows}`;
+  const context = canvas.getContext("2d");
+  context.strokeStyle = colour("--hatch");
+  context.lineWidth = 2;
+  context.beginPath(); // lines everywhere, that are covered where there is a value
+  for (let x = 0; x < canvas.width + canvas.height; x += 9) {
+    context.moveTo(x, 0);
+    context.lineTo(0, x);
+  }
+  context.stroke();
+  cells.forEach((row, i) => row.forEach((value, j) => {
+    if (!known(value)) return;
+    context.fillStyle = `rgb(${tint(value / most)})`;
+    context.fillRect(j * scale, i * scale, scale, scale);
+  }));
+}
