@@ -1,13 +1,12 @@
 """The report in a real browser, opened from a file without a network."""
 
-import shutil
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import sync_playwright
 
+from browsing import CHROMIUM, COLOURS, Visitor, chromium, place_in, wait_for
 from cavalcade import Analysis, compare, load_comparison
 from cavalcade.comparing.comparable import latest_runs
 from cavalcade.comparing.comparison_folder import tables_of, write_comparison
@@ -19,7 +18,6 @@ from cavalcade.report.page import Page
 from cavalcade.similarity import ConceptCells
 from tiny import PlantedSquares, Squares, shuffled_model, tiny_backbone, tiny_data, tiny_visit
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 MARKUP = "<i onclick='x'>green</i>"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -77,40 +75,8 @@ def mined(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox"],  # which root needs
-        )
-        yield chromium
-        chromium.close()
-
-
-class Visitor:
-    """Opens reports; what their consoles say, and what they ask a network for, are errors."""
-
-    def __init__(self, browser):
-        self.browser, self.said, self.contexts = browser, [], []
-
-    def open(self, folder, **options):
-        context = self.browser.new_context(offline=True, **options)
-        self.contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: self.said.append(message.text))
-        page.on("pageerror", lambda error: self.said.append(str(error)))
-        page.on("request", self.asked)
-        page.goto((folder / "report" / "index.html").as_uri())
-        page.wait_for_selector("html[data-state=ready]")
-        return page
-
-    def asked(self, request):
-        if not request.url.startswith(("file:", "data:", "blob:")):
-            self.said.append(request.url)
-
-    def close(self):
-        for context in self.contexts:
-            context.close()
-        assert self.said == []
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -148,27 +114,12 @@ def place_of(page, a, row, b, column):
     return f"{names.index(a)}-{row}-{names.index(b)}-{column}"
 
 
-def wait_for(page, part, start):
-    page.wait_for_function(
-        "([part, start]) => document.getElementById(part).dataset.shown?.startsWith(start)",
-        arg=[part, start],
-    )
-
-
 def choose_measure(page, measure):
     page.click(f"[data-measure={measure}]")
     page.wait_for_function(
         "measure => document.getElementById('matrix').dataset.shown.endsWith(`-${measure}`)",
         arg=measure,
     )
-
-
-def place_in(page, plot, right, down):
-    """A place on the screen, as shares of the width and height of a plot."""
-    area = page.locator(f"{plot} .nsewdrag").first
-    area.evaluate("area => area.scrollIntoView({ block: 'center', behavior: 'instant' })")
-    box = area.bounding_box()
-    return box["x"] + right * box["width"], box["y"] + down * box["height"]
 
 
 def as_array(cells):
@@ -283,11 +234,6 @@ def test_a_click_shows_concepts_of_both_layers_on_the_same_images(probed_page):
     assert len(titles) == 8
     assert titles[:4] == titles[4:]
     assert min(page.evaluate(COLOURS, "#matches .row:nth-child(2) canvas")) > 5
-
-
-# how many brightnesses there are in each of some canvases
-COLOURS = """which => [...document.querySelectorAll(which)].map((canvas) => new Set(
-    canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size)"""
 
 
 def test_masks_are_outlined_where_they_are(probed_page):
