@@ -11,6 +11,7 @@ import pytest
 from examples.my_data import Boxes
 from PIL import Image, ImageDraw
 
+from cavalcade import cli
 from cavalcade.cli import user_error
 from cavalcade.errors import InputError, closest
 from cavalcade.similarity import CONCEPT_MEASURES, FEATURE_MEASURES
@@ -42,6 +43,8 @@ def python(folder, program, *arguments, **variables):
 def swept(tmp_path_factory):
     """One sweep: two networks that work, among three jobs that cannot."""
     folder = tmp_path_factory.mktemp("user")
+    # children import what is installed, and not what has its name here
+    (folder / "queue.py").write_text("raise ImportError('not Python's')")
     names = "efficientnet_lite0,no_such,timm,efficientnet_lite2"
     return folder, python(folder, "train.py", "-m", f"backbone={names}", *SMALL, "logger=csv")
 
@@ -76,6 +79,7 @@ def test_compare_takes_the_runs_of_the_data_set_trained_last(swept):
     assert result.returncode == 0, result.stderr[-3000:]
     assert "efficientnet_lite0" in result.stdout
     assert "pictures and tables: comparisons/both" in result.stdout
+    assert len(result.stdout.splitlines()) < 60, "libraries have their say, too"
     assert "Over 1 pair of trained networks of different architecture" in " ".join(
         result.stdout.split()
     )
@@ -108,6 +112,8 @@ def test_a_finished_run_is_skipped_with_a_line(swept):
         ("train.py", ["data=folder", "data.rot=x"], "key data.rot; closest: data.root, "),
         ("train.py", ["backbone=effnet_lite0"], "no backbone=effnet_lite0; closest: efficientnet"),
         ("train.py", ["list=networks"], "list is 'networks'; give one of backbones, data, "),
+        ("train.py", ["-m", "list=data,backbones"], "list= says what can be chosen, and needs no"),
+        ("train.py", ["--config-path", "full"], "--config-path=full is no folder; give one with"),
         ("compare.py", ["similarty=cka"], "unknown config key similarty; closest: similarity"),
         ("train.py", ["data=folder", "data.root=nowhere"], "data.root is 'nowhere'"),
         ("train.py", ["backbone.layers=[layer5]"], "no layer 'layer5' in efficientnet_lite0"),
@@ -129,6 +135,25 @@ def test_bad_input_is_one_sentence(tmp_path, program, arguments, message):
     lines = [line for line in said.splitlines() if line.strip()]
     assert len(lines) == 1, lines
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_option_that_lies_beside_is_pointed_at(tmp_path):
+    (tmp_path / "conf/backbone").mkdir(parents=True)
+    (tmp_path / "conf/backbone/mine.yaml").write_text("x: 1")
+    result = python(tmp_path, "train.py", "backbone=mine")
+    assert (
+        f"there is no backbone=mine; {tmp_path}/conf/backbone has one: add --con" in result.stderr
+    )
+
+
+@pytest.mark.parametrize("script", [ROOT / "examples/a.py", "venv/bin/cavalcade-train"])
+def test_modules_of_ones_own_are_found(tmp_path, monkeypatch, script):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.setattr(sys, "path", ["installed"])
+    monkeypatch.setenv(cli.SCRIPTS, str(ROOT / "examples"))
+    cli._find_own_modules()
+    assert sys.path == [str(ROOT / "examples"), "installed", str(tmp_path)]
 
 
 def test_wrapped_errors_are_unwrapped():

@@ -4,8 +4,9 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from cavalcade.report import progress as module
-from cavalcade.report.progress import PassProgress, progress
+from cavalcade import progress as module
+from cavalcade.progress import progress
+from cavalcade.visiting.pass_progress import PassProgress
 
 
 class Failing(LightningModule):

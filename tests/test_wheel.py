@@ -27,11 +27,9 @@ def wheel(tmp_path_factory):
 def test_every_option_and_the_page_are_in_the_wheel(wheel):
     held = set(zipfile.ZipFile(wheel).namelist())
     package = CONF.parent
-    for pattern in ("conf/**/*.yaml", "report/page/*"):
-        own = {
-            f"cavalcade/{path.relative_to(package).as_posix()}" for path in package.glob(pattern)
-        }
-        own = {name for name in own if "__pycache__" not in name}
+    for pattern in ("conf/**/*.yaml", "report/page/**/*"):
+        files = [path for path in package.glob(pattern) if path.suffix not in ("", ".pyc")]
+        own = {f"cavalcade/{path.relative_to(package).as_posix()}" for path in files}
         assert own
         assert own <= held, own - held
 

@@ -21,10 +21,13 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cavalcade import programs
 from cavalcade.children import end_with_parent
 from cavalcade.errors import InputError, check_switch, closest
 from cavalcade.hydra_errors import sentence
 from cavalcade.value_files import with_values
+
+SCRIPTS = "CAVALCADE_SCRIPTS"  # names the folder of the script that was called
 
 log = logging.getLogger(__name__)
 
@@ -112,11 +115,18 @@ def prepare_process() -> None:
 
 
 def _find_own_modules() -> None:
-    """Import a user's modules from beside the program and the present folder, also in children."""
-    places = [str(Path(sys.path[0]).resolve()), str(Path.cwd())]
-    sys.path += [place for place in places if place not in sys.path]
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [*given, *places])))
+    """Import a user's modules from beside the script first, and last from the present folder.
+
+    Python does the former for a script itself; children run a module of ours instead.
+    """
+    script = Path(sys.argv[0]).resolve()
+    if script.suffix == ".py" and script.parent != Path(programs.__file__).parent:
+        os.environ[SCRIPTS] = str(script.parent)
+    beside = os.environ.get(SCRIPTS)
+    if beside is not None and beside not in sys.path:
+        sys.path.insert(0, beside)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
 
 
 def _compute_exactly() -> None:
@@ -200,7 +210,10 @@ def as_plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _silence_known_noise() -> None:
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+    for name in (
+        *("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"),
+        "fontTools",  # tells of every table of the fonts in a PDF
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",

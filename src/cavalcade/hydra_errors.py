@@ -19,6 +19,7 @@ from cavalcade.errors import closest
 
 UNKNOWN = re.compile(r"Could not override '([^']+)'")
 TO_SWEEP = re.compile(r"Could not find '[^']*/(@[^']+)'")
+NO_FOLDER = re.compile(r"Primary config module '([^']+)' not found")
 NO_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':([^:]+)")
 
 
@@ -31,8 +32,24 @@ def sentence(error: Exception) -> str:
         return f"{found[1]} names values to sweep over; add -m to the command"
     if found := NO_OPTION.search(text):
         group, name, options = found.groups()
-        return f"there is no {group}={name}; {closest(name, options.split())}"
+        way_out = _elsewhere(group, name) or closest(name, options.split())
+        return f"there is no {group}={name}; {way_out}"
+    if found := NO_FOLDER.search(text):
+        folder = found[1].rpartition(".")[2]
+        return (
+            f"--config-path={folder} is no folder; give one with its whole path, or --config-dir "
+            "for options beside those that there are"
+        )
     return re.sub(r"\s*\n\s*", " ", text)
+
+
+def _elsewhere(group: str, name: str) -> str | None:
+    """Where an option lies that was not looked for there."""
+    beside = (Path.cwd(), Path(sys.argv[0]).absolute().parent)
+    for folder in (each / "conf" for each in beside):
+        if (folder / group / f"{name}.yaml").is_file():
+            return f"{folder}/{group} has one: add --config-dir {folder} to the command"
+    return None
 
 
 def _unknown(key: str) -> str:

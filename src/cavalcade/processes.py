@@ -18,7 +18,7 @@ from lightning.fabric import Fabric
 
 from cavalcade.children import AGAIN, bound_to_us, signals_at_once
 from cavalcade.errors import InputError
-from cavalcade.report.progress import progress
+from cavalcade.progress import progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

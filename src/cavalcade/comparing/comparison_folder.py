@@ -45,7 +45,7 @@ from cavalcade.comparing.report_parts import write_report
 from cavalcade.comparing.series import series_table
 from cavalcade.folders import digest_of, read_meta, read_table, write_meta, written_whole
 from cavalcade.locks import locked
-from cavalcade.report.progress import progress
+from cavalcade.progress import progress
 from cavalcade.runs import Run
 from cavalcade.similarity.nearer import NEAREST
 from cavalcade.table_files import write_table

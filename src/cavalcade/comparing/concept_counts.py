@@ -17,7 +17,7 @@ from cavalcade.comparing.chunks import (
 )
 from cavalcade.comparing.pair_store import Arrays, PairStore, bytes_digest
 from cavalcade.comparing.stored_pairs import StoredPairs, halves_of, masks_of
-from cavalcade.report.progress import progress
+from cavalcade.progress import progress
 from cavalcade.runs import ProbedRun, Run
 from cavalcade.similarity import CONCEPT_MEASURES, PairCells, similarity_of_pairs
 from cavalcade.similarity.group_counts import bits_of_row

@@ -15,7 +15,7 @@ from cavalcade.comparing.chunks import (
 )
 from cavalcade.comparing.pair_store import PairsInMemory, PairStore, bytes_digest
 from cavalcade.comparing.stored_pairs import StoredPairs, estimates_of, features_of
-from cavalcade.report.progress import progress
+from cavalcade.progress import progress
 from cavalcade.runs import Run
 from cavalcade.similarity import Estimate, LayerMatrix, Pair, feature_similarity, prepare
 from cavalcade.similarity.prepared import Prepared

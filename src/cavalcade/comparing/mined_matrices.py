@@ -11,7 +11,7 @@ from cavalcade.comparing.chunks import Key
 from cavalcade.comparing.concept_counts import warn_of_repaired
 from cavalcade.comparing.pair_store import Arrays, PairStore, bytes_digest
 from cavalcade.comparing.stored_pairs import StoredPairs, estimates_of, masks_of
-from cavalcade.report.progress import progress
+from cavalcade.progress import progress
 from cavalcade.runs import MinedRun
 from cavalcade.similarity import (
     MINED_MEASURES,

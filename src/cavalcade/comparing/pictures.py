@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from cavalcade.comparing.analysis import Analysis
 from cavalcade.comparing.findings import summarise
+from cavalcade.progress import progress
 from cavalcade.report import tracking
 from cavalcade.report.curves import draw_best_matches, draw_flow, draw_series
 from cavalcade.report.figures import DEPTH_UNIT, NO_UNIT, save
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.report.networks import draw_agreement, draw_networks
-from cavalcade.report.progress import progress
 from cavalcade.report.tables import print_places, print_sentence, print_table
 from cavalcade.similarity import KEYS, MEASURE_TITLES, LayerMatrix, Pair, tidy
 from cavalcade.similarity.derived import null_difference

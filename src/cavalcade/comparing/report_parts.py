@@ -24,8 +24,8 @@ from cavalcade.comparing.report_answers import (
     z_of_chance,
 )
 from cavalcade.comparing.report_images import masks, pictures, shown_images
+from cavalcade.progress import progress
 from cavalcade.report.page import Page, Rounded
-from cavalcade.report.progress import progress
 from cavalcade.runs import MinedRun, ProbedRun, Run
 from cavalcade.similarity import MEASURE_TITLES, LayerMatrix, Pair
 from cavalcade.similarity.derived import Number, null_difference

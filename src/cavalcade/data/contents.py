@@ -17,7 +17,7 @@ from torch import Tensor
 from cavalcade.data.compact import CompactLabels, bit_rows, compressed
 from cavalcade.data.sample import Chosen, ConceptData, ConceptDataset, Labels
 from cavalcade.errors import InputError, listed
-from cavalcade.report.progress import progress
+from cavalcade.progress import progress
 
 READERS = 4  # threads, each with all masks of an image
 CAPACITY = 2**30  # bytes of compact labels that are kept of a split

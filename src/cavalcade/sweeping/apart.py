@@ -28,6 +28,7 @@ from cavalcade.visiting.visited import Visited
 PROGRAM = "cavalcade.programs.train"  # what a child runs
 SWEEP_PID, SWEEP_GPUS = "CAVALCADE_SWEEP_PID", "CAVALCADE_SWEEP_GPUS"
 SWEEP = "CAVALCADE_SWEEP"
+WITHOUT_PRESENT_FOLDER = {"PYTHONSAFEPATH": "1"}  # whose modules come after installed ones
 OUTPUT = "output.log"  # of a job that has no terminal
 BASIC, JOBLIB, LOCAL, SLURM = (
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
@@ -75,7 +76,7 @@ def run_apart(hydra: DictConfig, config: DictConfig) -> None:
     code = run_child(
         child_command(hydra),
         cwd=hydra.runtime.cwd,
-        env=environ | _gpus(hydra, config) | {SWEEP: sweep},
+        env=environ | _gpus(hydra, config) | {SWEEP: sweep, **WITHOUT_PRESENT_FOLDER},
         log=None if terminal else log,
         needed=_sweep_goes_on if hydra.launcher._target_ in (JOBLIB, LOCAL) else lambda: True,
     )

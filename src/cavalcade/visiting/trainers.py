@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 
 from cavalcade import processes
 from cavalcade.errors import InputError, check_choice, closest
-from cavalcade.report.progress import PassProgress
+from cavalcade.visiting.pass_progress import PassProgress
 
 HARDWARE = (  # settings of the trainer that change no result
     *("accelerator", "devices", "strategy", "num_nodes"),

@@ -57,11 +57,14 @@ class TolerantSweeper(BasicSweeper):
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         jobs, configs = self._jobs(with_values([*self._parse_config(), *arguments]), folder)
+        if any(config.get("list") is not None for config in configs):
+            raise InputError("list= says what can be chosen, and needs no sweep; leave out -m")
         save_jobs(jobs, folder)
         self._tell_jobs()
         ready = [job for job in jobs if job.folder is not None]
         with sigterm_raises():
-            if self.config.get("estimate") and configs and not self.config.get("list_layers"):
+            listing = any(config.get("list_layers") for config in configs)
+            if self.config.get("estimate") and configs and not listing:
                 runs = Path(str(configs[0].runs))
                 found = estimate(configs, folder)
                 print_estimate(found, ready, runs, self._at_once(len(ready)))

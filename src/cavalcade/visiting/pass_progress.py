@@ -1,25 +1,10 @@
-"""A progress bar that says what is being done."""
+"""The progress bars of passes over a split."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
-from lightning.pytorch.utilities import rank_zero_only
-from tqdm.auto import tqdm
-
-Item = TypeVar("Item")
-DELAY = 0.5  # seconds, before which nobody has begun to wait
-
-
-def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    """Go through `items` under a bar that says what is being done, how far, and how long it takes.
-
-    What is done at once has no bar, nor have other processes than the first.
-    """
-    disable = getattr(rank_zero_only, "rank", 0) != 0
-    yield from tqdm(items, desc=what, total=total, leave=True, delay=DELAY, disable=disable)
 
 
 class PassProgress(TQDMProgressBar):
