@@ -82,6 +82,22 @@ def test_both_findings_are_claimed_where_numbers_support_them():
 
 
 @pytest.mark.parametrize(
+    ("statistic", "value", "repaired", "beyond"),
+    [
+        ("rank_correlation", 0.9, [-0.9, 0.1, 0.8], True),
+        ("rank_correlation", 0.9, [-0.9, 0.1, 0.9], False),  # one re-pairing gives as much
+        ("depth_gap", 0.02, [0.1, 0.5, 0.6], True),
+        ("depth_gap", 0.02, [0.01, 0.5, 0.6], False),
+    ],
+)
+def test_a_finding_lies_beyond_every_re_pairing(statistic, value, repaired, beyond):
+    """However narrow its interval: of few layers, chance gives anything."""
+    found = number(value, spread=0.0, repaired=4 * repaired)
+    finding = Finding(found, found.less_repaired, None, statistic != "depth_gap")
+    assert finding.beyond_repaired == beyond
+
+
+@pytest.mark.parametrize(
     ("numbers", "twins"),
     [
         ({"similarity": 0.01}, TWINS),  # not beyond chance

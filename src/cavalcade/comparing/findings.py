@@ -32,9 +32,16 @@ class Finding:
 
     @property
     def beyond_repaired(self) -> bool:
-        """Whether the whole interval of the difference from re-paired images lies beyond 0."""
+        """Whether it lies beyond every re-pairing, and its difference from their mean beyond 0.
+
+        Of the difference the whole interval: it knows the spread of test images, but not that of
+        re-pairings, where of few layers some may match in order by chance.
+        """
         low, high = self.less_repaired.interval
-        return bool(low > ROUNDING if self.larger else high < -ROUNDING)
+        value, repaired = self.number.value, self.number.repaired
+        if self.larger:
+            return bool(low > ROUNDING and (value > repaired).all())
+        return bool(high < -ROUNDING and (value < repaired).all())
 
     @property
     def beyond_random(self) -> bool | None:

@@ -1,6 +1,7 @@
 """What a user can choose: the options of a config group, or the names of a zoo."""
 
 import re
+from contextlib import suppress
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -43,7 +44,8 @@ def print_choices(what: str) -> None:
     """
     check_choice("list", what, [*GROUPS, *ZOOS])
     if what in ZOOS:
-        print("\n".join(ZOOS[what]()))
+        with suppress(BrokenPipeError):  # of head, which has seen enough
+            print("\n".join(ZOOS[what]()), flush=True)
         return
     group = GROUPS[what]
     options = GlobalHydra.instance().config_loader().get_group_options(group)
