@@ -234,6 +234,7 @@ def test_what_is_wrong_with_boxes_is_one_sentence(tmp_path, line, message):
         Boxes(root=str(tmp_path)).open("train")
 
 
+@pytest.mark.slow
 def test_the_example_of_a_library(tmp_path):
     result = python(tmp_path, "examples/library.py")
     assert result.returncode == 0, result.stderr[-3000:]

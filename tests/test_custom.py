@@ -185,7 +185,7 @@ def test_a_target_that_is_not_there(target, reason):
         InputError,
         match=exactly(
             f"backbone.target {target} cannot be imported ({reason}); give "
-            "package.module.function of a module on the PYTHONPATH"
+            "package.module.function of a module in the present folder or on the PYTHONPATH"
         ),
     ):
         own(target)

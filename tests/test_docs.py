@@ -35,9 +35,12 @@ WORDS = """
     ceiling|chance|code|concept|cross-fit|data folder|depth gap|digest|distance|factorisation
     finding|fire|flow|grid|group|half distance|interval|jackknife|Jaccard index
     label-conditional index|layer|layer matrix|mask|mined concept|mutual|named|next best|one pass
-    pooled features|probe|random twin|rank correlation|relative depth|repaired|reproducibility
-    run folder|share of the ceiling|similarity|split half|standard error|stream|strength|tap
+    pooled features|probe|random twin|rank correlation|relative depth|re-paired images
+    reproducibility|run folder|share of the ceiling|similarity|split half|standard error
+    stream|strength|tap
     threshold|thumbnail|trunk|truth folder|undefined|visit|z of chance|z of random
+    assigned|CKA|hatched|label|loss of agreement|mutual nearest neighbours|Procrustes similarity
+    raw Jaccard|RSA|strong|SVCCA|two halves of
 """
 
 

@@ -104,7 +104,7 @@ def _find(target: str) -> Callable[..., object]:
         reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
         raise InputError(
             f"backbone.target {target} cannot be imported ({reason}); give package.module.function "
-            "of a module on the PYTHONPATH"
+            "of a module in the present folder or on the PYTHONPATH"
         ) from error
     if not callable(found):
         raise InputError(f"backbone.target {target} is {type(found).__name__}, no function")

@@ -1,8 +1,8 @@
 """What a user can choose: the options of a config group, or the names of a zoo."""
 
 import re
-from contextlib import suppress
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path

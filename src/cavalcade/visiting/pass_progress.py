@@ -4,6 +4,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 
 class PassProgress(TQDMProgressBar):
@@ -12,10 +13,11 @@ class PassProgress(TQDMProgressBar):
     def __init__(self) -> None:
         super().__init__(leave=True)
 
-    @property
-    def test_description(self) -> str:
-        """What the bar of a pass that fits nothing is called."""
-        return self._phase
+    def init_test_tqdm(self) -> Tqdm:
+        """The bar of a pass that fits nothing."""
+        bar = super().init_test_tqdm()
+        bar.set_description(self._phase)
+        return bar
 
     def on_test_batch_start(self, *args: Any) -> None:  # noqa: ANN401
         """Name the pass instead of its data loader."""
