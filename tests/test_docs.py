@@ -40,7 +40,7 @@ WORDS = """
     stream|strength|tap
     threshold|thumbnail|trunk|truth folder|undefined|visit|z of chance|z of random
     assigned|CKA|hatched|label|loss of agreement|mutual nearest neighbours|Procrustes similarity
-    raw Jaccard|RSA|strong|SVCCA|two halves of
+    raw Jaccard|RSA|strong|SVCCA
 """
 
 

@@ -70,8 +70,8 @@ def draw_best_matches(
                 _errors(axis, rows, what, colour, marker, line, label)
             own = ceilings[ceilings["network"] == network] if len(ceilings) else ceilings
             if len(own):
-                halves = folded(f"two halves of {network}", 2.7, SMALL)
-                how.plot(own["depth"], own["value"], color=colour, linestyle=dots, label=halves)
+                ceiling = folded(f"ceiling of {network}", 2.7, SMALL)
+                how.plot(own["depth"], own["value"], color=colour, linestyle=dots, label=ceiling)
         where.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="same depth", zorder=1)
         how.axhline(0, color=GREY, linewidth=0.5)
         tidy_axis(where, DEPTH, "relative depth of the best match")
@@ -125,7 +125,7 @@ def draw_flow(
     Returns:
         Two columns of a page wide; one, for a single network.
     """
-    title = "How far apart two layers of a network must be to mean different things"
+    title = "How much less alike two layers of a network are, the farther apart they lie"
     if len(curves) > MOST_NETWORKS:
         title += f"; {MOST_NETWORKS} of {len(curves)} networks, all are in flow.csv"
         curves = dict(itertools.islice(curves.items(), MOST_NETWORKS))
@@ -169,7 +169,9 @@ def _draw_flow(
             continue
         low, high = number.interval
         label = "another meaning" if name == "distance" else "half of the agreement is lost"
-        axis.axvline(number.value, color=RED, linestyle=style, label=label)
+        # wide and pale below a dashed one, which may lie at the same place
+        look = {"linewidth": 2.4, "alpha": 0.4} if style == "-" else {}
+        axis.axvline(number.value, color=RED, linestyle=style, label=label, **look)
         axis.axvspan(low, high, color=RED, alpha=0.12, linewidth=0)
         said.append(f"{what} {number.value:.2f} [{low:.2f}, {high:.2f}]")
     return said
