@@ -182,7 +182,7 @@ class ReportParts:
         found["layers"] = layers = most_alike(matrix, raw)
         found["matches"] = layer_matches(matrix)
         found["concepts"] = self._least_alike(pair, layers) if layers else None
-        return _rounded(found)
+        return _shortened(found)
 
     def _shown_numbers(self, names: Names) -> dict[str, dict[str, Any]]:
         """`SHOWN` of two networks."""
@@ -351,8 +351,11 @@ def _number(number: Number, twin: Number | None = None) -> dict[str, Any]:
     return found | null_difference(number, twin)
 
 
-def _rounded(value: Any) -> Any:  # noqa: ANN401
-    """Plain values with `DECIMALS`."""
+def _shortened(value: Any) -> Any:  # noqa: ANN401
+    """Plain values with `DECIMALS`, less what is not known."""
     if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
-    return round(float(value), DECIMALS) if isinstance(value, float | np.floating) else value
+        found = {key: _shortened(each) for key, each in value.items()}
+        return {key: each for key, each in found.items() if each is not None}
+    if isinstance(value, float | np.floating):
+        return round(float(value), DECIMALS) if np.isfinite(value) else None
+    return value

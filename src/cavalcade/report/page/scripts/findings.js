@@ -50,7 +50,7 @@ function chanceInWords(z) {
     return `${start.repairings} re-pairings are too few to say how far from chance`;
   }
   const far = Math.abs(z) > LARGE_Z ? `> ${LARGE_Z}` : say(Math.abs(z), 0);
-  return `${far} standard deviations ${z < 0 ? "below" : "above"} ${start.repairings} re-pairings`;
+  return `${far} standard deviations ${z < 0 ? "below" : "above"} the mean of ${start.repairings} re-pairings`;
 }
 
 function showLeftOut() {
@@ -79,12 +79,13 @@ function showAnswers() {
   };
 }
 
+/** Why pairs are missing from the table. */
 function sayUnanswered(pairs, all) {
   show("unanswered", pairs.length > 0);
   if (!pairs.length) return;
-  const of = pairs.length < all ? `Of ${pairs.length} of ${all} pairs` : "Of no pair";
-  byId("unanswered").textContent = `${of} ${pairs.length < all ? "it cannot" : "it can"} be said ` +
-    `which layers mean the same: ${pairs[0].undefined}.`;
+  const which = pairs.length === all ? "Which layers mean the same" : `Of ${pairs.length} of ${all} ` +
+    "pairs which layers mean the same";
+  byId("unanswered").textContent = `${which} cannot be said: ${pairs[0].undefined}.`;
 }
 
 function answersRow(pair) {
@@ -106,7 +107,7 @@ function answers(pair) {
   return [
     [`${one.name} and ${other.name}`,
       `${withError(value, stderr)}, at depths ${depthOf(one)} and ${depthOf(other)}`,
-      chosenOf("largest", of, "cell"), chanceInWords(z), matchesInWords(pair)],
+      chosenOf("highest", of, "cell"), chanceInWords(z), matchesInWords(pair)],
     [withError(similarity.value, similarity.stderr),
       known(similarity.value) ? "above chance, over best matches" : pair.undefined,
       known(similarity.low) && `95 %: ${say(similarity.low)} to ${say(similarity.high)}`,
@@ -119,7 +120,7 @@ function answers(pair) {
 /** What was chosen since it is extreme lies further out than it would in other images. */
 function chosenOf(which, count, noun) {
   return count > 1 ? `the ${which} of ${count} ${noun}s, so it leans ` +
-    `${which === "largest" ? "high" : "low"}` : `the only ${noun} that is defined`;
+    `${which === "highest" ? "high" : "low"}` : `the only ${noun} that is defined`;
 }
 
 function answerOfConcepts(concepts) {
@@ -129,7 +130,7 @@ function answerOfConcepts(concepts) {
   const index = start.similarity === "adjusted" ? "" : "adjusted Jaccard index: ";
   if (!next) return ["there is only one", `${least.name}: ${index}${value}`];
   return [least.name, index + value, `next: ${next.name}, ${say(next.value, 2)}`,
-    chosenOf("smallest", of, "concept")];
+    chosenOf("lowest", of, "concept")];
 }
 
 function answerOfChance({ layers: { value, raw, chance, raw_chance: rawChance }, numbers }) {
@@ -139,7 +140,7 @@ function answerOfChance({ layers: { value, raw, chance, raw_chance: rawChance },
     `raw Jaccard index: ${say(rawChance)} of ${say(raw)} at the layers named here`;
   if (start.without_chance) return ["0", "since it is taken off", aboutRaw, aboutTwins];
   if (!known(chance)) return ["not sampled", aboutTwins];
-  return [say(chance), `of ${say(value)} at the layers named here, by re-paired images`, aboutRaw,
+  return [say(chance), `by re-paired images, of ${say(value)} at the layers named here`, aboutRaw,
     "all in all 0, since it is taken off", aboutTwins];
 }
 

@@ -110,7 +110,7 @@ function mostAlike(pair) {
   const { row, column, value, stderr, of } = pair.layers;
   const [a, b] = [start.networks[pair.a], start.networks[pair.b]];
   return `Most alike are ${a.layers[row].name} of ${a.name} and ${b.layers[column].name} of ` +
-    `${b.name}: ${withError(value, stderr)}${chanceBeside(pair.layers)}, ${chosenOf("largest", of, "cell")}.`;
+    `${b.name}: ${withError(value, stderr)}${chanceBeside(pair.layers)}, ${chosenOf("highest", of, "cell")}.`;
 }
 
 /** What chance gives of a cell: of what is shown, or of the raw index where that is 0. */
@@ -124,7 +124,7 @@ function leastAlike({ concepts: { least, next, of, at } }) {
   const index = start.similarity === "adjusted" ? "" : " (adjusted Jaccard index)";
   if (!next) return `There is only one concept to tell apart, ${value}${index}.`;
   return `The concept that differs most is ${value}${index}${at ? ` ${at}` : ", over best matches of layers"}` +
-    `; next is ${next.name}, ${say(next.value, 2)}. It is ${chosenOf("smallest", of, "concept")}.`;
+    `; next is ${next.name}, ${say(next.value, 2)}. It is ${chosenOf("lowest", of, "concept")}.`;
 }
 
 /** All that is known of a cell, in lines; what the matrix shows comes first. */
