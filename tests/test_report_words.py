@@ -140,7 +140,7 @@ def test_chance_is_0_where_it_is_so_by_definition(probed, tmp_path, opened):
     assert answer(page, 4).startswith("0\n")
     assert "chance: 0; equal: 1" in text_of(page, "#numbers")
     assert "highest of 9 cells" in answer(page, 1)
-    assert answer(page, 1).split("best matches: ")[1].startswith("2\N{EN DASH}")
+    assert answer(page, 1).split("best matches of n0: ")[1].startswith("2\N{EN DASH}")
     assert "lowest of 2 concepts" in answer(page, 3)
     assert "next: " in answer(page, 3)
     assert "mean of 16 re-pairings" in answer(page, 1)
@@ -207,6 +207,8 @@ def test_mined_concepts_without_repairings_have_no_similarity(mined, tmp_path, o
 def test_answers_of_many_pairs_are_made_when_they_are_asked_for(probed, tmp_path, opened):
     made_page(probed, tmp_path)
     page = opened(tmp_path)
+    many = "matchesInWords({ ...start.pairs[0], matches: undefined })"
+    assert page.evaluate(many).startswith("6 layers and their best matches lie 0.")
     assert page.locator("#answers tr").count() == 3
     page.click("#more-answers")
     assert page.locator("#answers tr").count() == 6

@@ -124,7 +124,7 @@ function chosenOf(which, count, noun) {
 }
 
 function answerOfConcepts(concepts) {
-  if (!concepts) return ["not defined", "no concept is defined at all best matches"];
+  if (!concepts) return ["not defined", "no concept is defined at every best match"];
   const { least, next, of, at } = concepts;
   const value = `${withError(least.value, least.stderr, 2)}${at ? ` ${at}` : ""}`;
   const index = start.similarity === "adjusted" ? "" : "adjusted Jaccard index: ";
@@ -149,11 +149,11 @@ function matchesInWords({ a, b, matches, numbers }) {
   const [one, other] = [start.networks[a], start.networks[b]];
   if (matches) {
     const named = matches.map(([i, j]) => `${one.layers[i].name}–${other.layers[j].name}`);
-    return `best matches: ${named.join(", ")}`;
+    return `best matches of ${one.name}: ${named.join(", ")}`;
   }
-  const count = one.layers.filter((layer) => layer.trunk).length;
+  const count = [one, other].flatMap(({ layers }) => layers).filter((layer) => layer.trunk).length;
   const gap = numbers.depth_gap && numbers.depth_gap.value;
-  return known(gap) ? `${count} layers: best matches lie ${say(gap)} of depth apart` : "";
+  return known(gap) ? `${count} layers and their best matches lie ${say(gap)} of depth apart on average` : "";
 }
 
 /** What is said of labelled concepts is not said of mined ones, and the reverse. */
