@@ -124,7 +124,7 @@ function leastAlike({ concepts: { least, next, of, at } }) {
   const index = start.similarity === "adjusted" ? "" : " (adjusted Jaccard index)";
   if (!next) return `There is only one concept to tell apart, ${value}${index}.`;
   return `The concept that differs most is ${value}${index}${at ? ` ${at}` : ", over best matches of layers"}` +
-    `; next is ${next.name}, ${say(next.value, 2)}. It is ${chosenOf("lowest", of, "concept")}.`;
+    `, ${chosenOf("lowest", of, "concept")}; next is ${next.name}, ${say(next.value, 2)}.`;
 }
 
 /** All that is known of a cell, in lines; what the matrix shows comes first. */
