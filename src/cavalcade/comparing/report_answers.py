@@ -12,33 +12,67 @@ from jaxtyping import Float
 
 from cavalcade.comparing.comparison import Comparison
 from cavalcade.runs import ProbedRun, Run
-from cavalcade.similarity import ConceptCells, LayerMatrix, layer_slices
+from cavalcade.similarity import FEATURE_MEASURES, ConceptCells, LayerMatrix, layer_slices
+from cavalcade.similarity.depth import both_ways
 
 Cells = Float[np.ndarray, "rows columns"]
 MOST_NAMED = 3  # networks that are named in a reason
+MOST_MATCHES = 8  # layers whose matches are named one by one
 
 
 def most_alike(matrix: LayerMatrix, raw: LayerMatrix) -> dict[str, Any] | None:
-    """The two layers that are most alike, with error, raw index and what chance gives of it.
+    """The two layers that are most alike, with error, raw index and what chance gives of both.
+
+    Layers of the trunks, as for best matches; others only where no cell of those is defined.
 
     Args:
         matrix: by the measure that networks are compared by.
         raw: of the same pair, the Jaccard index.
     """
-    if not np.isfinite(matrix.values).any():
+    values = np.where(np.logical_and.outer(*matrix.pair.trunk), matrix.values, np.nan)
+    if not np.isfinite(values).any():
+        values = matrix.values
+    if not np.isfinite(values).any():
         return None
-    row, column = np.unravel_index(np.nanargmax(matrix.values), matrix.values.shape)
+    row, column = np.unravel_index(np.nanargmax(values), values.shape)
     found = {
         "row": int(row),
         "column": int(column),
         "value": matrix.values[row, column],
         "stderr": matrix.estimate.stderr[row, column],
+        "of": int(np.isfinite(values).sum()),
         "raw": raw.values[row, column],
     }
     if len(matrix.repaired) > 1:
         found["z"] = z_of_chance(matrix)[row, column]
-        found["chance"] = raw.repaired[:, row, column].mean()
+        found["chance"] = matrix.repaired[:, row, column].mean()
+        found["raw_chance"] = raw.repaired[:, row, column].mean()
     return found
+
+
+def layer_matches(matrix: LayerMatrix) -> list[list[int]] | None:
+    """The trunk layers of the first network, each with its best match; None of many."""
+    way, _ = both_ways(matrix, matrix.values)
+    if not 0 < len(way.positions) <= MOST_MATCHES:
+        return None
+    return np.stack([way.positions, way.matches], axis=1).tolist()
+
+
+def why_undefined(matrix: LayerMatrix, labelled: bool) -> str:
+    """Why two networks have no similarity, for the end of a sentence.
+
+    Args:
+        matrix: by the measure that networks are compared by.
+        labelled: whether concepts were probed.
+    """
+    if not all(part.any() for part in matrix.pair.trunk):
+        return "a network has no layer in its trunk"
+    of_concepts = matrix.measure not in FEATURE_MEASURES
+    if labelled and of_concepts and not matrix.concepts:
+        return "no concept is defined in all pairs, see the concepts left out"
+    if not len(matrix.repaired) and not (labelled and matrix.without_chance):
+        return "chance was not sampled (repairings=0)"
+    return "no cell is defined"
 
 
 def z_of_chance(matrix: LayerMatrix) -> Cells:
@@ -52,49 +86,43 @@ def concept_agreement(
     value: Float[np.ndarray, "concepts rows columns"],
     stderr: Float[np.ndarray, "concepts rows columns"],
 ) -> list[tuple[float, float]]:
-    """How alike each labelled concept is at the best matches of all layers, and its error.
+    """How alike each labelled concept is at the best matches of layers, and its error.
 
-    The mean over the best match of every layer of both networks (in one network among its other
-    layers); NaN for a concept that is undefined at one of them. The mean of errors is the most
-    that the error of a mean can be.
+    The mean over the best match of every trunk layer of both networks (in one network among its
+    other layers); NaN for a concept that is undefined at one of them, and for all where no layer
+    has a match. The mean of errors is the most that the error of the mean over these cells can
+    be; that they were chosen is not in it.
     """
     values = matrix.values.copy()
     if matrix.pair.of_one and len(values) > 1:
         np.fill_diagonal(values, np.nan)
-    rows, columns = best_matches(values)
+    first, second = both_ways(matrix, values)
+    rows = np.concatenate([first.positions, second.matches])
+    columns = np.concatenate([first.matches, second.positions])
+    if not len(rows):
+        return [(np.nan, np.nan)] * len(value)
     at = (slice(None), rows, columns)
     return list(zip(value[at].mean(axis=1).tolist(), stderr[at].mean(axis=1).tolist(), strict=True))
-
-
-def best_matches(values: Cells) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the best match of each row, then of each column."""
-    known = np.where(np.isfinite(values), values, -np.inf)
-    rows, columns = np.arange(values.shape[0]), np.arange(values.shape[1])
-    return (
-        np.concatenate([rows, known.argmax(axis=0)]),
-        np.concatenate([known.argmax(axis=1), columns]),
-    )
 
 
 def least_alike(
     names: Sequence[str], agreement: Iterable[tuple[float, float]], at: str | None = None
 ) -> dict[str, Any] | None:
-    """The concept that differs most, and the mean of the others.
+    """The concept that differs most, the next one, and of how many; None if none is defined.
 
     Args:
         names: of concepts.
         agreement: the value and error of each.
-        at: where, if not over the best matches of all layers.
+        at: where, if not over the best matches of layers.
     """
-    known = [(v, e, n) for (v, e), n in zip(agreement, names, strict=True) if np.isfinite(v)]
-    if len(known) < 2:
+    known = sorted((v, e, n) for (v, e), n in zip(agreement, names, strict=True) if np.isfinite(v))
+    if not known:
         return None
-    (value, stderr, name), *others = sorted(known)
-    return {
-        "least": {"name": name, "value": value, "stderr": stderr},
-        "others": float(np.mean([v for v, _, _ in others])),
-        "at": at,
-    }
+    least, after = (
+        [{"name": name, "value": value, "stderr": stderr} for value, stderr, name in known[:2]]
+        + [None]
+    )[:2]
+    return {"least": least, "next": after, "of": len(known), "at": at}
 
 
 def partners(cells: ConceptCells) -> dict[str, np.ndarray]:

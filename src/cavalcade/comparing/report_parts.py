@@ -17,10 +17,12 @@ from cavalcade.comparing.analysis import Analysis
 from cavalcade.comparing.findings import summarise
 from cavalcade.comparing.report_answers import (
     concept_agreement,
+    layer_matches,
     least_alike,
     left_out,
     most_alike,
     partners,
+    why_undefined,
     z_of_chance,
 )
 from cavalcade.comparing.report_images import masks, pictures, shown_images
@@ -32,6 +34,12 @@ from cavalcade.similarity.derived import Number, null_difference
 from cavalcade.truth import Truth
 
 NAMED = 3  # networks in a title
+DECIMALS = 6  # of numbers that the page rounds to three or fewer
+SHOWN = {  # numbers of a pair that are there from the start; there are thousands of pairs
+    "similarity": ("value", "stderr", "low", "high", "z_repaired", "random"),
+    "depth_gap": ("value", "repaired"),
+    "share_of_ceiling": ("value",),
+}
 Names = tuple[str, str]
 
 
@@ -86,8 +94,13 @@ class ReportParts:
     def pairs(self) -> list[Pair]:
         """Of different networks first, trained ones before mixed and random ones."""
         comparison = self.analysis.comparison
-        found = [matrix.pair for matrix in comparison.matrices[self.analysis.similarity]]
+        found = [matrix.pair for matrix in self._compared]
         return sorted(found, key=lambda pair: (pair.of_one, comparison.rank(pair)))
+
+    @property
+    def _compared(self) -> tuple[LayerMatrix, ...]:
+        """By the measure that networks are compared by."""
+        return self.analysis.comparison.matrices[self.analysis.similarity]
 
     def name_of(self, pair: Pair) -> str:
         """Of the part of a pair."""
@@ -117,6 +130,8 @@ class ReportParts:
                 {"key": measure, "title": MEASURE_TITLES[measure]} for measure in self._matrices
             ],
             "blocks": comparison.num_blocks,
+            "repairings": max(len(matrix.repaired) for matrix in self._compared),
+            "without_chance": all(matrix.without_chance for matrix in self._compared),
             "test_images": len(self.truth.ids),
             "sentence": summary["sentence"],
             "findings": summary["findings"],
@@ -160,15 +175,22 @@ class ReportParts:
         }
         if pair.of_one:
             return found
-        twins = self.analysis.twin_numbers(similarity, names) or {}
-        numbers = {
-            statistic: _number(number, twins.get(statistic))
-            for statistic, number in self.analysis.numbers[similarity][names].items()
-        }
         matrix, raw = (self._matrices[measure][names] for measure in (similarity, "jaccard"))
-        layers = most_alike(matrix, raw)
-        concepts = self._least_alike(pair, layers) if layers else None
-        return found | {"numbers": numbers, "layers": layers, "concepts": concepts}
+        found["numbers"] = self._shown_numbers(names)
+        if not np.isfinite(self.analysis.numbers[similarity][names]["similarity"].value):
+            found["undefined"] = why_undefined(matrix, isinstance(self.runs[0], ProbedRun))
+        found["layers"] = layers = most_alike(matrix, raw)
+        found["matches"] = layer_matches(matrix)
+        found["concepts"] = self._least_alike(pair, layers) if layers else None
+        return _shortened(found)
+
+    def _shown_numbers(self, names: Names) -> dict[str, dict[str, Any]]:
+        """`SHOWN` of two networks."""
+        similarity = self.analysis.similarity
+        twins = self.analysis.twin_numbers(similarity, names) or {}
+        numbers = self.analysis.numbers[similarity][names]
+        found = {key: _number(numbers[key], twins.get(key)) for key in SHOWN if key in numbers}
+        return {key: {each: number[each] for each in SHOWN[key]} for key, number in found.items()}
 
     def _least_alike(self, pair: Pair, layers: dict[str, Any]) -> dict[str, Any] | None:
         """The concept that differs most; of mined ones at the layers that are most alike."""
@@ -327,3 +349,13 @@ def _number(number: Number, twin: Number | None = None) -> dict[str, Any]:
     """Value, error, interval, and both nulls."""
     found: dict[str, Any] = number.row()
     return found | null_difference(number, twin)
+
+
+def _shortened(value: Any) -> Any:  # noqa: ANN401
+    """Plain values with `DECIMALS`, less what is not known."""
+    if isinstance(value, dict):
+        found = {key: _shortened(each) for key, each in value.items()}
+        return {key: each for key, each in found.items() if each is not None}
+    if isinstance(value, float | np.floating):
+        return round(float(value), DECIMALS) if np.isfinite(value) else None
+    return value

@@ -84,36 +84,47 @@ function sayPair({ pair, a, b }) {
     lead.textContent = `Layers of ${a.name} with each other.`;
     return;
   }
-  const { similarity, depth_gap: gap, share_of_ceiling: share } = pair.numbers;
-  const parts = [`Layers and their best matches in the other network have a mean ` +
-    `${titleOf(start.similarity)} of ${withError(similarity.value, similarity.stderr)} above ` +
-    `chance (95 %: ${say(similarity.low)} to ${say(similarity.high)})`];
-  if (share && known(share.value)) parts.push(`${Math.round(100 * share.value)} % of the ceiling`);
-  if (known(similarity.z_repaired)) {
-    parts.push(`${say(similarity.z_repaired, 1)} standard deviations from re-paired images`);
-  }
-  if (known(similarity.random)) parts.push(`random twins: ${say(similarity.random)}`);
-  if (gap && known(gap.value)) {
-    parts.push(`best matches lie ${say(gap.value)} of depth apart, those of re-paired images ` +
-      `${say(gap.repaired)}`);
-  }
-  const sentences = [`${parts.join("; ")}.`];
+  const sentences = [allInAll(pair)];
   if (pair.layers) sentences.unshift(mostAlike(pair));
   if (pair.concepts) sentences.splice(1, 0, leastAlike(pair));
   lead.replaceChildren(...sentences.flatMap((text) => [text, " "]));
 }
 
-function mostAlike(pair) {
-  const { row, column, value, stderr, raw, chance } = pair.layers;
-  const [a, b] = [start.networks[pair.a], start.networks[pair.b]];
-  return `Most alike are ${a.layers[row].name} of ${a.name} and ${b.layers[column].name} of ` +
-    `${b.name}: ${withError(value, stderr)}` +
-    (known(raw) && known(chance) ? ` (raw ${say(raw)}, of which chance would give ${say(chance)}).` : ".");
+function allInAll({ numbers, undefined: why }) {
+  const { similarity, depth_gap: gap, share_of_ceiling: share } = numbers;
+  if (!known(similarity.value)) return `How alike they are all in all is not defined: ${why}.`;
+  const parts = [`Layers and their best matches in the other network have a mean ` +
+    `${titleOf(start.similarity)} of ${withError(similarity.value, similarity.stderr)} above chance` +
+    (known(similarity.low) ? ` (95 %: ${say(similarity.low)} to ${say(similarity.high)})` : "")];
+  if (share && known(share.value)) parts.push(`${Math.round(100 * share.value)} % of the ceiling`);
+  if (known(similarity.z_repaired)) parts.push(chanceInWords(similarity.z_repaired));
+  if (known(similarity.random)) parts.push(`random twins: ${say(similarity.random)}`);
+  if (gap && known(gap.value)) {
+    parts.push(`best matches lie ${say(gap.value)} of depth apart` +
+      (known(gap.repaired) ? `, those of re-paired images ${say(gap.repaired)}` : ""));
+  }
+  return `${parts.join("; ")}.`;
 }
 
-function leastAlike({ concepts: { least, at } }) {
-  return `The concept that differs most is ${least.name}: ${withError(least.value, least.stderr, 2)}` +
-    `${at ? ` ${at}` : ", over best matches of layers"}.`;
+function mostAlike(pair) {
+  const { row, column, value, stderr, of } = pair.layers;
+  const [a, b] = [start.networks[pair.a], start.networks[pair.b]];
+  return `Most alike are ${a.layers[row].name} of ${a.name} and ${b.layers[column].name} of ` +
+    `${b.name}: ${withError(value, stderr)}${chanceBeside(pair.layers)}, ${chosenOf("highest", of, "cell")}.`;
+}
+
+/** What chance gives of a cell: of what is shown, or of the raw index where that is 0. */
+function chanceBeside({ raw, chance, raw_chance: rawChance }) {
+  if (!start.without_chance) return known(chance) ? ` (re-paired images give ${say(chance)})` : "";
+  return known(raw) && known(rawChance) ? ` (raw ${say(raw)}, by chance ${say(rawChance)})` : "";
+}
+
+function leastAlike({ concepts: { least, next, of, at } }) {
+  const value = `${least.name}: ${withError(least.value, least.stderr, 2)}`;
+  const index = start.similarity === "adjusted" ? "" : " (adjusted Jaccard index)";
+  if (!next) return `There is only one concept to tell apart, ${value}${index}.`;
+  return `The concept that differs most is ${value}${index}${at ? ` ${at}` : ", over best matches of layers"}` +
+    `, ${chosenOf("lowest", of, "concept")}; next is ${next.name}, ${say(next.value, 2)}.`;
 }
 
 /** All that is known of a cell, in lines; what the matrix shows comes first. */
