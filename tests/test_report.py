@@ -1,5 +1,6 @@
 """The report in a real browser, opened from a file without a network."""
 
+import shutil
 from dataclasses import dataclass
 
 import numpy as np

@@ -135,12 +135,17 @@ def test_chance_is_that_of_the_chosen_measure(probed, tmp_path, opened):
 
 @browsed
 def test_chance_is_0_where_it_is_so_by_definition(probed, tmp_path, opened):
-    made_page(probed[:2], tmp_path)
+    (matrix,) = made_page(probed[:2], tmp_path).comparison.between("adjusted")
     page = opened(tmp_path)
     assert answer(page, 4).startswith("0\n")
     assert "chance: 0; equal: 1" in text_of(page, "#numbers")
     assert "highest of 9 cells" in answer(page, 1)
-    assert answer(page, 1).split("best matches of n0: ")[1].startswith("2\N{EN DASH}")
+    assert answer(page, 1).startswith("2\N{EN DASH}")
+    places = np.unravel_index(matrix.values.argmax(), matrix.values.shape)
+    found = [
+        run.score_matrix().iloc[place].mean() for run, place in zip(probed, places, strict=False)
+    ]
+    assert f"labels found there: {found[0]:.2f} and {found[1]:.2f} (Jaccard" in answer(page, 1)
     assert "lowest of 2 concepts" in answer(page, 3)
     assert "next: " in answer(page, 3)
     assert "mean of 16 re-pairings" in answer(page, 1)

@@ -213,12 +213,16 @@ class Analysis:
         return disagreements(*self._with_others)
 
     def twin_numbers(self, measure: str, names: Names) -> Mapping[str, Number] | None:
-        """The statistics of the first two different random twins of two trained networks."""
-        found = self.numbers[measure]
-        for a, b in itertools.product(*(self.comparison.twins[name] for name in names)):
-            if a != b:
-                return found[a, b] if (a, b) in found else found[b, a]
-        return None
+        """The statistics of the `twin_pair` of two trained networks."""
+        twins, found = self.twin_pair(names), self.numbers[measure]
+        if twins is None:
+            return None
+        return found[twins] if twins in found else found[twins[::-1]]
+
+    def twin_pair(self, names: Names) -> Names | None:
+        """The first two different random twins of two trained networks."""
+        pairs = itertools.product(*(self.comparison.twins[name] for name in names))
+        return next(((a, b) for a, b in pairs if a != b), None)
 
     @property
     def _with_others(self) -> tuple[tuple[LayerMatrix, ...], dict[str, tuple[LayerMatrix, ...]]]:

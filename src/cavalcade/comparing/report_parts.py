@@ -179,10 +179,30 @@ class ReportParts:
         found["numbers"] = self._shown_numbers(names)
         if not np.isfinite(self.analysis.numbers[similarity][names]["similarity"].value):
             found["undefined"] = why_undefined(matrix, isinstance(self.runs[0], ProbedRun))
-        found["layers"] = layers = most_alike(matrix, raw)
+        layers = most_alike(matrix, raw)
+        found["layers"] = layers and layers | self._beside(pair, layers["row"], layers["column"])
         found["matches"] = layer_matches(matrix)
         found["concepts"] = self._least_alike(pair, layers) if layers else None
         return _shortened(found)
+
+    def _beside(self, pair: Pair, row: int, column: int) -> dict[str, Any]:
+        """What to hold the likeness of two layers against.
+
+        How well their probes find the labels: early layers are alike in what they mistake. And
+        how alike the layers of random twins are.
+        """
+        found: dict[str, Any] = {}
+        runs = [self.runs[self._places[name]] for name in _names(pair)]
+        if all(isinstance(run, ProbedRun) for run in runs):
+            scores = (run.score_matrix() for run in runs if isinstance(run, ProbedRun))
+            places = zip(scores, (row, column), strict=True)
+            found["scores"] = [float(table.iloc[place].mean()) for table, place in places]
+        twins, matrices = self.analysis.twin_pair(_names(pair)), self._matrices
+        if twins is not None:
+            own = matrices[self.analysis.similarity]
+            values = own[twins].values if twins in own else own[twins[::-1]].values.T
+            found["random"] = values[row, column]
+        return found
 
     def _shown_numbers(self, names: Names) -> dict[str, dict[str, Any]]:
         """`SHOWN` of two networks."""

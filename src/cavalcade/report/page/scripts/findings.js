@@ -102,12 +102,16 @@ function answersRow(pair) {
 /** Layers, all in all, concepts, chance: of each what is said large, and what small. */
 function answers(pair) {
   const { similarity, share_of_ceiling: share } = pair.numbers;
-  const { row, column, value, stderr, of, z } = pair.layers;
+  const { row, column, value, stderr, of, z, scores, random } = pair.layers;
   const [one, other] = [start.networks[pair.a].layers[row], start.networks[pair.b].layers[column]];
   return [
-    [`${one.name} and ${other.name}`,
-      `${withError(value, stderr)}, at depths ${depthOf(one)} and ${depthOf(other)}`,
-      chosenOf("highest", of, "cell"), chanceInWords(z), matchesInWords(pair)],
+    [pair.matches ? matchesInWords(pair) : `${one.name} and ${other.name}`,
+      `most alike: ${one.name} and ${other.name}, ${withError(value, stderr)}, at depths ` +
+        `${depthOf(one)} and ${depthOf(other)}; ${chosenOf("highest", of, "cell")}`,
+      scores && `labels found there: ${scores.map((score) => say(score, 2)).join(" and ")} ` +
+        "(Jaccard index; layers that find few are alike in what they mistake)",
+      known(random) && `random twins there: ${say(random)}`, chanceInWords(z),
+      !pair.matches && matchesInWords(pair)],
     [withError(similarity.value, similarity.stderr),
       known(similarity.value) ? "above chance, over best matches" : pair.undefined,
       known(similarity.low) && `95 %: ${say(similarity.low)} to ${say(similarity.high)}`,
@@ -149,7 +153,7 @@ function matchesInWords({ a, b, matches, numbers }) {
   const [one, other] = [start.networks[a], start.networks[b]];
   if (matches) {
     const named = matches.map(([i, j]) => `${one.layers[i].name}–${other.layers[j].name}`);
-    return `best matches of ${one.name}: ${named.join(", ")}`;
+    return named.join(", ");
   }
   const count = [one, other].flatMap(({ layers }) => layers).filter((layer) => layer.trunk).length;
   const gap = numbers.depth_gap && numbers.depth_gap.value;
