@@ -31,14 +31,20 @@ class Visitor:
         self.browser, self.said, self.contexts = browser, [], []
 
     def open(self, folder, **options):
+        """Open a report that is whole, and wait until all of it is drawn."""
+        page = self.look(folder / "report" / "index.html", **options)
+        page.wait_for_selector("html[data-state=ready]")
+        return page
+
+    def look(self, file, **options):
+        """Open a page, which may not be whole."""
         context = self.browser.new_context(offline=True, **options)
         self.contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: self.said.append(message.text))
         page.on("pageerror", lambda error: self.said.append(str(error)))
         page.on("request", self.asked)
-        page.goto((folder / "report" / "index.html").as_uri())
-        page.wait_for_selector("html[data-state=ready]")
+        page.goto(file.as_uri())
         return page
 
     def asked(self, request):

@@ -1,5 +1,7 @@
 """The report in a real browser, opened from a file without a network."""
 
+import re
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +20,13 @@ from cavalcade.report.page import Page
 from cavalcade.similarity import ConceptCells
 from tiny import PlantedSquares, Squares, shuffled_model, tiny_backbone, tiny_data, tiny_visit
 
-MARKUP = "<i onclick='x'>green</i>"
+MARKUP = "<i onclick='x'>green</i> costs $x_y$, &amp; is a concept with a long name"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
 class MarkedSquares(Squares):
-    concepts = ("red", MARKUP, "never")
+    concepts = ("1", MARKUP, "10")
 
     def labels(self, index):
         masks, labelled = super().labels(index)
@@ -124,6 +126,18 @@ def choose_measure(page, measure):
 
 def as_array(cells):
     return np.array([[np.nan if value is None else value for value in row] for row in cells])
+
+
+def ticks(page, plot, axis):
+    """What is written along an axis."""
+    page.wait_for_selector(f"#{plot} .{axis}tick text")
+    return [text for text in page.locator(f"#{plot} .{axis}tick text").all_text_contents() if text]
+
+
+def problem(page):
+    """What the page says is wrong, once it does."""
+    page.wait_for_function("document.getElementById('problem')?.textContent.includes('missing')")
+    return page.locator("#problem").text_content()
 
 
 def chosen_pair(page):
@@ -228,7 +242,7 @@ def test_a_click_shows_concepts_of_both_layers_on_the_same_images(probed_page):
     page.mouse.click(*place_in(page, "#matrix", 1 / 6, 5 / 6))
     wait_for(page, "matches", place_of(page, "original", 2, "stranger", 0))
     assert page.locator("#reading").text_content().startswith("Chosen: 6 of original and 2 of stra")
-    assert set(page.locator("#matches .name b").all_text_contents()) == {"red", MARKUP, "never"}
+    assert set(page.locator("#matches .name b").all_text_contents()) == {"1", MARKUP, "10"}
     tiles = page.locator("#matches .row:nth-child(2) canvas")
     titles = [tile.get_attribute("title") for tile in tiles.all()]
     assert len(titles) == 8
@@ -253,7 +267,7 @@ def test_masks_are_outlined_where_they_are(probed_page):
 
 def test_concepts_that_are_in_no_matrix_are_said_with_the_reason(probed_page):
     said = probed_page.locator("#left-out").text_content()
-    assert "In no matrix: never, which has no pixel in the training images of all networks." in said
+    assert "In no matrix: 10, which has no pixel in the training images of all networks." in said
     last = probed_page.locator("#multiples .multiple").last
     assert "not defined" in last.text_content()
 
@@ -261,6 +275,35 @@ def test_concepts_that_are_in_no_matrix_are_said_with_the_reason(probed_page):
 def test_names_are_text_and_never_markup(probed_page):
     assert probed_page.locator("main i").count() == 0
     assert probed_page.locator("#multiples b").all_text_contents().count(MARKUP) == 1
+
+
+def test_names_of_layers_and_concepts_that_are_numbers_stay_names(probed_page):
+    page = probed_page
+    assert ticks(page, "scores", "y") == ["2  0.33", "4  0.67", "6  1.00"]
+    red, shortened, never = ticks(page, "scores", "x")
+    assert (red, never) == ("1", "10")
+    assert shortened == "<i o…with a long name"
+    assert [text.split()[0] for text in ticks(page, "matrix", "y")] == ["2", "4", "6"]
+    right, down = place_in(page, "#scores", 1 / 2, 1 / 6)
+    page.mouse.move(right - 9, down)
+    page.mouse.move(right, down)
+    page.wait_for_selector("#scores .hovertext")
+    said = page.locator("#scores .hovertext").text_content()
+    assert said.replace("\u200b", "").startswith(f"{MARKUP} at 2, 0.33: ")
+
+
+def test_a_long_name_takes_no_room_from_the_plot(probed_page):
+    page = probed_page
+    height, width = page.evaluate(
+        "['height', 'width'].map((side) => document.querySelector('#scores .nsewdrag')[side]"
+        ".baseVal.value)"
+    )
+    assert height >= 3 * 40
+    assert width >= 3 * 50
+    assert page.evaluate("shortened('layers.of.a.long.name', 1000)") == "layers.of.a.long.name"
+    short = page.evaluate("shortened('layers.0.'.repeat(30) + 'conv2', 90)")
+    assert re.fullmatch(r"la.*….*conv2", short)
+    assert page.evaluate("name => widthOf(name)", short) <= 90
 
 
 def test_no_button_offers_to_upload_a_chart(probed_page):
@@ -296,6 +339,8 @@ def test_a_pair_is_chosen_in_the_matrix_of_networks(probed_page):
     picture.focus()
     for key in ("ArrowDown", "ArrowDown", "Enter"):
         page.keyboard.press(key)
+    said = page.locator("#said").text_content()  # once for what arrow keys chose
+    assert said.startswith(f"{names[2]} and {names[1]}, similarity 0.")
     page.wait_for_function(
         "name => document.querySelector('#pair-a :checked').label === name", arg=names[2]
     )
@@ -318,6 +363,119 @@ def test_cells_without_a_number_are_hatched(probed, opened):
     page.wait_for_function(
         "document.querySelector('#matrix .hovertext')?.textContent.includes('not defined')"
     )
+
+
+def test_a_scale_says_that_what_is_below_its_lower_end_looks_like_it(probed, opened):
+    page = opened(probed)
+    assert "≤ 0" not in page.locator("#matrix .cbaxis").first.text_content()
+    page.evaluate("""async () => {
+      const { pair } = stored();
+      const content = await load(`pair-${pair.a}-${pair.b}`);
+      content.measures.adjusted.value.data[1] = content.concepts.value.data[1] = -0.2;
+      start.matrix.values.data[1] = -0.2;
+      await showPair();
+      showNetworks();
+    }""")
+    page.wait_for_function(
+        "document.querySelector('#matrix .cbaxis').textContent.startsWith('≤ 0')"
+    )
+    assert "dark is 0 or less, bright" in page.locator("#concepts-lead").text_content()
+    assert "≤ 0.0" in page.locator("#networks-plot text").all_text_contents()
+
+
+def test_a_part_that_is_missing_is_named_with_the_way_out(probed, browser, tmp_path):
+    shutil.copytree(probed, tmp_path / "c")
+    parts = tmp_path / "c" / "report" / "parts"
+    a, b = re.findall(r'"pairs":\[{"a":(\d),"b":(\d)', (parts / "start.js").read_text())[0]
+    gone = parts / f"pair-{a}-{b}.js"
+    gone.unlink()
+    visitor = Visitor(browser)
+    page = visitor.open(tmp_path / "c")
+    said = problem(page)
+    assert said == (
+        f"parts/{gone.name} is missing beside this page. So not all of the report can be shown: "
+        "copy its whole folder again."
+    )
+    assert not page.locator("#matrix").is_visible()
+    assert page.locator("#scores .nsewdrag").count() == 1  # the rest is there
+    choose_pair(page, "original", "stranger")
+    assert page.locator("#matrix").is_visible()
+    page.select_option("#pair-b", label="shuffled")  # what was shown is not left below its name
+    page.wait_for_selector("#matrix", state="hidden")
+    assert visitor.said
+    visitor.said.clear()
+    visitor.close()
+
+
+@pytest.mark.parametrize("content", ['report.receive("start",{"images', ""])
+def test_a_part_that_was_cut_short_is_named(browser, tmp_path, content):
+    page_folder = Page(tmp_path / "report").folder
+    (page_folder / "parts" / "start.js").write_text(content)
+    visitor = Visitor(browser)
+    page = visitor.look(page_folder / "index.html")
+    page.wait_for_function(
+        "document.getElementById('problem').textContent.startsWith('parts/start.js is broken')"
+    )
+    visitor.said.clear()
+    visitor.close()
+
+
+@pytest.mark.parametrize(("kept", "said"), [
+    ("index.html", "Copy the whole report folder again, not index.html alone"),
+    ("scripts/problems.js", "scripts/parts.js is missing beside this page"),
+    ("", "scripts/outlines.js is missing beside this page"),
+])  # fmt: skip
+def test_a_page_without_its_scripts_says_so(browser, tmp_path, kept, said):
+    folder = Page(tmp_path / "report").folder
+    if kept:  # nothing but this and the page
+        shutil.move(folder, tmp_path / "whole")
+        for name in {kept, "index.html"}:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(tmp_path / "whole" / name, folder / name)
+    else:
+        (folder / "scripts" / "outlines.js").unlink()
+    visitor = Visitor(browser)
+    page = visitor.look(folder / "index.html")
+    page.wait_for_load_state()
+    assert said in page.locator("#problem").text_content()
+    assert page.locator("#problem").is_visible()
+    visitor.said.clear()
+    visitor.close()
+
+
+def test_nothing_can_be_sent_from_the_page(browser, probed):
+    visitor = Visitor(browser)
+    page = visitor.open(probed)
+    assert visitor.said == []  # Plotly, its styles and all pictures are allowed
+    assert page.evaluate("fetch('data:,x').then(() => 'sent', () => 'refused')") == "refused"
+    assert "connect-src 'none'" in " ".join(visitor.said)
+    visitor.said.clear()
+    page.evaluate("""() => {
+      const form = document.createElement("form");
+      form.action = "https://example.org";
+      document.body.append(form);
+      form.submit();
+    }""")
+    page.wait_for_timeout(100)
+    assert "form-action 'none'" in " ".join(visitor.said)
+    assert not [said for said in visitor.said if said.startswith("https:")]
+    visitor.said.clear()
+    visitor.close()
+
+
+def test_a_button_says_whether_colours_are_dark(probed, opened):
+    page = opened(probed, color_scheme="dark")
+    button = page.get_by_role("button", name="Dark colours")
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+
+
+def test_the_first_layer_of_a_network_is_its_best_even_if_one_has_no_score(probed_page):
+    found = probed_page.evaluate("""() => [[NaN, 0.2, 0.6], [0.3, NaN, 0.1], [NaN, NaN, NaN]]
+      .map((data) => firstLayer({}, { value: { data, shape: [3, 1] } }))""")
+    assert found == [2, 0, 0]
 
 
 def test_it_prints_on_white_without_what_only_a_screen_needs(probed, opened):
