@@ -1,6 +1,7 @@
 """Reports in a real browser, opened from a file without a network."""
 
 import shutil
+import time
 from contextlib import contextmanager
 
 from playwright.sync_api import sync_playwright
@@ -57,10 +58,19 @@ class Visitor:
         assert self.said == []
 
 
+def until(page, what, arg=None):
+    """Wait until some JavaScript is true; Playwright's own way is refused, since it is `eval`."""
+    end = time.monotonic() + 30
+    while not page.evaluate(what, arg):
+        assert time.monotonic() < end, f"never true: {what}"
+        page.wait_for_timeout(20)
+
+
 def wait_for(page, part, start):
-    page.wait_for_function(
+    until(
+        page,
         "([part, start]) => document.getElementById(part).dataset.shown?.startsWith(start)",
-        arg=[part, start],
+        [part, start],
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from browsing import CHROMIUM, COLOURS, Visitor, chromium, place_in, wait_for
+from browsing import CHROMIUM, COLOURS, Visitor, chromium, place_in, until, wait_for
 from cavalcade import Analysis, compare, load_comparison
 from cavalcade.comparing.comparable import latest_runs
 from cavalcade.comparing.comparison_folder import tables_of, write_comparison
@@ -118,9 +118,10 @@ def place_of(page, a, row, b, column):
 
 def choose_measure(page, measure):
     page.click(f"[data-measure={measure}]")
-    page.wait_for_function(
+    until(
+        page,
         "measure => document.getElementById('matrix').dataset.shown.endsWith(`-${measure}`)",
-        arg=measure,
+        measure,
     )
 
 
@@ -136,7 +137,7 @@ def ticks(page, plot, axis):
 
 def problem(page):
     """What the page says is wrong, once it does."""
-    page.wait_for_function("document.getElementById('problem')?.textContent.includes('missing')")
+    until(page, "document.getElementById('problem')?.textContent.includes('missing')")
     return page.locator("#problem").text_content()
 
 
@@ -236,8 +237,10 @@ def test_a_click_shows_concepts_of_both_layers_on_the_same_images(probed_page):
     page = probed_page
     choose_pair(page, "original", "stranger")
     page.mouse.move(*place_in(page, "#matrix", 1 / 6, 5 / 6))
-    page.wait_for_function(  # Plotly takes a click for one on what it saw the pointer over last
-        "document.querySelector('#matrix .hovertext')?.textContent.startsWith('6 of original')"
+    # Plotly takes a click for one on what it saw the pointer over last
+    until(
+        page,
+        "document.querySelector('#matrix .hovertext')?.textContent.startsWith('6 of original')",
     )
     page.mouse.click(*place_in(page, "#matrix", 1 / 6, 5 / 6))
     wait_for(page, "matches", place_of(page, "original", 2, "stranger", 0))
@@ -332,18 +335,14 @@ def test_a_pair_is_chosen_in_the_matrix_of_networks(probed_page):
     assert sorted(names) == sorted(page.locator("#pair-a option").all_text_contents())
     picture.locator("rect.chosen-by-click").first.click()
     wait_for(page, "matrix", "")
-    page.wait_for_function(
-        "name => document.querySelector('#pair-b :checked').label === name", arg=names[1]
-    )
+    until(page, "name => document.querySelector('#pair-b :checked').label === name", names[1])
     assert chosen_pair(page) == names[:2]
     picture.focus()
     for key in ("ArrowDown", "ArrowDown", "Enter"):
         page.keyboard.press(key)
     said = page.locator("#said").text_content()  # once for what arrow keys chose
     assert said.startswith(f"{names[2]} and {names[1]}, similarity 0.")
-    page.wait_for_function(
-        "name => document.querySelector('#pair-a :checked').label === name", arg=names[2]
-    )
+    until(page, "name => document.querySelector('#pair-a :checked').label === name", names[2])
     assert chosen_pair(page) == [names[2], names[1]]
 
 
@@ -360,9 +359,7 @@ def test_cells_without_a_number_are_hatched(probed, opened):
     assert page.locator("#matrix image[*|href^='data:image/svg']").count() == 1
     page.mouse.move(*place_in(page, "#matrix", 1 / 2, 1 / 2))
     page.mouse.move(*place_in(page, "#matrix", 1 / 6, 1 / 6))
-    page.wait_for_function(
-        "document.querySelector('#matrix .hovertext')?.textContent.includes('not defined')"
-    )
+    until(page, "document.querySelector('#matrix .hovertext')?.textContent.includes('not defined')")
 
 
 def test_a_scale_says_that_what_is_below_its_lower_end_looks_like_it(probed, opened):
@@ -376,9 +373,7 @@ def test_a_scale_says_that_what_is_below_its_lower_end_looks_like_it(probed, ope
       await showPair();
       showNetworks();
     }""")
-    page.wait_for_function(
-        "document.querySelector('#matrix .cbaxis').textContent.startsWith('≤ 0')"
-    )
+    until(page, "document.querySelector('#matrix .cbaxis').textContent.startsWith('≤ 0')")
     assert "dark is 0 or less, bright" in page.locator("#concepts-lead").text_content()
     assert "≤ 0.0" in page.locator("#networks-plot text").all_text_contents()
 
@@ -413,8 +408,9 @@ def test_a_part_that_was_cut_short_is_named(browser, tmp_path, content):
     (page_folder / "parts" / "start.js").write_text(content)
     visitor = Visitor(browser)
     page = visitor.look(page_folder / "index.html")
-    page.wait_for_function(
-        "document.getElementById('problem').textContent.startsWith('parts/start.js is broken')"
+    until(
+        page,
+        "document.getElementById('problem').textContent.startsWith('parts/start.js is broken')",
     )
     visitor.said.clear()
     visitor.close()
@@ -511,7 +507,7 @@ def test_concepts_that_were_mined_are_shown_with_their_partners(mined, opened):
     best = own.sort_values("adjusted", ascending=False).iloc[0]
     assert f"{best['adjusted']:.3f}" in page.locator("#matches .row:nth-child(2)").text_content()
     page.select_option("#one", label="stranger")
-    page.wait_for_function("document.querySelectorAll('#gallery .row').length === 4")
+    until(page, "document.querySelectorAll('#gallery .row').length === 4")
     assert "of all images" in page.locator("#gallery .row").first.text_content()
 
 

@@ -85,7 +85,7 @@ function roomy(plot) {
     return Math.ceil(long * lean + (title ? 44 : 24));
   };
   const [l, b] = [Math.max(margin.l, need(yaxis)), Math.max(margin.b, need(xaxis, true))];
-  const titled = (axis, most) => (axis // in larger letters than names.title
+  const titled = (axis, most) => (axis.title // in larger letters than names
     ? { ...axis, title: { ...axis.title, text: plainShort(axis.title.text, Math.max(0.75 * most, 90)) } } : axis);
   return { ...plot, height: height + b - margin.b, width: width + l - margin.l,
     margin: { ...margin, l, b }, xaxis: titled(xaxis, width - margin.l - 110),
