@@ -285,7 +285,7 @@ def test_names_of_layers_and_concepts_that_are_numbers_stay_names(probed_page):
     assert ticks(page, "scores", "y") == ["2  0.33", "4  0.67", "6  1.00"]
     red, shortened, never = ticks(page, "scores", "x")
     assert (red, never) == ("1", "10")
-    assert shortened == "<i o…with a long name"
+    assert shortened == "<i …ith a long name"
     assert [text.split()[0] for text in ticks(page, "matrix", "y")] == ["2", "4", "6"]
     right, down = place_in(page, "#scores", 1 / 2, 1 / 6)
     page.mouse.move(right - 9, down)
@@ -526,6 +526,26 @@ def test_partners_of_layers_with_many_concepts(opened, probed, tmp_path):
     page = opened(tmp_path)
     unpacked = page.evaluate("load('many').then(({ partner }) => [...partner.data])")
     np.testing.assert_array_equal(unpacked, found.ravel())
+
+
+def test_one_network_alone_and_a_layer_with_itself(probed, opened, tmp_path):
+    runs = [run for run in latest_runs(probed.parent / "runs") if run.label == "original"]
+    analysis = Analysis(compare(runs, repairings=2))
+    write_comparison(analysis, runs, tmp_path / "c", tables_of(analysis, None), pictures=0)
+    page = opened(tmp_path / "c")
+    assert not page.locator("#networks").is_visible()
+    assert not page.locator("#curves-part").is_visible()
+    assert chosen_pair(page) == ["original", "original"]
+    page.focus("#matrix")
+    for key in ["ArrowUp"] * 2 + ["ArrowLeft"] * 2:
+        page.keyboard.press(key)
+    wait_for(page, "matches", "0-0-0-0")
+    said = page.locator("#reading").text_content()
+    assert said == "Chosen: 2 of original and 2 of original. The same layer."
+    canvas = page.locator("#multiples canvas").first
+    box = canvas.bounding_box()
+    canvas.hover(position={"x": box["width"] / 6, "y": box["height"] / 6})
+    assert page.locator("#tip").text_content().endswith("The same layer")
 
 
 def test_without_thumbnails_it_says_so(tmp_path, opened):

@@ -38,7 +38,7 @@ function drawScores({ concepts, value }, network) {
     hoverongaps: true, customdata: said, hovertemplate: "%{customdata}<extra></extra>",
     colorbar: { thickness: 12, outlinewidth: 0, title: { text: "Jaccard index", side: "right" } },
     texttemplate: cells.length * columns.length <= 400 ? "%{z:.2f}" : "", textfont: { size: 11 } }],
-  images: hatch(cells), height: Math.max(150, (many ? 14 : 26) * rows.length) + 74,
+  images: hatch(cells), height: Math.max(190, (many ? 14 : 26) * rows.length) + 74,
   width: Math.max(200, cell * columns.length) + 200, margin: { l: 80, r: 20, t: 34, b: 40 },
   xaxis: { ...named(columns), tickangle: -40 },
   yaxis: { ...named(rows), range: [rows.length - 0.5, -0.5], tickfont: { size: many ? 9 : FONT },

@@ -40,10 +40,15 @@ function load(name) {
   if (!one.script) {
     one.script = script(`parts/${name}.js`);
     one.script.then(() => one.received || one.reject(broken(name)), one.reject);
-    // else the pair before would stand below the names of this one
-    if (name.startsWith("pair-")) one.promise.catch(() => ["pair", "cell"].forEach(empty));
   }
+  if (name.startsWith("pair-")) one.promise.catch(() => withoutPair(name));
   return one.promise;
+}
+
+/** Else the pair before would stand below the names of this one. */
+function withoutPair(name) {
+  const { pair } = stored();
+  if (name === `pair-${pair.a}-${pair.b}`) ["pair", "cell"].forEach(empty);
 }
 
 /** Hide what a section showed before, until something else is asked of it. */
