@@ -31,8 +31,9 @@ function drawScores({ concepts, value }, network) {
   const cells = matrixOf(value), rows = labelsOf(network), many = rows.length > 30;
   const columns = concepts.map((name) => shortened(name, LONGEST));
   const cell = Math.min(56, 900 / columns.length);
-  const said = cells.map((row, i) => row.map((score, j) => `<b>${plain(concepts[j])}</b> at ` +
-    `<b>${plain(network.layers[i].name)}</b>, ${depthOf(network.layers[i])}: ${say(score)}`));
+  const said = cells.map((row, i) => row.map((score, j) => [
+    `<b>${plain(concepts[j])}</b>`, `<b>${plain(network.layers[i].name)}</b>, ` +
+    `${depthOf(network.layers[i])}: ${say(score)}`].join("<br>")));
   return draw("scores", () => ({ traces: [{ type: "heatmap", z: cells, x: columns.map((_, k) => k),
     y: rows.map((_, k) => k), colorscale: "Viridis", zmin: 0, zmax: endOf(cells, ""), xgap: 1, ygap: 1,
     hoverongaps: true, customdata: said, hovertemplate: "%{customdata}<extra></extra>",

@@ -31,7 +31,7 @@ function draw(id, make) {
     plotly = plotly || script("plotly.min.js");
     await plotly;
     const { traces, ...rest } = make();
-    await Plotly.react(byId(id), traces.map(openBelow), layout(rest), PLOT_SETTINGS);
+    await Plotly.react(byId(id), traces.map(openBelow).map(foldedNotes), layout(rest), PLOT_SETTINGS);
     // on paper there is no scrolling: what is wider than a sheet is drawn smaller
     byId(id).style.setProperty("--on-paper", Math.min(1, 700 / byId(id)._fullLayout.width));
     return byId(id);
@@ -48,6 +48,27 @@ function openBelow(trace) {
   const ticks = { tickmode: "array", tickvals: places,
     ticktext: places.map((value, k) => (k ? value.toFixed(digits) : "≤ 0")) };
   return { ...trace, colorbar: { ...trace.colorbar, ...ticks } };
+}
+
+/** What is said at the pointer in lines that find room beside it. */
+function foldedNotes(trace) {
+  if (!trace.customdata) return trace;
+  const all = (said) => (Array.isArray(said) ? said.map(all)
+    : said.split("<br>").map((line) => foldedLine(line)).join("<br>"));
+  return { ...trace, customdata: all(trace.customdata) };
+}
+
+/** Breaks in text made by `plain`, whose letters may be entities; best after the part of a name. */
+function foldedLine(markup, enough = 36, most = 52) {
+  if (markup.length <= most) return markup;
+  let count = 0;
+  return markup.replace(/<[^>]*>|&[#\w]+;|./gsu, (piece) => {
+    if (piece.startsWith("<")) return piece;
+    count += 1;
+    if (count < enough || !(count >= most || " ._/:-".includes(piece))) return piece;
+    count = 0;
+    return `${piece}<br>`;
+  });
 }
 
 const anyBelow = (cells) => cells.some((row) => row.some((value) => known(value) && value < 0));
