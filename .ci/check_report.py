@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 import cavalcade
-from browsing import COLOURS, Visitor, chromium, place_in, wait_for
+from browsing import COLOURS, Visitor, chromium, place_in, until, wait_for
 
 (folder,) = Path("comparisons").resolve().glob("faces-*")
 comparison = cavalcade.load_comparison(folder)
@@ -48,9 +48,10 @@ with chromium() as browser:
 
     for measure in ("jaccard", "label_conditional", "cka", "svcca", "z"):
         page.click(f"[data-measure={measure}]")
-        page.wait_for_function(
+        until(
+            page,
             "name => document.getElementById('matrix').dataset.shown.endsWith(`-${name}`)",
-            arg=measure,
+            measure,
         )
     visitor.close()  # nothing was said on the console, nothing asked of a network
 print("report: says what the tables say")

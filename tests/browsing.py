@@ -1,6 +1,7 @@
 """Reports in a real browser, opened from a file without a network."""
 
 import shutil
+import time
 from contextlib import contextmanager
 
 from playwright.sync_api import sync_playwright
@@ -31,14 +32,20 @@ class Visitor:
         self.browser, self.said, self.contexts = browser, [], []
 
     def open(self, folder, **options):
+        """Open a report that is whole, and wait until all of it is drawn."""
+        page = self.look(folder / "report" / "index.html", **options)
+        page.wait_for_selector("html[data-state=ready]")
+        return page
+
+    def look(self, file, **options):
+        """Open a page, which may not be whole."""
         context = self.browser.new_context(offline=True, **options)
         self.contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: self.said.append(message.text))
         page.on("pageerror", lambda error: self.said.append(str(error)))
         page.on("request", self.asked)
-        page.goto((folder / "report" / "index.html").as_uri())
-        page.wait_for_selector("html[data-state=ready]")
+        page.goto(file.as_uri())
         return page
 
     def asked(self, request):
@@ -51,10 +58,19 @@ class Visitor:
         assert self.said == []
 
 
+def until(page, what, arg=None):
+    """Wait until some JavaScript is true; Playwright's own way is refused, since it is `eval`."""
+    end = time.monotonic() + 30
+    while not page.evaluate(what, arg):
+        assert time.monotonic() < end, f"never true: {what}"
+        page.wait_for_timeout(20)
+
+
 def wait_for(page, part, start):
-    page.wait_for_function(
+    until(
+        page,
         "([part, start]) => document.getElementById(part).dataset.shown?.startsWith(start)",
-        arg=[part, start],
+        [part, start],
     )
 
 

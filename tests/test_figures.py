@@ -118,3 +118,14 @@ def test_both_networks_of_a_curve_differ_without_colour():
         }
         assert len(axis.containers) == 2
         assert len(set(lines.values())) == len(lines)
+
+
+def test_random_networks_are_red_and_the_diagonal_is_plain():
+    figure = paper_figures.network_matrix(90)  # so many that not all are named
+    axis = next(axis for axis in figure.axes if axis.images)
+    labels = [*axis.get_xticklabels(), *axis.get_yticklabels()]
+    assert len(labels) < 180
+    for label in labels:
+        assert (label.get_fontstyle() == "italic") == label.get_text().endswith("random")
+    places = {patch.get_xy() for patch in axis.patches if not patch.get_hatch()}
+    assert places == {(k - 0.5, k - 0.5) for k in range(90)}

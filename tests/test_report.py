@@ -1,5 +1,6 @@
 """The report in a real browser, opened from a file without a network."""
 
+import re
 import shutil
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from browsing import CHROMIUM, COLOURS, Visitor, chromium, place_in, wait_for
+from browsing import CHROMIUM, COLOURS, Visitor, chromium, place_in, until, wait_for
 from cavalcade import Analysis, compare, load_comparison
 from cavalcade.comparing.comparable import latest_runs
 from cavalcade.comparing.comparison_folder import tables_of, write_comparison
@@ -19,13 +20,13 @@ from cavalcade.report.page import Page
 from cavalcade.similarity import ConceptCells
 from tiny import PlantedSquares, Squares, shuffled_model, tiny_backbone, tiny_data, tiny_visit
 
-MARKUP = "<i onclick='x'>green</i>"
+MARKUP = "<i onclick='x'>green</i> costs $x_y$, &amp; is a concept with a long $n_a$"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
 class MarkedSquares(Squares):
-    concepts = ("red", MARKUP, "never")
+    concepts = ("1", MARKUP, "10")
 
     def labels(self, index):
         masks, labelled = super().labels(index)
@@ -117,14 +118,40 @@ def place_of(page, a, row, b, column):
 
 def choose_measure(page, measure):
     page.click(f"[data-measure={measure}]")
-    page.wait_for_function(
+    until(
+        page,
         "measure => document.getElementById('matrix').dataset.shown.endsWith(`-${measure}`)",
-        arg=measure,
+        measure,
     )
 
 
 def as_array(cells):
     return np.array([[np.nan if value is None else value for value in row] for row in cells])
+
+
+def ticks(page, plot, axis):
+    """What is written along an axis."""
+    page.wait_for_selector(f"#{plot} .{axis}tick text")
+    return [text for text in page.locator(f"#{plot} .{axis}tick text").all_text_contents() if text]
+
+
+def pointed_at(page, plot, right, down):
+    """What a plot says at a place, in one line."""
+    for _ in range(50):  # what is drawn above it may still move it
+        x, y = place_in(page, plot, right, down)
+        page.mouse.move(x - 9, y)
+        page.mouse.move(x, y)
+        page.wait_for_timeout(100)
+        said = page.locator(f"{plot} .hovertext").count()
+        if said and place_in(page, plot, right, down) == (x, y):
+            return page.locator(f"{plot} .hovertext").text_content()
+    raise AssertionError(f"{plot} says nothing")
+
+
+def problem(page):
+    """What the page says is wrong, once it does."""
+    until(page, "document.getElementById('problem')?.textContent.includes('missing')")
+    return page.locator("#problem").text_content()
 
 
 def chosen_pair(page):
@@ -223,13 +250,15 @@ def test_a_click_shows_concepts_of_both_layers_on_the_same_images(probed_page):
     page = probed_page
     choose_pair(page, "original", "stranger")
     page.mouse.move(*place_in(page, "#matrix", 1 / 6, 5 / 6))
-    page.wait_for_function(  # Plotly takes a click for one on what it saw the pointer over last
-        "document.querySelector('#matrix .hovertext')?.textContent.startsWith('6 of original')"
+    # Plotly takes a click for one on what it saw the pointer over last
+    until(
+        page,
+        "document.querySelector('#matrix .hovertext')?.textContent.startsWith('6 of original')",
     )
     page.mouse.click(*place_in(page, "#matrix", 1 / 6, 5 / 6))
     wait_for(page, "matches", place_of(page, "original", 2, "stranger", 0))
     assert page.locator("#reading").text_content().startswith("Chosen: 6 of original and 2 of stra")
-    assert set(page.locator("#matches .name b").all_text_contents()) == {"red", MARKUP, "never"}
+    assert set(page.locator("#matches .name b").all_text_contents()) == {"1", MARKUP, "10"}
     tiles = page.locator("#matches .row:nth-child(2) canvas")
     titles = [tile.get_attribute("title") for tile in tiles.all()]
     assert len(titles) == 8
@@ -254,7 +283,7 @@ def test_masks_are_outlined_where_they_are(probed_page):
 
 def test_concepts_that_are_in_no_matrix_are_said_with_the_reason(probed_page):
     said = probed_page.locator("#left-out").text_content()
-    assert "In no matrix: never, which has no pixel in the training images of all networks." in said
+    assert "In no matrix: 10, which has no pixel in the training images of all networks." in said
     last = probed_page.locator("#multiples .multiple").last
     assert "not defined" in last.text_content()
 
@@ -262,6 +291,31 @@ def test_concepts_that_are_in_no_matrix_are_said_with_the_reason(probed_page):
 def test_names_are_text_and_never_markup(probed_page):
     assert probed_page.locator("main i").count() == 0
     assert probed_page.locator("#multiples b").all_text_contents().count(MARKUP) == 1
+
+
+def test_names_of_layers_and_concepts_that_are_numbers_stay_names(probed_page):
+    page = probed_page
+    assert ticks(page, "scores", "y") == ["2  0.33", "4  0.67", "6  1.00"]
+    red, shortened, never = ticks(page, "scores", "x")
+    assert (red, never) == ("1", "10")
+    assert re.fullmatch(r"<i.*….* long \$n_a\$", shortened)
+    assert [text.split()[0] for text in ticks(page, "matrix", "y")] == ["2", "4", "6"]
+    said = pointed_at(page, "#scores", 1 / 2, 1 / 6)
+    assert said.startswith(f"{MARKUP}2, 0.33: 0.")
+
+
+def test_a_long_name_takes_no_room_from_the_plot(probed_page):
+    page = probed_page
+    height, width = page.evaluate(
+        "['height', 'width'].map((side) => document.querySelector('#scores .nsewdrag')[side]"
+        ".baseVal.value)"
+    )
+    assert height >= 3 * 40
+    assert width >= 3 * 50
+    assert page.evaluate("shortened('layers.of.a.long.name', 1000)") == "layers.of.a.long.name"
+    short = page.evaluate("shortened('layers.0.'.repeat(30) + 'conv2', 90)")
+    assert re.fullmatch(r"la.*….*conv2", short)
+    assert page.evaluate("name => widthOf(name)", short) <= 90
 
 
 def test_no_button_offers_to_upload_a_chart(probed_page):
@@ -290,16 +344,14 @@ def test_a_pair_is_chosen_in_the_matrix_of_networks(probed_page):
     assert sorted(names) == sorted(page.locator("#pair-a option").all_text_contents())
     picture.locator("rect.chosen-by-click").first.click()
     wait_for(page, "matrix", "")
-    page.wait_for_function(
-        "name => document.querySelector('#pair-b :checked').label === name", arg=names[1]
-    )
+    until(page, "name => document.querySelector('#pair-b :checked').label === name", names[1])
     assert chosen_pair(page) == names[:2]
     picture.focus()
     for key in ("ArrowDown", "ArrowDown", "Enter"):
         page.keyboard.press(key)
-    page.wait_for_function(
-        "name => document.querySelector('#pair-a :checked').label === name", arg=names[2]
-    )
+    said = page.locator("#said").text_content()  # once for what arrow keys chose
+    assert said.startswith(f"{names[2]} and {names[1]}, similarity 0.")
+    until(page, "name => document.querySelector('#pair-a :checked').label === name", names[2])
     assert chosen_pair(page) == [names[2], names[1]]
 
 
@@ -316,9 +368,82 @@ def test_cells_without_a_number_are_hatched(probed, opened):
     assert page.locator("#matrix image[*|href^='data:image/svg']").count() == 1
     page.mouse.move(*place_in(page, "#matrix", 1 / 2, 1 / 2))
     page.mouse.move(*place_in(page, "#matrix", 1 / 6, 1 / 6))
-    page.wait_for_function(
-        "document.querySelector('#matrix .hovertext')?.textContent.includes('not defined')"
+    until(page, "document.querySelector('#matrix .hovertext')?.textContent.includes('not defined')")
+
+
+def test_a_scale_says_that_what_is_below_its_lower_end_looks_like_it(probed, opened):
+    page = opened(probed)
+    assert "≤ 0" not in page.locator("#matrix .cbaxis").first.text_content()
+    page.evaluate("""async () => {
+      const { pair } = stored();
+      const content = await load(`pair-${pair.a}-${pair.b}`);
+      content.measures.adjusted.value.data[1] = content.concepts.value.data[1] = -0.2;
+      start.matrix.values.data[1] = -0.2;
+      await showPair();
+      showNetworks();
+    }""")
+    until(page, "document.querySelector('#matrix .cbaxis').textContent.startsWith('≤ 0')")
+    assert "dark is 0 or less, bright" in page.locator("#concepts-lead").text_content()
+    assert "≤ 0.0" in page.locator("#networks-plot text").all_text_contents()
+
+
+def test_a_part_that_is_missing_is_named_with_the_way_out(probed, browser, tmp_path):
+    shutil.copytree(probed, tmp_path / "c")
+    parts = tmp_path / "c" / "report" / "parts"
+    a, b = re.findall(r'"pairs":\[{"a":(\d),"b":(\d)', (parts / "start.js").read_text())[0]
+    gone = parts / f"pair-{a}-{b}.js"
+    gone.unlink()
+    visitor = Visitor(browser)
+    page = visitor.open(tmp_path / "c")
+    said = problem(page)
+    assert said == (
+        f"parts/{gone.name} is missing beside this page. So not all of the report can be shown: "
+        "copy its whole folder again."
     )
+    assert not page.locator("#matrix").is_visible()
+    assert page.locator("#scores .nsewdrag").count() == 1  # the rest is there
+    choose_pair(page, "original", "stranger")
+    assert page.locator("#matrix").is_visible()
+    page.select_option("#pair-b", label="shuffled")  # what was shown is not left below its name
+    page.wait_for_selector("#matrix", state="hidden")
+    assert visitor.said
+    visitor.said.clear()
+    visitor.close()
+
+
+def test_nothing_can_be_sent_from_the_page(browser, probed):
+    visitor = Visitor(browser)
+    page = visitor.open(probed)
+    assert visitor.said == []  # Plotly, its styles and all pictures are allowed
+    assert page.evaluate("fetch('data:,x').then(() => 'sent', () => 'refused')") == "refused"
+    assert "connect-src 'none'" in " ".join(visitor.said)
+    visitor.said.clear()
+    page.evaluate("""() => {
+      const form = document.createElement("form");
+      form.action = "https://example.org";
+      document.body.append(form);
+      form.submit();
+    }""")
+    page.wait_for_timeout(100)
+    assert "form-action 'none'" in " ".join(visitor.said)
+    assert not [said for said in visitor.said if said.startswith("https:")]
+    visitor.said.clear()
+    visitor.close()
+
+
+def test_a_button_says_whether_colours_are_dark(probed, opened):
+    page = opened(probed, color_scheme="dark")
+    button = page.get_by_role("button", name="Dark colours")
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+
+
+def test_the_first_layer_of_a_network_is_its_best_even_if_one_has_no_score(probed_page):
+    found = probed_page.evaluate("""() => [[NaN, 0.2, 0.6], [0.3, NaN, 0.1], [NaN, NaN, NaN]]
+      .map((data) => firstLayer({}, { value: { data, shape: [3, 1] } }))""")
+    assert found == [2, 0, 0]
 
 
 def test_it_prints_on_white_without_what_only_a_screen_needs(probed, opened):
@@ -354,7 +479,7 @@ def test_concepts_that_were_mined_are_shown_with_their_partners(mined, opened):
     best = own.sort_values("adjusted", ascending=False).iloc[0]
     assert f"{best['adjusted']:.3f}" in page.locator("#matches .row:nth-child(2)").text_content()
     page.select_option("#one", label="stranger")
-    page.wait_for_function("document.querySelectorAll('#gallery .row').length === 4")
+    until(page, "document.querySelectorAll('#gallery .row').length === 4")
     assert "of all images" in page.locator("#gallery .row").first.text_content()
 
 
@@ -373,6 +498,26 @@ def test_partners_of_layers_with_many_concepts(opened, probed, tmp_path):
     page = opened(tmp_path)
     unpacked = page.evaluate("load('many').then(({ partner }) => [...partner.data])")
     np.testing.assert_array_equal(unpacked, found.ravel())
+
+
+def test_one_network_alone_and_a_layer_with_itself(probed, opened, tmp_path):
+    runs = [run for run in latest_runs(probed.parent / "runs") if run.label == "original"]
+    analysis = Analysis(compare(runs, repairings=2))
+    write_comparison(analysis, runs, tmp_path / "c", tables_of(analysis, None), pictures=0)
+    page = opened(tmp_path / "c")
+    assert not page.locator("#networks").is_visible()
+    assert not page.locator("#curves-part").is_visible()
+    assert chosen_pair(page) == ["original", "original"]
+    page.focus("#matrix")
+    for key in ["ArrowUp"] * 2 + ["ArrowLeft"] * 2:
+        page.keyboard.press(key)
+    wait_for(page, "matches", "0-0-0-0")
+    said = page.locator("#reading").text_content()
+    assert said == "Chosen: 2 of original and 2 of original. The same layer."
+    canvas = page.locator("#multiples canvas").first
+    box = canvas.bounding_box()
+    canvas.hover(position={"x": box["width"] / 6, "y": box["height"] / 6})
+    assert page.locator("#tip").text_content().endswith("The same layer")
 
 
 def test_without_thumbnails_it_says_so(tmp_path, opened):

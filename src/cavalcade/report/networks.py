@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from cavalcade.report.cells import (
@@ -56,6 +57,7 @@ GAP = 0.15  # beside the tree and the bar
 HEAD = 0.45  # above the matrix
 MOST_WITH_ERRORS, MOST_WITH_SUPPORT = 24, 40  # networks
 HIGHEST_SQUARE = 2.6  # of other measures
+SAME = "0.93"  # colour of the diagonal
 FEW = 4  # networks that one column of a page holds
 PATCH = {"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85}
 MOST_POINTS = 20_000
@@ -95,7 +97,9 @@ def draw_networks(
         sheet.names.write(axis, "y", high)
         label = sheet.names.label
         axis.set(xlabel=label("network", wide), ylabel=label("network", high))
-        _redden([*axis.get_xticklabels(), *axis.get_yticklabels()], order, random)
+        _cover_diagonal(axis, len(order))
+        for labels, along in ((axis.get_xticklabels(), wide), (axis.get_yticklabels(), high)):
+            _redden(labels, order[:: sheet.names.step(along)], random)
         draw_bar(figure, image, sheet.left + wide + GAP / 2, above, high, scale)
         if tree is not None:
             branches = (TREE - GAP, high)
@@ -224,10 +228,16 @@ def _write_support(axis: Axes, drawn: DrawnTree, inches: Size) -> None:
         )  # fmt: skip
 
 
-def _redden(labels: Sequence[Text], order: Sequence[str], random: Mapping[str, bool]) -> None:
-    """Mark the names of random networks; labels are those of every so many networks."""
-    for label in labels:
-        if random.get(order[round(sum(label.get_position()))], False):
+def _cover_diagonal(axis: Axes, count: int) -> None:
+    """Plain grey for a network with itself; hatching is for what is not defined."""
+    for k in range(count):
+        axis.add_patch(Rectangle((k - 0.5, k - 0.5), 1, 1, facecolor=SAME, edgecolor="none"))
+
+
+def _redden(labels: Sequence[Text], names: Sequence[str], random: Mapping[str, bool]) -> None:
+    """Mark the names of random networks; labels and names go together."""
+    for label, name in zip(labels, names, strict=True):
+        if random.get(name, False):
             label.set(color=RED, fontstyle="italic")
 
 

@@ -18,19 +18,35 @@ async function choose(row, column, concept = null) {
       "The run keeps no thumbnails of its test images (data.thumbnails)."));
     return;
   }
-  const [ours, theirs] = await Promise.all([load(`masks-${a}-${row}`), load(`masks-${b}-${column}`)]);
+  const [ours, theirs] = await both([load(`masks-${a}-${row}`), load(`masks-${b}-${column}`)], newest);
   if (!newest()) return;
   await showMatches({ ...shown, place: `${a}-${row}-${b}-${column}` }, ours, theirs, concept, newest);
+}
+
+/** Two parts; without them nothing that was shown before is left. */
+async function both(parts, newest) {
+  try {
+    return await Promise.all(parts);
+  } catch (problem) {
+    if (newest()) byId("matches").replaceChildren();
+    throw problem;
+  }
 }
 
 function sayCell(shown) {
   const { a, b } = shown, layers = [a.layers[state.row].name, b.layers[state.column].name];
   const names = `${layers[0]} of ${a.name} and ${layers[1]} of ${b.name}`;
-  const facts = numbersOf(shown, state.row, state.column);
+  const facts = factsOf(shown, state.row, state.column);
   byId("reading").textContent = `Chosen: ${names}. ${facts.join("; ")}.`;
   byId("cell-lead").textContent = `${names}. ${facts[0]}. A concept fires inside the yellow line` +
     `${start.labelled ? "; the dashed blue line is its label" : ""}. Of each concept the images ` +
     "on which it is strong at both layers.";
+}
+
+/** All that is known of a cell; a layer with itself is no finding. */
+function factsOf(shown, row, column, first = start.similarity) {
+  return shown.pair.a === shown.pair.b && row === column ? ["The same layer"]
+    : numbersOf(shown, row, column, first);
 }
 
 async function showMatches(shown, ours, theirs, concept, newest) {
@@ -54,11 +70,11 @@ async function showMatches(shown, ours, theirs, concept, newest) {
 
 function matchRow({ title, k, l, value, error }, ours, theirs) {
   const images = jointly(ours, k, theirs, l);
-  const both = [tiles(ours, k, images), tiles(theirs, l, images)];
+  const two = [tiles(ours, k, images), tiles(theirs, l, images)];
   const name = element("div", { class: "name" }, element("b", {}, title),
     element("span", {}, `adjusted ${withError(value, error)}`));
-  return { row: element("div", { class: "row" }, name, ...both.map((each) => each.row)),
-    painted: Promise.all(both.map((each) => each.painted)) };
+  return { row: element("div", { class: "row" }, name, ...two.map((each) => each.row)),
+    painted: Promise.all(two.map((each) => each.painted)) };
 }
 
 /** Of probed runs each concept with itself. */

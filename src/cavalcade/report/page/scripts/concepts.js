@@ -12,16 +12,17 @@ function showMultiples(shown) {
     errors: matrixOf({ data: stderr.data.subarray(k * size, (k + 1) * size), shape: [rows, columns] }, turned) }));
   const last = (each) => (known(each.agreement) ? each.agreement : 2);
   found.sort((x, y) => last(x) - last(y));
-  const most = endOf(found.flatMap((each) => each.cells), "");
+  const all = found.flatMap((each) => each.cells);
+  const most = endOf(all, ""), below = anyBelow(all) ? " or less" : "";
   byId("concepts-title").textContent = `Each concept by itself: rows ${a.name}, columns ${b.name}`;
   byId("concepts-lead").textContent = "Adjusted Jaccard index of each concept at all pairs of " +
-    `layers, the least alike first, all in one scale: dark is 0, bright ${say(most, 1)}. A click on a ` +
+    `layers, the least alike first, all in one scale: dark is 0${below}, bright ${say(most, 1)}. A click on a ` +
     "place shows the concept at those two layers.";
   drawnBy("multiples", () => byId("multiples").replaceChildren(
     ...found.map((each) => multiple(each, most, shown))));
 }
 
-function multiple({ name, cells, errors, agreement }, most, { a, b }) {
+function multiple({ name, cells, errors, agreement }, most, { a, b, pair }) {
   const canvas = element("canvas", { role: "img", "aria-label": `${name}: ${say(agreement, 2)}` });
   paintCells(canvas, cells, most);
   const cellAt = (event) => {
@@ -32,6 +33,7 @@ function multiple({ name, cells, errors, agreement }, most, { a, b }) {
   };
   noted(canvas, (event) => {
     const at = cellAt(event);
+    if (at && pair.a === pair.b && at[0] === at[1]) return [name, layerInWords(a, at[0]), "The same layer"];
     return at && [name, layerInWords(a, at[0]), layerInWords(b, at[1]),
       `adjusted ${withError(cells[at[0]][at[1]], errors[at[0]][at[1]])}`];
   });

@@ -12,9 +12,9 @@ async function drawCurves({ content, a, b }) {
   const both = [a.name, b.name].map((name, k) => ({ name, second: k === 1,
     rows: matches.filter((row) => row.network === name),
     most: ceilings.filter((row) => row.network === name) }));
-  const legend = { orientation: "h", y: -0.2, yanchor: "top", x: 0 };
+  const legend = { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 };
   const xaxis = { title: { text: "relative depth of a layer" }, range: [-0.03, 1.03] };
-  const shared = { height: 400, legend, xaxis, margin: { l: 60, r: 20, t: 14, b: 90 } };
+  const shared = { height: 430, legend, xaxis, margin: { l: 60, r: 20, t: 14, b: 132 } };
   await draw("curve", () => ({ ...shared, traces: [
     ...both.flatMap((own) => curve(own, "value", "low", "high")), ...both.map(ceilingCurve)],
   yaxis: { title: { text: titleOf(start.similarity) }, rangemode: "tozero" } }));
@@ -25,6 +25,9 @@ async function drawCurves({ content, a, b }) {
   yaxis: { title: { text: "relative depth of its best match" }, range: [-0.03, 1.03] } }));
 }
 
+/** A name of which two find room beside each other. */
+const inLegend = (name) => shortened(name, 130);
+
 /** A line with its band of 95 %. */
 function curve({ name, rows, second }, value, low, high) {
   const tinted = colour(second ? "--second" : "--accent");
@@ -32,10 +35,10 @@ function curve({ name, rows, second }, value, low, high) {
   return [{ x: [...depths, ...[...depths].reverse()], fill: "toself", fillcolor: `${tinted}33`,
     y: [...rows.map((row) => row[high]), ...rows.map((row) => row[low]).reverse()],
     line: { width: 0 }, hoverinfo: "skip", showlegend: false, mode: "lines" },
-  { x: depths, y: rows.map((row) => row[value]), name: `layers of ${plain(name)}`,
+  { x: depths, y: rows.map((row) => row[value]), name: `layers of ${plain(inLegend(name))}`,
     mode: "lines+markers", line: { color: tinted, width: 2, dash: second ? "dash" : "solid" },
     marker: { size: 7, symbol: second ? "square" : "circle" },
-    customdata: rows.map((row) => `<b>${plain(row.layer)}</b> ${say(row.depth, 2)}<br>` +
+    customdata: rows.map((row) => `<b>${plain(row.layer)}</b> of ${plain(name)} ${say(row.depth, 2)}<br>` +
       `best match <b>${plain(row.match)}</b> ${say(row.match_depth, 2)}<br>` +
       `${say(row.value)} (95 %: ${say(row.low)} to ${say(row.high)})`),
     hovertemplate: "%{customdata}<extra></extra>" }];
@@ -43,7 +46,7 @@ function curve({ name, rows, second }, value, low, high) {
 
 function ceilingCurve({ name, most, second }) {
   return { x: most.map((row) => row.depth), y: most.map((row) => row.value), mode: "lines",
-    name: `two halves of ${plain(name)}`, visible: most.length > 0, hoverinfo: "skip",
+    name: `two halves of ${plain(inLegend(name))}`, visible: most.length > 0, hoverinfo: "skip",
     line: { dash: "dot", width: 1.5, color: colour(second ? "--second" : "--accent") } };
 }
 

@@ -1,6 +1,8 @@
 "use strict";
 /* Elements of the page, and numbers as text. */
 
+const FONT = 12, LONGEST = 130; // pixels of the letters of a plot, and of a name beside it
+
 const byId = (id) => document.getElementById(id);
 
 /** An element with text, never markup: names come from a user's files. */
@@ -42,7 +44,30 @@ const withError = (value, error, digits = 3) =>
   (known(error) ? `${say(value, digits)} ± ${say(error, digits)}` : say(value, digits));
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const depthOf = (layer) => (layer.trunk ? layer.depth.toFixed(2) : "branch");
-const labelsOf = (network) => network.layers.map((layer) => `${layer.name}  ${depthOf(layer)}`);
+
+/** Layers with their depths, short enough to stand beside a matrix. */
+const labelsOf = (network, most = LONGEST) => network.layers.map((layer) =>
+  `${shortened(layer.name, most)}  ${depthOf(layer)}`);
+
+const measured = document.createElement("canvas").getContext("2d");
+
+/** Pixels that a text takes in the font of the plots. */
+function widthOf(text, size = FONT) {
+  measured.font = `${size}px "DejaVu Sans", sans-serif`;
+  return measured.measureText(text).width + 4;
+}
+
+/** A text of at most some pixels: what does not fit is left out, but for start and end. */
+function shortened(text, most) {
+  const letters = [...text];
+  let keep = letters.length, short = text;
+  while (widthOf(short) > most && keep > 2) {
+    keep -= 1;
+    const first = Math.floor(keep / 5);
+    short = [...letters.slice(0, first), "…", ...letters.slice(letters.length - keep + first)].join("");
+  }
+  return short;
+}
 
 /** A small note beside the pointer, while it is over something that has text for it. */
 function noted(target, textAt) {

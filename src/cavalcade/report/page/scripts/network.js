@@ -3,7 +3,10 @@
 
 async function showNetwork() {
   const network = start.networks[state.one], newest = turn("network");
-  const content = await load(`network-${state.one}`);
+  const content = await load(`network-${state.one}`).catch((problem) => {
+    if (newest()) empty("network");
+    throw problem;
+  });
   if (!newest()) return;
   if (state.layer < 0) state.layer = firstLayer(network, content.scores);
   show("scores-part", Boolean(content.scores));
@@ -11,30 +14,36 @@ async function showNetwork() {
   if (content.scores) await drawScores(content.scores, network);
   if (content.flow && newest()) await drawFlow(content.flow);
   if (!newest()) return;
-  fill("one-layer", labelsOf(network), state.layer);
+  fill("one-layer", labelsOf(network, Infinity), state.layer);
   await showGallery(network, content, newest);
 }
 
 /** The layer that shows concepts best; one in the middle where there are no labels. */
 function firstLayer(network, scores) {
   if (!scores) return Math.floor(network.layers.length / 2);
+  // a layer without any score has no mean, with which nothing compares
   const means = matrixOf(scores.value).map((row) => row.filter(known))
     .map((row) => row.reduce((sum, value) => sum + value, 0) / row.length);
-  return means.reduce((best, mean, k) => (mean > means[best] ? k : best), 0);
+  return means.reduce((best, mean, k) => (known(mean) && !(mean <= means[best]) ? k : best), 0);
 }
 
 function drawScores({ concepts, value }, network) {
-  const cells = matrixOf(value), rows = labelsOf(network).map(plain);
-  return draw("scores", () => ({ traces: [{ type: "heatmap", z: cells, x: concepts.map(plain), y: rows,
-    colorscale: "Viridis", zmin: 0, zmax: endOf(cells, ""), xgap: 1, ygap: 1, hoverongaps: false,
+  const cells = matrixOf(value), rows = labelsOf(network), many = rows.length > 30;
+  const columns = concepts.map((name) => shortened(name, LONGEST));
+  const cell = Math.min(56, 900 / columns.length);
+  const said = cells.map((row, i) => row.map((score, j) => [
+    `<b>${plain(concepts[j])}</b>`, `<b>${plain(network.layers[i].name)}</b>, ` +
+    `${depthOf(network.layers[i])}: ${say(score)}`].join("<br>")));
+  return draw("scores", () => ({ traces: [{ type: "heatmap", z: cells, x: columns.map((_, k) => k),
+    y: rows.map((_, k) => k), colorscale: "Viridis", zmin: 0, zmax: endOf(cells, ""), xgap: 1, ygap: 1,
+    hoverongaps: true, customdata: said, hovertemplate: "%{customdata}<extra></extra>",
     colorbar: { thickness: 12, outlinewidth: 0, title: { text: "Jaccard index", side: "right" } },
-    texttemplate: cells.length * concepts.length <= 400 ? "%{z:.2f}" : "",
-    textfont: { size: 11 }, hovertemplate: "%{x} at %{y}: %{z:.3f}<extra></extra>" }],
-  images: hatch(cells), height: Math.max(260, (rows.length > 30 ? 14 : 26) * rows.length + 130),
-  width: Math.max(460, Math.min(56, 900 / concepts.length) * concepts.length + 290),
-  xaxis: { showgrid: false, tickangle: -40 },
-  yaxis: { autorange: "reversed", showgrid: false, tickmode: "linear", dtick: 1,
-    tickfont: { size: rows.length > 30 ? 9 : 12 }, title: { text: "layer, relative depth", standoff: 12 } } }));
+    texttemplate: cells.length * columns.length <= 400 ? "%{z:.2f}" : "", textfont: { size: 11 } }],
+  images: hatch(cells), height: Math.max(190, (many ? 14 : 26) * rows.length) + 74,
+  width: Math.max(200, cell * columns.length) + 200, margin: { l: 80, r: 20, t: 34, b: 40 },
+  xaxis: { ...named(columns), tickangle: -40 },
+  yaxis: { ...named(rows), range: [rows.length - 0.5, -0.5], tickfont: { size: many ? 9 : FONT },
+    title: { text: "layer, relative depth", standoff: 12 } } }));
 }
 
 function drawFlow(flow) {
@@ -63,7 +72,10 @@ async function showGallery(network, content, newest) {
   for (const id of ["gallery-part", "one-layer-label"]) show(id, start.images.length > 0);
   if (!start.images.length) return;
   byId("gallery-title").textContent = `Where the concepts of ${layer.name} fire`;
-  const part = await load(`masks-${state.one}-${state.layer}`);
+  const part = await load(`masks-${state.one}-${state.layer}`).catch((problem) => {
+    if (newest()) byId("gallery").replaceChildren();
+    throw problem;
+  });
   if (!newest()) return;
   const rows = (content.concepts || []).filter((row) => row.layer === layer.name);
   const about = new Map(rows.map((row) => [row.concept, row]));

@@ -1,7 +1,7 @@
 "use strict";
 /* Network x network, and how they cluster. Drawn without Plotly, so that it is there at once. */
 
-const TREE_WIDTH = 150, SMALL_FONT = 12;
+const TREE_WIDTH = 150;
 
 function showNetworks() {
   show("networks", start.networks.length > 1);
@@ -17,34 +17,22 @@ function networksPicture() {
   const order = start.tree ? start.tree.order : start.networks.map((_, k) => k);
   const cells = matrixOf(start.matrix.values);
   const size = Math.max(16, Math.min(64, 560 / order.length)), side = size * order.length;
-  const names = order.map((k) => start.networks[k].name);
-  const most = endOf(cells, ""), wide = Math.max(...names.map(widthOf));
+  const names = order.map((k) => shortened(start.networks[k].name, 1.4 * LONGEST));
+  const most = endOf(cells, ""), wide = Math.max(...names.map((name) => widthOf(name)));
   const left = (start.tree ? TREE_WIDTH + 12 : 0) + wide + 12, above = 8;
   const slope = Math.sin(Math.PI / 4.5);
   const [width, height] = [left + Math.max(side + 80, side + 20), above + side + 20 + wide * slope];
-  const picture = drawing("svg", { class: "networks", width, height, tabindex: 0, role: "img",
-    viewBox: `0 0 ${width} ${height}`, "aria-label": networksInWords(order, cells) });
+  const picture = drawing("svg", { class: "networks", width, height, tabindex: 0, role: "application",
+    viewBox: `0 0 ${width} ${height}`,
+    "aria-label": "Matrix of networks: arrow keys move, Enter shows a pair" });
   picture.append(hatchPattern("no-number"));
   const place = { order, cells, size, left, above, most };
   order.forEach((_, i) => order.forEach((__, j) => picture.append(...networkCell(place, i, j))));
   names.forEach((name, k) => picture.append(...networkName(place, name, k, side)));
-  picture.append(...scale(left + side + 18, above, Math.min(side, 180), most));
+  picture.append(...scale(left + side + 18, above, Math.min(side, 180), most, anyBelow(cells)));
   if (start.tree) picture.append(...branches(place));
   picture.append(walked(picture, place));
   return picture;
-}
-
-const measured = document.createElement("canvas").getContext("2d");
-
-function widthOf(text) {
-  measured.font = `${SMALL_FONT}px "DejaVu Sans", sans-serif`;
-  return measured.measureText(text).width + 4;
-}
-
-function networksInWords(order, cells) {
-  const pairs = order.flatMap((i, k) => order.slice(k + 1).map((j) =>
-    `${start.networks[i].name} and ${start.networks[j].name} ${say(cells[i][j], 2)}`));
-  return `Similarity of networks: ${pairs.slice(0, 100).join(", ")}. Arrow keys move, Enter shows a pair.`;
 }
 
 function hatchPattern(id) {
@@ -82,14 +70,14 @@ function networkName({ size, left, above }, name, k, side) {
   return [row, column];
 }
 
-/** A bar of the colours with its ends. */
-function scale(x, y, height, most) {
+/** A bar of the colours with its ends, of which the lower may be open. */
+function scale(x, y, height, most, below) {
   const steps = 40, part = height / steps;
   const bars = Array.from({ length: steps }, (_, k) => drawing("rect", { x, width: 11,
     y: y + height - (k + 1) * part, height: part + 0.3, fill: `rgb(${tint((k + 0.5) / steps)})` }));
   const ends = [[0, height], [most / 2, height / 2], [most, 0]].map(([value, down]) => {
     const text = drawing("text", { x: x + 16, y: y + down + 4 });
-    text.append(value.toFixed(most < 1 ? 2 : 1));
+    text.append(`${below && value === 0 ? "≤ " : ""}${value.toFixed(most < 1 ? 2 : 1)}`);
     return text;
   });
   return [...bars, ...ends];
@@ -133,13 +121,14 @@ function walked(picture, { order, size, left, above }) {
     event.preventDefault();
     [at.i, at.j] = [at.i + step[0], at.j + step[1]].map((k) => Math.min(Math.max(k, 0), order.length - 1));
     put();
-    picture.setAttribute("aria-label", networksNote(order[at.i], order[at.j]).join(", "));
+    byId("said").textContent = networksNote(order[at.i], order[at.j]).join(", ");
   });
   put();
   return frame;
 }
 
 function networksNote(a, b) {
+  if (a === b) return [`${start.networks[a].name} with itself`];
   const names = `${start.networks[a].name} and ${start.networks[b].name}`;
   const found = stored(a, b).pair.numbers;
   if (!found) return [names];

@@ -6,6 +6,7 @@ let start = null; // the part that is there at once
 
 function theme(name) {
   document.documentElement.dataset.theme = name;
+  byId("theme").setAttribute("aria-pressed", name === "dark");
 }
 
 /** Fulfilled when what was drawn can be seen. */
@@ -35,6 +36,7 @@ function listen() {
 async function begin() {
   theme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   start = await load("start");
+  if (byId("problem").matches(".loading")) byId("problem").textContent = "";
   state.measure = start.similarity;
   showFindings();
   showNetworks();
@@ -44,9 +46,10 @@ async function begin() {
     await painted();
     performance.mark("first picture"); // which benchmarks ask for
   }
-  await choosePair(start.pairs[0].a, start.pairs[0].b);
-  await showNetwork();
+  // a part that is missing is no reason to leave out what has its own
+  await choosePair(start.pairs[0].a, start.pairs[0].b).catch(complain);
+  await showNetwork().catch(complain);
   document.documentElement.dataset.state = "ready";
 }
 
-begin();
+begin().catch(complain);

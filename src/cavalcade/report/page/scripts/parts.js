@@ -10,6 +10,7 @@ const report = { receive };
 function turn(section) {
   const own = (turns.get(section) || 0) + 1;
   turns.set(section, own);
+  byId(section)?.classList.remove("empty");
   return () => turns.get(section) === own;
 }
 
@@ -22,20 +23,37 @@ function entry(name) {
   return asked.get(name);
 }
 
-async function receive(name, content) {
+function receive(name, content) {
   const one = entry(name);
+  one.received = true;
   one.script = one.script || Promise.resolve();
-  one.resolve(await unpacked(content));
+  unpacked(content).then(one.resolve, () => one.reject(broken(name)));
 }
+
+/** What cannot be unpacked, or ends before it has called `receive`. */
+const broken = (name) => problemOf(`parts/${name}.js`,
+  window.DecompressionStream ? "is broken" : "needs a browser that can unpack it, of 2023 or later");
 
 /** The content of a part, whose script may be there already. */
 function load(name) {
   const one = entry(name);
   if (!one.script) {
     one.script = script(`parts/${name}.js`);
-    one.script.catch(one.reject);
+    one.script.then(() => one.received || one.reject(broken(name)), one.reject);
   }
+  if (name.startsWith("pair-")) one.promise.catch(() => withoutPair(name));
   return one.promise;
+}
+
+/** Else the pair before would stand below the names of this one. */
+function withoutPair(name) {
+  const { pair } = stored();
+  if (name === `pair-${pair.a}-${pair.b}`) ["pair", "cell"].forEach(empty);
+}
+
+/** Hide what a section showed before, until something else is asked of it. */
+function empty(section) {
+  byId(section).classList.add("empty");
 }
 
 /** Runs a script of the folder. */
@@ -43,7 +61,7 @@ function script(path) {
   return new Promise((resolve, reject) => {
     const tag = document.createElement("script");
     tag.onload = resolve;
-    tag.onerror = () => reject(new Error(`${path} is missing beside this page`));
+    tag.onerror = () => reject(problemOf(path, "is missing beside this page"));
     tag.src = path;
     document.head.append(tag);
   });

@@ -8,7 +8,16 @@ const dark = () => document.documentElement.dataset.theme === "dark";
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** Names as Plotly takes them, which reads some markup in its labels. */
-const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;");
+const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;")
+  .replace(/\$/g, "&#36;"); // between two of which it looks for mathematics
+
+/** What `plain` made, shorter. */
+const plainShort = (text, most) => plain(shortened(text.replace(/&#36;/g, "$").replace(/&lt;/g, "<")
+  .replace(/&amp;/g, "&"), most));
+
+/** An axis of names at 0, 1, and so on: of names alone Plotly would take "2" and "10" for numbers. */
+const named = (names) => ({ tickmode: "array", tickvals: names.map((_, k) => k),
+  ticktext: names.map(plain), showgrid: false, zeroline: false, range: [-0.5, names.length - 0.5] });
 
 /** Nothing leaves the page: unless told otherwise, Plotly 6 offers to upload a chart. */
 const PLOT_SETTINGS = { displaylogo: false, responsive: true, plotlyServerURL: "",
@@ -22,12 +31,47 @@ function draw(id, make) {
     plotly = plotly || script("plotly.min.js");
     await plotly;
     const { traces, ...rest } = make();
-    await Plotly.react(byId(id), traces, layout(rest), PLOT_SETTINGS);
+    await Plotly.react(byId(id), traces.map(openBelow).map(foldedNotes), layout(rest), PLOT_SETTINGS);
     // on paper there is no scrolling: what is wider than a sheet is drawn smaller
     byId(id).style.setProperty("--on-paper", Math.min(1, 700 / byId(id)._fullLayout.width));
     return byId(id);
   });
 }
+
+/** Says at the bar of colours that less than its lower end looks like that. */
+function openBelow(trace) {
+  if (trace.type !== "heatmap" || !anyBelow(trace.z)) return trace;
+  const most = trace.zmax, rough = most / 5, size = 10 ** Math.floor(Math.log10(rough));
+  const step = size * [1, 2, 5, 10].find((each) => each * size >= rough * 0.999);
+  const places = Array.from({ length: Math.floor(most / step + 1.001) }, (_, k) => k * step);
+  const digits = Math.max(0, -Math.floor(Math.log10(step * 1.001)));
+  const ticks = { tickmode: "array", tickvals: places,
+    ticktext: places.map((value, k) => (k ? value.toFixed(digits) : "≤ 0")) };
+  return { ...trace, colorbar: { ...trace.colorbar, ...ticks } };
+}
+
+/** What is said at the pointer in lines that find room beside it. */
+function foldedNotes(trace) {
+  if (!trace.customdata) return trace;
+  const all = (said) => (Array.isArray(said) ? said.map(all)
+    : said.split("<br>").map((line) => foldedLine(line)).join("<br>"));
+  return { ...trace, customdata: all(trace.customdata) };
+}
+
+/** Breaks in text made by `plain`, whose letters may be entities; best after the part of a name. */
+function foldedLine(markup, enough = 36, most = 52) {
+  if (markup.length <= most) return markup;
+  let count = 0;
+  return markup.replace(/<[^>]*>|&[#\w]+;|./gsu, (piece) => {
+    if (piece.startsWith("<")) return piece;
+    count += 1;
+    if (count < enough || !(count >= most || " ._/:-".includes(piece))) return piece;
+    count = 0;
+    return `${piece}<br>`;
+  });
+}
+
+const anyBelow = (cells) => cells.some((row) => row.some((value) => known(value) && value < 0));
 
 /** Draw by a function, now and again. */
 function drawnBy(id, paint) {
@@ -39,7 +83,8 @@ async function redraw() {
   for (const paint of drawn.values()) await paint();
 }
 
-function layout({ xaxis = {}, yaxis = {}, ...rest }) {
+function layout(plot) {
+  const { xaxis = {}, yaxis = {}, ...rest } = roomy(plot);
   const ink = colour("--ink"), line = colour("--line");
   const axis = { gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true };
   return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
@@ -49,6 +94,23 @@ function layout({ xaxis = {}, yaxis = {}, ...rest }) {
       font: { color: ink } },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: ink },
     xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest };
+}
+
+/** The same plot as much larger as its names need, which would else be taken from what it shows. */
+function roomy(plot) {
+  if (!plot.xaxis?.ticktext || !plot.yaxis?.ticktext) return plot;
+  const { xaxis, yaxis, margin, height, width } = plot;
+  const need = ({ ticktext, tickfont, tickangle, title }, across) => {
+    const long = Math.max(...ticktext.map((text) => widthOf(text, tickfont?.size || FONT)));
+    const lean = across && tickangle ? Math.sin(-tickangle / 180 * Math.PI) : 1;
+    return Math.ceil(long * lean + (title ? 44 : 24));
+  };
+  const [l, b] = [Math.max(margin.l, need(yaxis)), Math.max(margin.b, need(xaxis, true))];
+  const titled = (axis, most) => (axis.title // in larger letters than names
+    ? { ...axis, title: { ...axis.title, text: plainShort(axis.title.text, Math.max(0.75 * most, 90)) } } : axis);
+  return { ...plot, height: height + b - margin.b, width: width + l - margin.l,
+    margin: { ...margin, l, b }, xaxis: titled(xaxis, width - margin.l - 110),
+    yaxis: titled(yaxis, height - margin.b - margin.t) };
 }
 
 /** Lines behind a matrix, seen where a cell has no value; of one without such cells none. */
