@@ -263,6 +263,8 @@ def test_a_click_shows_concepts_of_both_layers_on_the_same_images(probed_page):
     titles = [tile.get_attribute("title") for tile in tiles.all()]
     assert len(titles) == 8
     assert titles[:4] == titles[4:]
+    page.keyboard.press("ArrowRight")  # which goes on from the images
+    wait_for(page, "matches", place_of(page, "original", 2, "stranger", 1))
     assert min(page.evaluate(COLOURS, "#matches .row:nth-child(2) canvas")) > 5
 
 

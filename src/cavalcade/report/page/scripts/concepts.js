@@ -40,7 +40,7 @@ function multiple({ name, cells, errors, agreement }, most, { a, b, pair }) {
   const go = (event) => {
     const at = event.detail ? cellAt(event) : null; // the keyboard has no place
     choose(...(at || [state.row, state.column]), name);
-    byId("cell").scrollIntoView();
+    showImages();
   };
   return element("button", { type: "button", class: "multiple", onclick: go }, canvas,
     element("b", {}, name), element("span", {},

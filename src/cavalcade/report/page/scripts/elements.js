@@ -37,6 +37,12 @@ function show(id, whether) {
   byId(id).classList.toggle("hidden", !whether);
 }
 
+/** Of 95 %; of whole layers that are matched it may have no width. */
+function intervalInWords({ low, high }, digits = 3) {
+  return say(low, digits) === say(high, digits) ? "the same in all resamples of images"
+    : `95 %: ${say(low, digits)} to ${say(high, digits)}`;
+}
+
 const known = (value) => value !== null && value !== undefined && Number.isFinite(value);
 const say = (value, digits = 3) => (known(value)
   ? value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1") : "not defined");

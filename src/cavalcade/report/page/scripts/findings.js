@@ -28,13 +28,14 @@ function showFindings() {
 function card(key, title, digits) {
   const found = start.findings[key];
   if (!found) return null;
-  const lines = [`95 %: ${say(found.low, digits)} to ${say(found.high, digits)}`,
+  const lines = [intervalInWords(found, digits),
     key === "similarity" ? chanceOfNetworks()
       : `chance, by re-paired images: ${say(found.repaired, digits)}`,
+    chanceInWords(found.z_repaired),
     `random twins: ${known(found.random) ? say(found.random, digits) : "none were compared"}`];
   return element("div", { class: "card" }, element("h3", {}, title),
     element("div", { class: "large" }, say(found.value, digits)),
-    ...lines.map((text) => element("p", {}, text)));
+    ...lines.filter(Boolean).map((text) => element("p", {}, text)));
 }
 
 /** Only indices of labelled concepts are made so that chance is 0 and equal masks are 1. */
@@ -114,7 +115,7 @@ function answers(pair) {
       !pair.matches && matchesInWords(pair)],
     [withError(similarity.value, similarity.stderr),
       known(similarity.value) ? "above chance, over best matches" : pair.undefined,
-      known(similarity.low) && `95 %: ${say(similarity.low)} to ${say(similarity.high)}`,
+      known(similarity.low) && intervalInWords(similarity),
       share && known(share.value) && `${Math.round(100 * share.value)} % of the ceiling`],
     answerOfConcepts(pair.concepts),
     answerOfChance(pair),

@@ -49,9 +49,10 @@ function drawScores({ concepts, value }, network) {
 function drawFlow(flow) {
   const { distance, half_distance: half } = flow.numbers;
   const told = (what, number) => (known(number.value)
-    ? `${what} ${say(number.value, 2)} deeper (95 %: ${say(number.low, 2)} to ${say(number.high, 2)}).` : "");
+    ? `${what} ${say(number.value, 2)} deeper (${intervalInWords(number, 2)}).` : "");
   byId("flow-lead").textContent = ["Each point is a pair of layers of this network: how much less alike " +
-    "they are than each is with itself, against how far apart they lie.",
+    "they are than each is with itself, against how far apart they lie. Neither distance can be less " +
+    "than the layers lie apart (backbone.layers=blocks sees finer).",
   told("On average the next layer that means something else lies", distance),
   told("Half of the agreement is lost", half)].filter(Boolean).join(" ");
   const lines = [[distance, "solid", "something else"], [half, "dash", "half is lost (dashed)"]]
@@ -60,11 +61,12 @@ function drawFlow(flow) {
     marker: { color: colour("--accent"), size: flow.loss.length > 400 ? 5 : 8, opacity: 0.6 },
     hovertemplate: "%{x:.2f} apart: %{y:.3f} less alike<extra></extra>" }], height: 360,
   shapes: lines.map(([number, dash]) => ({ type: "line", x0: number.value, x1: number.value, yref: "paper",
-    y0: 0, y1: 1, line: { color: colour("--second"), dash, width: 1.5 } })),
+    y0: 0, y1: 1, opacity: dash === "solid" ? 0.45 : 1,
+    line: { color: colour("--second"), dash, width: dash === "solid" ? 4 : 1.5 } })),
   annotations: lines.map(([number, , text], k) => ({ x: number.value, y: 1, yref: "paper", text,
     showarrow: false, xanchor: "left", xshift: 4, yanchor: "top", yshift: -18 * k, font: { color: colour("--second") } })),
   xaxis: { title: { text: "difference of relative depth" } },
-  yaxis: { title: { text: "loss of agreement" } } }));
+  yaxis: { title: { text: "loss of agreement" }, rangemode: "tozero" } }));
 }
 
 async function showGallery(network, content, newest) {

@@ -27,6 +27,7 @@ function listen() {
     state.layer = Number(event.target.value);
     showNetwork();
   };
+  byId("back").onclick = () => byId("matrix").focus({ preventScroll: true });
   byId("theme").onclick = () => {
     theme(dark() ? "light" : "dark");
     redraw();

@@ -95,7 +95,7 @@ function allInAll({ numbers, undefined: why }) {
   if (!known(similarity.value)) return `How alike they are all in all is not defined: ${why}.`;
   const parts = [`Layers and their best matches in the other network have a mean ` +
     `${titleOf(start.similarity)} of ${withError(similarity.value, similarity.stderr)} above chance` +
-    (known(similarity.low) ? ` (95 %: ${say(similarity.low)} to ${say(similarity.high)})` : "")];
+    (known(similarity.low) ? ` (${intervalInWords(similarity)})` : "")];
   if (share && known(share.value)) parts.push(`${Math.round(100 * share.value)} % of the ceiling`);
   if (known(similarity.z_repaired)) parts.push(chanceInWords(similarity.z_repaired));
   if (known(similarity.random)) parts.push(`random twins: ${say(similarity.random)}`);
@@ -158,7 +158,7 @@ async function drawMatrix(shown, of) {
   const { a, b, turned } = shown, cells = matrixOf(of.values, turned);
   const hover = cells.map((row, i) => row.map((_, j) =>
     [`<b>${plain(layerInWords(a, i))}</b>`, `<b>${plain(layerInWords(b, j))}</b>`,
-      ...numbersOf(shown, i, j, of.key).map(plain)].join("<br>")));
+      ...factsOf(shown, i, j, of.key).map(plain)].join("<br>")));
   if (!window.Plotly) sketch(cells, of.key);
   const plot = await draw("matrix", () => matrixPlot(shown, of, cells, hover));
   plot.querySelector(".sketch")?.remove();
@@ -167,7 +167,7 @@ async function drawMatrix(shown, of) {
   plot.dataset.ready = "yes";
   plot.on("plotly_click", ({ points: [point] }) => {
     choose(point.y, point.x);
-    byId("cell").scrollIntoView();
+    showImages();
   });
   plot.addEventListener("keydown", move);
 }
@@ -214,8 +214,14 @@ function frame() {
     y1: state.row + 0.5, line: { color: "#e0245e", width: 3 } };
 }
 
+/** Go to the images; arrow keys go on choosing cells, whose images are shown in their place. */
+function showImages() {
+  byId("matrix").focus({ preventScroll: true });
+  byId("cell").scrollIntoView();
+}
+
 function move(event) {
-  if (event.key === "Enter") return byId("cell").scrollIntoView();
+  if (event.key === "Enter") return showImages();
   const step = STEPS[event.key];
   if (!step) return undefined;
   event.preventDefault();
