@@ -38,10 +38,14 @@ class Finding:
         re-pairings, where of few layers some may match in order by chance.
         """
         low, high = self.less_repaired.interval
+        beyond_mean = low > ROUNDING if self.larger else high < -ROUNDING
+        return bool(beyond_mean and self.as_extreme == 0)
+
+    @property
+    def as_extreme(self) -> int:
+        """How many re-pairings give as much."""
         value, repaired = self.number.value, self.number.repaired
-        if self.larger:
-            return bool(low > ROUNDING and (value > repaired).all())
-        return bool(high < -ROUNDING and (value < repaired).all())
+        return int((repaired >= value if self.larger else repaired <= value).sum())
 
     @property
     def beyond_random(self) -> bool | None:
@@ -59,6 +63,7 @@ class Finding:
     def described(self) -> dict[str, Any]:
         """As plain numbers."""
         found: dict[str, Any] = self.number.row()
+        found |= {"repairings_as_extreme": self.as_extreme}
         found |= {"beyond_repaired": self.beyond_repaired, "beyond_random": self.beyond_random}
         if self.twins is not None:
             low, high = (self.number - self.twins).interval

@@ -31,7 +31,8 @@ function card(key, title, digits) {
   const lines = [intervalInWords(found, digits),
     key === "similarity" ? chanceOfNetworks()
       : `chance, by re-paired images: ${say(found.repaired, digits)}`,
-    chanceInWords(found.z_repaired),
+    `${found.repairings_as_extreme || "none"} of ${start.repairings} re-pairings ` +
+      `${found.repairings_as_extreme > 1 ? "give" : "gives"} as much`,
     `random twins: ${known(found.random) ? say(found.random, digits) : "none were compared"}`];
   return element("div", { class: "card" }, element("h3", {}, title),
     element("div", { class: "large" }, say(found.value, digits)),
