@@ -21,7 +21,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cavalcade import programs
 from cavalcade.children import end_with_parent
 from cavalcade.errors import InputError, check_switch, closest
 from cavalcade.hydra_errors import sentence
@@ -120,7 +119,7 @@ def _find_own_modules() -> None:
     Python does the former for a script itself; children run a module of ours instead.
     """
     script = Path(sys.argv[0]).resolve()
-    if script.suffix == ".py" and script.parent != Path(programs.__file__).parent:
+    if script.suffix == ".py" and script.parent != Path(__file__).parent / "programs":
         os.environ[SCRIPTS] = str(script.parent)
     beside = os.environ.get(SCRIPTS)
     if beside is not None and beside not in sys.path:
