@@ -19,6 +19,7 @@ from cavalcade.similarity.features import (
 )
 
 MEASURES = tuple(FEATURE_MEASURES)
+SLOW_TWINS = ("procrustes", "svcca", "pwcca")
 ROTATION_BLIND = ("cka", "cka_unbiased", "knn", "procrustes", "svcca")
 SHIFT_BLIND = ("cka", "cka_unbiased", "procrustes", "svcca", "pwcca")
 seeds = st.integers(0, 2**32 - 1)
@@ -281,7 +282,10 @@ def brute_force(measure, ones, others, blocks):
     return Estimate(slow(measure, ones, others), np.array(without))
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize(
+    "measure",
+    [pytest.param(m, marks=[pytest.mark.slow] * (m in SLOW_TWINS)) for m in MEASURES],
+)
 def test_without_a_block_is_what_the_other_images_give(measure):
     layers, blocks = correlated(5)
     ones, others = layers[:2], layers[1:]

@@ -86,6 +86,7 @@ def test_probes_need_labels(mined):
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_probes_name_mined_concepts(tmp_path):
     """Paths as a user types them, relative, with the runs found by compare.py itself."""
     small = ("data.num_images={train: 30, val: 8, test: 24}", "data.size=48", "data.grid=[24,24]")
