@@ -256,7 +256,7 @@ def test_branches_are_no_best_matches():
     value, stderr = concept_agreement(matrix, concept, np.full_like(concept, 0.1))[0]
     assert value == pytest.approx((0.5 + 0.4 + 0.5 + 0.4) / 4)
     assert stderr == pytest.approx(0.1)
-    assert layer_matches(matrix) == [[0, 0], [1, 1]]
+    assert [match[:2] for match in layer_matches(matrix)] == [(0, 0), (1, 1)]
 
 
 def test_branches_are_most_alike_where_there_is_nothing_else():
@@ -270,7 +270,7 @@ def test_a_layer_that_is_undefined_has_no_best_match():
     concept = np.array([[[9, 9, 9], [0.2, 0.4, 0.3]]])
     value, _ = concept_agreement(matrix, concept, concept)[0]
     assert value == pytest.approx((0.4 + 0.2 + 0.4 + 0.3) / 4)
-    assert layer_matches(matrix) == [[1, 1]]
+    assert [match[:2] for match in layer_matches(matrix)] == [(1, 1)]
 
 
 def test_where_nothing_is_defined_no_number_is_made_up():

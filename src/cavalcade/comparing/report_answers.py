@@ -50,12 +50,13 @@ def most_alike(matrix: LayerMatrix, raw: LayerMatrix) -> dict[str, Any] | None:
     return found
 
 
-def layer_matches(matrix: LayerMatrix) -> list[list[int]] | None:
-    """The trunk layers of the first network, each with its best match; None of many."""
+def layer_matches(matrix: LayerMatrix) -> list[tuple[int, int, float]] | None:
+    """The trunk layers of the first network, each with its best match and cell; None of many."""
     way, _ = both_ways(matrix, matrix.values)
     if not 0 < len(way.positions) <= MOST_MATCHES:
         return None
-    return np.stack([way.positions, way.matches], axis=1).tolist()
+    places = zip(way.positions.tolist(), way.matches.tolist(), strict=True)
+    return [(row, column, float(matrix.values[row, column])) for row, column in places]
 
 
 def why_undefined(matrix: LayerMatrix, labelled: bool) -> str:

@@ -36,7 +36,7 @@ async function both(parts, newest) {
 function sayCell(shown) {
   const { a, b } = shown, layers = [a.layers[state.row].name, b.layers[state.column].name];
   const names = `${layers[0]} of ${a.name} and ${layers[1]} of ${b.name}`;
-  const facts = factsOf(shown, state.row, state.column);
+  const facts = factsOf(shown, state.row, state.column, state.measure);
   byId("reading").textContent = `Chosen: ${names}. ${facts.join("; ")}.`;
   byId("cell-lead").textContent = `${names}. ${facts[0]}. A concept fires inside the yellow line` +
     `${start.labelled ? "; the dashed blue line is its label" : ""}. Of each concept the images ` +

@@ -46,7 +46,7 @@ function curve({ name, rows, second }, value, low, high) {
 
 function ceilingCurve({ name, most, second }) {
   return { x: most.map((row) => row.depth), y: most.map((row) => row.value), mode: "lines",
-    name: `two halves of ${plain(inLegend(name))}`, visible: most.length > 0, hoverinfo: "skip",
+    name: `ceiling of ${plain(inLegend(name))}`, visible: most.length > 0, hoverinfo: "skip",
     line: { dash: "dot", width: 1.5, color: colour(second ? "--second" : "--accent") } };
 }
 

@@ -154,7 +154,8 @@ function answerOfChance({ layers: { value, raw, chance, raw_chance: rawChance },
 function matchesInWords({ a, b, matches, numbers }) {
   const [one, other] = [start.networks[a], start.networks[b]];
   if (matches) {
-    const named = matches.map(([i, j]) => `${one.layers[i].name}–${other.layers[j].name}`);
+    const named = matches.map(([i, j, value]) =>
+      `${one.layers[i].name}–${other.layers[j].name} ${say(value, 2)}`);
     return named.join(", ");
   }
   const count = [one, other].flatMap(({ layers }) => layers).filter((layer) => layer.trunk).length;
