@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 import cavalcade
-from browsing import COLOURS, Visitor, chromium, place_in, until, wait_for
+from browsing import COLOURS, Visitor, choose_measure, chromium, place_in, wait_for
 
 (folder,) = Path("comparisons").resolve().glob("faces-*")
 comparison = cavalcade.load_comparison(folder)
@@ -47,11 +47,6 @@ with chromium() as browser:
     assert min(page.evaluate(COLOURS, "#matches canvas")) > 50
 
     for measure in ("jaccard", "label_conditional", "cka", "svcca", "z"):
-        page.click(f"[data-measure={measure}]")
-        until(
-            page,
-            "name => document.getElementById('matrix').dataset.shown.endsWith(`-${name}`)",
-            measure,
-        )
+        choose_measure(page, measure)
     visitor.close()  # nothing was said on the console, nothing asked of a network
 print("report: says what the tables say")

@@ -80,3 +80,13 @@ def place_in(page, plot, right, down):
     area.evaluate("area => area.scrollIntoView({ block: 'center', behavior: 'instant' })")
     box = area.bounding_box()
     return box["x"] + right * box["width"], box["y"] + down * box["height"]
+
+
+def choose_measure(page, measure):
+    """Click its button, and wait until the matrix shows it."""
+    page.click(f"[data-measure={measure}]")
+    until(
+        page,
+        "measure => document.getElementById('matrix').dataset.shown.endsWith(`-${measure}`)",
+        measure,
+    )

@@ -15,3 +15,22 @@ def camvid() -> Path:
     if not folder.is_dir():
         pytest.skip(f"CamVid is not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real one; imported by the few files that need it."""
+    from browsing import chromium
+
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens reports of which nothing may be said on a console, nor asked of a network."""
+    from browsing import Visitor
+
+    visitor = Visitor(browser)
+    yield visitor.open
+    visitor.close()

@@ -4,16 +4,10 @@ import shutil
 
 import pytest
 
-from browsing import CHROMIUM, Visitor, chromium, until
+from browsing import CHROMIUM, Visitor, until
 from cavalcade.report.page import Page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as found:
-        yield found
 
 
 @pytest.mark.parametrize("content", ['report.receive("start",{"images', ""])

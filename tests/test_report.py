@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from browsing import CHROMIUM, COLOURS, Visitor, chromium, place_in, until, wait_for
+from browsing import CHROMIUM, COLOURS, Visitor, choose_measure, place_in, until, wait_for
 from cavalcade import Analysis, compare, load_comparison
 from cavalcade.comparing.comparable import latest_runs
 from cavalcade.comparing.comparison_folder import tables_of, write_comparison
@@ -76,23 +76,10 @@ def mined(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def probed_page(browser, probed):
     """One page for all tests of it, each of which chooses what it looks at."""
     visitor = Visitor(browser)
     yield visitor.open(probed)
-    visitor.close()
-
-
-@pytest.fixture
-def opened(browser):
-    visitor = Visitor(browser)
-    yield visitor.open
     visitor.close()
 
 
@@ -114,15 +101,6 @@ def place_of(page, a, row, b, column):
     """Two layers, as the page knows them."""
     names = page.locator("#pair-a option").all_text_contents()
     return f"{names.index(a)}-{row}-{names.index(b)}-{column}"
-
-
-def choose_measure(page, measure):
-    page.click(f"[data-measure={measure}]")
-    until(
-        page,
-        "measure => document.getElementById('matrix').dataset.shown.endsWith(`-${measure}`)",
-        measure,
-    )
 
 
 def as_array(cells):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from browsing import CHROMIUM, Visitor, chromium
+from browsing import CHROMIUM
 from cavalcade import Analysis, compare
 from cavalcade.backbones import Layer
 from cavalcade.comparing.comparable import latest_runs
@@ -90,19 +90,6 @@ def mined(tmp_path_factory):
 def unseen(tmp_path_factory):
     data = NoConcept(grid=(16, 16), thumbnails=None)
     return made_runs(tmp_path_factory.mktemp("unseen"), Probes(), data)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def opened(browser):
-    visitor = Visitor(browser)
-    yield visitor.open
-    visitor.close()
 
 
 def text_of(page, selector):

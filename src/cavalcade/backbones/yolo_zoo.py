@@ -60,8 +60,9 @@ def yolo_backbone(
             not installed.
     """
     ultralytics = import_ultralytics()
-    if name not in yolo_names():
-        raise InputError(f"ultralytics has no YOLO {name!r}; {closest(name, yolo_names())}")
+    names = yolo_names()
+    if name not in names:
+        raise InputError(f"ultralytics has no YOLO {name!r}; {closest(name, names)}")
     with seeded(seed, name):
         model: nn.Module = ultralytics.YOLO(f"{name}.yaml", verbose=False).model.eval()
     *parts, head = (

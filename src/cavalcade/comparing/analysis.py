@@ -26,7 +26,7 @@ from cavalcade.similarity.derived import (
 )
 from cavalcade.similarity.flow import Flow, ceilings, trunk_ceilings
 from cavalcade.similarity.nearer import nearer_layers, nearer_networks, nearer_of
-from cavalcade.similarity.networks import NetworkMatrix
+from cavalcade.similarity.networks import NetworkMatrix, Tree
 from cavalcade.similarity.threads import in_threads
 
 Names = tuple[str, str]
@@ -153,6 +153,11 @@ class Analysis:
         numbers = self.numbers[self.similarity]
         pairs = {names: found["similarity"] for names, found in numbers.items()}
         return NetworkMatrix(self.comparison.networks, pairs)
+
+    @cached_property
+    def tree(self) -> Tree | None:
+        """The networks clustered; all resamples of blocks are clustered too."""
+        return self.networks.tree()
 
     @cached_property
     def nearer(self) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def draw_all(
             cells = comparison.layer_matrix(pair.network_a, pair.network_b, analysis.similarity)
             save(_depth(analysis, cells), figures / "depth" / picture_of(pair))
     if len(comparison.networks) > 1:
-        tree, random = analysis.networks.tree(), comparison.random
+        tree, random = analysis.tree, comparison.random
         drawn_networks = draw_networks(analysis.networks, tree, random, measure=measure)
         save(drawn_networks, figures / "networks")
         save(draw_agreement(_agreement_panels(analysis), measure=measure), figures / "agreement")

@@ -90,6 +90,11 @@ class ReportParts:
         """Of the test images."""
         return self.runs[0].truth
 
+    @property
+    def labelled(self) -> bool:
+        """Whether concepts were probed, and not mined."""
+        return isinstance(self.runs[0], ProbedRun)
+
     @cached_property
     def pairs(self) -> list[Pair]:
         """Of different networks first, trained ones before mixed and random ones."""
@@ -140,7 +145,7 @@ class ReportParts:
             "tree": self._tree(),
             "pairs": [self._described_pair(pair) for pair in self.pairs],
             "left_out": left_out(comparison, self.runs),
-            "labelled": isinstance(self.runs[0], ProbedRun),
+            "labelled": self.labelled,
             "grid": list(self.truth.grid),
             "images": [self.truth.ids[k] for k in self.images],
         }
@@ -155,7 +160,7 @@ class ReportParts:
         return {"values": self.analysis.networks.frame().to_numpy(dtype=float)}
 
     def _tree(self) -> dict[str, Any] | None:
-        tree = self.analysis.networks.tree()
+        tree = self.analysis.tree
         if tree is None:
             return None
         drawn = tree.drawn()
@@ -178,7 +183,7 @@ class ReportParts:
         matrix, raw = (self._matrices[measure][names] for measure in (similarity, "jaccard"))
         found["numbers"] = self._shown_numbers(names)
         if not np.isfinite(self.analysis.numbers[similarity][names]["similarity"].value):
-            found["undefined"] = why_undefined(matrix, isinstance(self.runs[0], ProbedRun))
+            found["undefined"] = why_undefined(matrix, self.labelled)
         layers = most_alike(matrix, raw)
         found["layers"] = layers and layers | self._beside(pair, layers["row"], layers["column"])
         found["matches"] = layer_matches(matrix)
@@ -192,17 +197,24 @@ class ReportParts:
         how alike the layers of random twins are.
         """
         found: dict[str, Any] = {}
-        runs = [self.runs[self._places[name]] for name in _names(pair)]
-        if all(isinstance(run, ProbedRun) for run in runs):
-            scores = (run.score_matrix() for run in runs if isinstance(run, ProbedRun))
-            places = zip(scores, (row, column), strict=True)
-            found["scores"] = [float(table.iloc[place].mean()) for table, place in places]
-        twins, matrices = self.analysis.twin_pair(_names(pair)), self._matrices
+        if self.labelled:
+            layers = zip(_names(pair), (row, column), strict=True)
+            found["scores"] = [self._mean_scores[name][layer] for name, layer in layers]
+        twins = self.analysis.twin_pair(_names(pair))
         if twins is not None:
-            own = matrices[self.analysis.similarity]
+            own = self._matrices[self.analysis.similarity]
             values = own[twins].values if twins in own else own[twins[::-1]].values.T
             found["random"] = values[row, column]
         return found
+
+    @cached_property
+    def _mean_scores(self) -> dict[str, list[float]]:
+        """How well each layer of each probed network shows the concepts, on average."""
+        return {
+            name: run.score_matrix().mean(axis=1).tolist()
+            for name, run in zip(self.analysis.comparison.networks, self.runs, strict=True)
+            if isinstance(run, ProbedRun)
+        }
 
     def _shown_numbers(self, names: Names) -> dict[str, dict[str, Any]]:
         """`SHOWN` of two networks."""

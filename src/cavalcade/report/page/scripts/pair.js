@@ -185,7 +185,7 @@ function sketch(cells, key) {
 }
 
 function matrixPlot({ a, b }, of, cells, hover) {
-  const rows = labelsOf(a).map(plain), columns = labelsOf(b).map(plain);
+  const rows = labelsOf(a), columns = labelsOf(b);
   const long = Math.max(rows.length, columns.length), cell = sideOf(cells);
   const trace = { type: "heatmap", z: cells, x: columns.map((_, k) => k), y: rows.map((_, k) => k),
     colorscale: of.key === "z" ? "Cividis" : "Viridis", zmin: 0, zmax: endOf(cells, of.key),
@@ -197,15 +197,14 @@ function matrixPlot({ a, b }, of, cells, hover) {
       ? value.toFixed(of.key === "z" ? 0 : 2) : "")));
     Object.assign(trace, { texttemplate: "%{text}", textfont: { size: 11 } });
   }
-  const axis = (names, network, range) => ({ tickmode: "array", tickvals: names.map((_, k) => k),
-    ticktext: names, showgrid: false, zeroline: false, tickfont: { size: cell < 15 ? 9 : 12 },
-    title: { text: plain(network.name), standoff: 14 }, range });
+  const axis = (names, network) => ({ ...named(names), tickfont: { size: cell < 15 ? 9 : 12 },
+    title: { text: network.name, standoff: 14 } });
   return { traces: [trace], images: hatch(cells), shapes: [frame()],
     height: Math.max(320, cell * rows.length + 180),
     width: Math.max(480, cell * columns.length + 330),
     margin: { l: 160, r: 20, t: 34, b: 130 },
-    xaxis: { ...axis(columns, b, [-0.5, columns.length - 0.5]), tickangle: -90 },
-    yaxis: axis(rows, a, [rows.length - 0.5, -0.5]) };
+    xaxis: { ...axis(columns, b), tickangle: -90 },
+    yaxis: { ...axis(rows, a), range: [rows.length - 0.5, -0.5] } };
 }
 
 /** Around the chosen cell. */

@@ -11,10 +11,6 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;")
   .replace(/\$/g, "&#36;"); // between two of which it looks for mathematics
 
-/** What `plain` made, shorter. */
-const plainShort = (text, most) => plain(shortened(text.replace(/&#36;/g, "$").replace(/&lt;/g, "<")
-  .replace(/&amp;/g, "&"), most));
-
 /** An axis of names at 0, 1, and so on: of names alone Plotly would take "2" and "10" for numbers. */
 const named = (names) => ({ tickmode: "array", tickvals: names.map((_, k) => k),
   ticktext: names.map(plain), showgrid: false, zeroline: false, range: [-0.5, names.length - 0.5] });
@@ -96,7 +92,8 @@ function layout(plot) {
     xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest };
 }
 
-/** The same plot as much larger as its names need, which would else be taken from what it shows. */
+/** The same plot as much larger as its names need, which would else be taken from what it shows;
+    titles of its axes may be names, too. */
 function roomy(plot) {
   if (!plot.xaxis?.ticktext || !plot.yaxis?.ticktext) return plot;
   const { xaxis, yaxis, margin, height, width } = plot;
@@ -107,7 +104,7 @@ function roomy(plot) {
   };
   const [l, b] = [Math.max(margin.l, need(yaxis)), Math.max(margin.b, need(xaxis, true))];
   const titled = (axis, most) => (axis.title // in larger letters than names
-    ? { ...axis, title: { ...axis.title, text: plainShort(axis.title.text, Math.max(0.75 * most, 90)) } } : axis);
+    ? { ...axis, title: { ...axis.title, text: plain(shortened(axis.title.text, Math.max(0.75 * most, 90))) } } : axis);
   return { ...plot, height: height + b - margin.b, width: width + l - margin.l,
     margin: { ...margin, l, b }, xaxis: titled(xaxis, width - margin.l - 110),
     yaxis: titled(yaxis, height - margin.b - margin.t) };
