@@ -5,7 +5,25 @@ from pathlib import Path
 import pytest
 import torch
 
+from hardening import Plugin, Tried, said_by
+
 torch.set_num_threads(1)  # two workers on two cores
+
+
+def pytest_addoption(parser):
+    parser.addoption("--tried", type=Path, help="where to keep what was tried; see hardening.py")
+
+
+def pytest_configure(config):
+    path = config.getoption("tried")
+    if path is not None and not hasattr(config, "workerinput"):  # workers report to this one
+        config.pluginmanager.register(Plugin(path.absolute()))
+
+
+@pytest.fixture
+def tried(record_property) -> Tried:
+    """Says what was tried and what came of it; see hardening.py."""
+    return said_by(record_property)
 
 
 @pytest.fixture(scope="session")
