@@ -224,9 +224,7 @@ def test_pairs_of_a_newer_version_are_neither_read_nor_changed(
 def test_activations_of_a_newer_version_are_neither_read_nor_changed(tmp_path, monkeypatch, tried):
     def serve():
         backbone, trainers = tiny_backbone(), Trainers(quiet_trainer)
-        ActivationCache(tmp_path).serve(
-            backbone, tiny_data(backbone), trainers, trainers.precision
-        )
+        ActivationCache(tmp_path).serve(backbone, tiny_data(backbone), trainers, trainers.precision)
 
     with monkeypatch.context() as newer:
         newer.setattr(activation_cache, "__version__", "99.0")
