@@ -2,8 +2,10 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -32,6 +34,30 @@ def test_every_option_and_the_page_are_in_the_wheel(wheel):
         own = {f"cavalcade/{path.relative_to(package).as_posix()}" for path in files}
         assert own
         assert own <= held, own - held
+
+
+@pytest.mark.slow
+def test_nothing_but_the_packages_is_in_the_wheel(wheel):
+    held = zipfile.ZipFile(wheel).namelist()
+    own = re.compile(r"cavalcade/|hydra_plugins/|cavalcade-[^/]+\.dist-info/")
+    assert [name for name in held if not own.match(name)] == []
+
+
+@pytest.mark.slow
+def test_the_source_archive_holds_what_a_wheel_is_made_of(tmp_path):
+    """Not the tests, nor the old folders that they read."""
+    builder = tmp_path / "hatchling"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", builder, "hatchling"]
+    subprocess.run(install, check=True, capture_output=True)
+    build = f"from hatchling.build import build_sdist; build_sdist({str(tmp_path)!r})"
+    path = os.environ | {"PYTHONPATH": str(builder)}
+    subprocess.run([sys.executable, "-c", build], cwd=ROOT, env=path, check=True)
+    (found,) = tmp_path.glob("cavalcade-*.tar.gz")
+    with tarfile.open(found) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    files = {name for name in held if not name.startswith("src/")}
+    assert files == {"pyproject.toml", "README.md", "LICENSE", "PKG-INFO", ".gitignore"}
+    assert "src/cavalcade/conf/train.yaml" in held
 
 
 @pytest.mark.slow

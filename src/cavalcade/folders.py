@@ -82,7 +82,7 @@ def recover(place: Path, kind: str, *, again: bool = False) -> bool:
         Whether a whole folder was put into its place.
 
     Raises:
-        InputError: if the place holds something else.
+        InputError: if the place holds something else, or what a newer version made.
     """
     _check_kind(place, kind)
     partial, other, old = (
@@ -117,7 +117,7 @@ def put_whole(source: Path, place: Path, kind: str) -> None:
         kind: what both hold.
 
     Raises:
-        InputError: if the place holds something else.
+        InputError: if the place holds something else, or what a newer version made.
     """
     _check_kind(place, kind)
     if is_whole(place, kind):
@@ -130,6 +130,9 @@ def put_whole(source: Path, place: Path, kind: str) -> None:
 def _check_kind(place: Path, kind: str) -> None:
     if place.exists() and kind_of(place) != kind:
         raise InputError(f"{place} exists and is no {kind} of cavalcade; give another place")
+    found = _entry(place, "format")
+    if isinstance(found, int) and found > FORMAT:  # what a newer version made is not replaced
+        raise _newer(place, found)
 
 
 def _put(partial: Path, place: Path) -> None:
@@ -181,10 +184,20 @@ def sync(path: Path) -> None:
 
 def kind_of(folder: Path) -> str | None:
     """What a folder of ours holds; None for anything else."""
+    found = _entry(folder, "kind")
+    return None if found is None else str(found)
+
+
+def _entry(folder: Path, name: str) -> object:
+    """What `meta.json` says; None if it is none of ours, or says nothing of it."""
     try:
-        return str(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["kind"])
+        return json.loads((folder / "meta.json").read_text(encoding="utf-8"))[name]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _newer(folder: Path, found: int) -> InputError:
+    return InputError(f"{folder} has format {found}, this version reads {FORMAT}; update cavalcade")
 
 
 def check_name(what: str, name: str) -> None:
@@ -234,10 +247,13 @@ def read_meta(folder: Path, kind: str) -> dict[str, Any]:
         ) from error
     if is_kind != kind:
         raise InputError(f"{folder} is a {is_kind} folder, not a {kind} folder; mend the path")
-    if found != FORMAT:
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise InputError(
-            f"{folder} has format {found}, this version reads {FORMAT}; update cavalcade"
+            f"{path}: format is {found!r}, not a whole number from 1 up; delete the folder and "
+            "make it again"
         )
+    if found > FORMAT:
+        raise _newer(folder, found)
     for name, checksum in files.items():
         if not (folder / name).is_file() or _checksum(folder / name) != checksum:
             raise InputError(
