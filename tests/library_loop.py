@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import warnings
 import weakref
 from collections.abc import Callable
@@ -28,10 +27,10 @@ from cavalcade.comparing.comparison_folder import tables_of, write_comparison
 from cavalcade.comparing.pictures import print_comparison
 from cavalcade.concepts import ActivationCache, Factorisation, Probes
 from cavalcade.report.tracking import Tracker
-from tiny import Squares, PlantedSquares, streamed, tiny_backbone, tiny_data, tiny_model, tiny_visit
+from tiny import PlantedSquares, Squares, streamed, tiny_backbone, tiny_data, tiny_model, tiny_visit
 from watched import hooks_of, in_this_process
 
-JOBS, WARM_UP = 20, 10
+JOBS = 20
 BALLAST = 1000  # thousand numbers in each network: 4 MB that are seen if one is kept
 METHODS: tuple[Callable[[], Probes | Factorisation], ...] = (
     Probes,
@@ -95,7 +94,7 @@ class Loop:
         analysis = Analysis(comparison)
         self.objects.watch(*runs, comparison, analysis)
         place = self.folder / f"comparisons/{number}"
-        write_comparison(analysis, runs, place, tables_of(analysis), pictures=1)
+        write_comparison(analysis, runs, place, tables_of(analysis), pictures=number % 2)
         print_comparison(analysis, place)
 
     def fail(self, number: int) -> None:
@@ -176,11 +175,12 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     loop = Loop(folder)
-    kinds = {"visit": loop.visit, "compare": loop.compare, "fail": loop.fail}
+    kinds = {"visit": (loop.visit, 10), "compare": (loop.compare, 4), "fail": (loop.fail, 5)}
     with redirect_stdout(sys.stderr):
         for kind in sys.argv[2:] or kinds:
-            for number in range(-WARM_UP, JOBS):
-                kinds[kind](number)
+            job, warm_up = kinds[kind]
+            for number in range(-warm_up, JOBS):
+                job(number)
                 loop.say(kind, number)
 
 
