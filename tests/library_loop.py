@@ -173,6 +173,7 @@ ACCIDENTS: tuple[tuple[type[BaseException], Callable[[], None]], ...] = (
 def main(folder: Path) -> None:
     """Visits, comparisons, and visits that fail."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by jobs in the background
     warnings.simplefilter("ignore")
     loop = Loop(folder)
     kinds = {"visit": (loop.visit, 10), "compare": (loop.compare, 4), "fail": (loop.fail, 5)}
