@@ -178,6 +178,7 @@ def main(folder: Path) -> None:
     loop = Loop(folder)
     kinds = {"visit": (loop.visit, 10), "compare": (loop.compare, 4), "fail": (loop.fail, 5)}
     with redirect_stdout(sys.stderr):
+        loop.say("before", 0)
         for kind in sys.argv[2:] or kinds:
             job, warm_up = kinds[kind]
             for number in range(-warm_up, JOBS):
