@@ -1,6 +1,8 @@
 """The two findings: numbers, and a sentence that claims nothing they do not support."""
 
+import gc
 import json
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -208,3 +210,12 @@ def test_the_side_of_the_null_is_that_of_the_finding(larger, supported):
 def test_one_re_pairing_supports_nothing():
     own = number(0.5, repaired=[0.1])
     assert not Finding(own, own.less_repaired, None, True).supported
+
+
+def test_a_summary_is_made_once_and_keeps_no_analysis():
+    analysis = Analysed()
+    assert summarise(analysis) is summarise(analysis)
+    gone = weakref.ref(analysis)
+    del analysis
+    gc.collect()
+    assert gone() is None

@@ -1,4 +1,4 @@
-"""SIGTERM ends a visit, and Slurm's signal has it queued again; called again it ends the same."""
+"""Signals end a visit, and Slurm's has it queued again; called again it ends the same."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ from cavalcade.visiting import probed_visit
 from cavalcade.visiting.signals import told_to_stop
 from faults import Kill, no_child_is_left  # noqa: F401
 from test_faults import KILLED, STEPS, undisturbed, world  # noqa: F401
+from tiny import streamed, tiny_visit
 
 PHASES = [  # of no pass, of passes that look, and within an epoch
     (Truth, "save", 1),
@@ -106,3 +107,27 @@ def test_signals_that_others_handle_are_left_alone(slurm, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
     with told_to_stop():
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("phase", [PHASES[0], PHASES[1], PHASES[2]], ids=lambda phase: phase[1])
+def test_ctrl_c_raises_in_every_phase_and_works_again(tmp_path, monkeypatch, phase):
+    owner, name, _ = phase
+
+    def interrupted(*_):
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(owner, name, interrupted)
+    try:
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                tiny_visit(tmp_path, method=streamed())
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_what_ends_the_program_on_purpose_still_does():
+    with pytest.raises(SystemExit) as ended, told_to_stop():
+        raise SystemExit(3)
+    assert ended.value.code == 3

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from cavalcade.similarity import FEATURE_MEASURES, MEASURE_TITLES
 from cavalcade.similarity.derived import Number, mean_number
 
 ROUNDING = 1e-4  # images that are all the same leave rounding alone
+
+_summaries: WeakKeyDictionary[Analysis, dict[str, Any]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,15 @@ class Finding:
         return f"{self.number.value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-@lru_cache(maxsize=1)  # the folder, tracking and the last line of the program say the same
 def summarise(analysis: Analysis) -> dict[str, Any]:
     """What `summary.json` says: the findings, the sentence, and a number for each pair."""
+    # once: the folder, tracking and the last line of the program say the same
+    if analysis not in _summaries:
+        _summaries[analysis] = _summary(analysis)
+    return _summaries[analysis]
+
+
+def _summary(analysis: Analysis) -> dict[str, Any]:
     comparison = analysis.comparison
     names = trained_pairs(analysis)
     summary: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What a visit does when it is told to stop: by SIGTERM, or by Slurm, which runs it again."""
+"""What a visit does when it is told to stop: by a signal, or by Slurm, which runs it again."""
 
 import logging
 import os
@@ -45,10 +45,30 @@ def told_to_stop() -> Iterator[None]:
     for number in free:
         signal.signal(number, handlers[number])
     try:
-        yield
+        with _interrupted_as_everywhere():
+            yield
     finally:
         for number in free:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def _interrupted_as_everywhere() -> Iterator[None]:
+    """Have Ctrl-C raise KeyboardInterrupt within Lightning's passes too, and after them again.
+
+    Lightning ends the process instead, and has it ignore SIGINT from then on, so that a program
+    which goes on with other work could not be interrupted any more.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:  # which Lightning sets in the main thread
+            signal.signal(signal.SIGINT, before)
 
 
 def _requeue() -> None:
