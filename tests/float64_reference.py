@@ -188,11 +188,21 @@ def expected_intersection(a, b):
     return n * np.mean(pairs)
 
 
-def adjusted(a, b):
-    """The Jaccard index with chance removed."""
+def adjusted(a, b, paired=None):
+    """The Jaccard index with chance removed; of re-paired images, less what chance was before."""
     by_chance = expected_intersection(a, b)
     chance = by_chance / (a.sum() + b.sum() - by_chance)
-    return (jaccard(a, b) - chance) / (1 - chance)
+    return (jaccard(a, b if paired is None else paired) - chance) / (1 - chance)
+
+
+def repaired(a, b, step):
+    """The same after every image of one network has met one so many images further on."""
+    return adjusted(a, b, np.roll(b, step, axis=0))
+
+
+def best_matches(cells):
+    """Mean of the best match of each concept, both ways averaged; -inf where undefined."""
+    return (cells.max(axis=0).mean() + cells.max(axis=1).mean()) / 2
 
 
 def linear_cka(x, y):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cavalcade.backbones import Preprocessing
 from cavalcade.concepts import ActivationCache, Factorisation, Probes, passes
 from cavalcade.concepts.finite import LARGEST, are_usable
 from cavalcade.errors import InputError
@@ -192,6 +193,19 @@ def test_large_numbers_whose_norm_is_too_large_are_none():
     maps[1] *= 2
     with pytest.raises(InputError, match=r"layer 4 has activations of up to 2e\+15.*for image b;"):
         passes.check_each("net", tiny_model(), {"4": maps}, ["a", "b"])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("field", ["mean", "std"])
+def test_images_cannot_be_made_of_what_is_no_number(tried, field, value):
+    settings = {"mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0)} | {field: (0.5, value, 0.5)}
+    with pytest.raises(InputError, match=rf"backbone\.{field} is \[0\.5, {value}, 0\.5\]; give"):
+        Preprocessing(size=(8, 8), **settings)
+    tried(
+        "activations",
+        "mean or deviation of images that is no number",
+        "refused in one sentence that names the field",
+    )
 
 
 def dead_channel(maps):
