@@ -164,7 +164,7 @@ def test_with_several_processes_none_waits_for_ever(tmp_path, tried):
     assert result.returncode == 1
     assert "Traceback" not in said
     assert " ".join(said.split()).count("have activations that are not finite for image") == 1
-    tried("activations", "a NaN in one of two processes", REFUSED + "; no process is left")
+    tried("activations", "a NaN in one of two processes", REFUSED + ", once; both end")
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
