@@ -7,13 +7,20 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
+RELATIVE, OF_TABLES, OF_TENSORS = 1e-3, 1e-5, 2e-5  # the latter where a number is nearly 0
+OF_BITS = 1e-4  # pixels at their thresholds may fall on either side
+SAME = (
+    f"the same: numbers to {RELATIVE:g} of themselves, or {OF_TENSORS:g} near 0, "
+    f"masks but for less than {OF_BITS * 10_000:g} pixel of 10,000"
+)
+
 
 def files_of(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
 def assert_same_up_to_rounding(one: Path, other: Path) -> None:
-    """Numbers differ by the order in which they were summed; all else is equal."""
+    """Numbers differ by the order in which they were summed; all else is equal. See `SAME`."""
     assert one.name == other.name
     assert files_of(one) == files_of(other)
     units = _units(load_file(other / "concepts.safetensors"))
@@ -22,7 +29,8 @@ def assert_same_up_to_rounding(one: Path, other: Path) -> None:
         if name.endswith(".safetensors"):
             _same_tensors(load_file(a), load_file(b), units, name)
         elif name.endswith(".csv"):
-            pd.testing.assert_frame_equal(pd.read_csv(a), pd.read_csv(b), rtol=1e-3, atol=1e-5)
+            frames = (pd.read_csv(path) for path in (a, b))
+            pd.testing.assert_frame_equal(*frames, rtol=RELATIVE, atol=OF_TABLES)
         elif name == "meta.json":
             read = [json.loads(path.read_text()) for path in (a, b)]
             assert read[0].pop("files").keys() == read[1].pop("files").keys()
@@ -43,9 +51,9 @@ def _same_tensors(ours, theirs, units, name):
     for key in ours:
         x, y = ours[key], theirs[key]
         assert x.shape == y.shape, (name, key)
-        if x.dtype == np.uint8:  # masks as bits: a pixel at its threshold may fall on either side
-            assert np.unpackbits(x ^ y).mean() < 1e-4, (name, key)
+        if x.dtype == np.uint8:  # masks as bits
+            assert np.unpackbits(x ^ y).mean() < OF_BITS, (name, key)
         else:
             unit = units.get(key, 1)
             x, y = x / unit, y / unit
-            np.testing.assert_allclose(x, y, rtol=1e-3, atol=2e-5, err_msg=f"{name} {key}")
+            np.testing.assert_allclose(x, y, RELATIVE, OF_TENSORS, err_msg=f"{name} {key}")

@@ -193,7 +193,6 @@ def test_galleries_follow_the_thumbnails_also_of_finished_runs(tmp_path):
         (torch.zeros(5, 3), True, "layer x has no positive activation.*concepts.method=pca"),
         (torch.ones(1, 3), False, "of layer x only 1 pixel was sampled.*concepts.rows"),
         (torch.ones(5, 3), False, "layer x is the same at all sampled pixels"),
-        (torch.full((5, 3), torch.nan), False, "layer x has activations that are not finite"),
     ],
 )
 def test_layers_that_cannot_be_mined_are_named(activations, positive, message):

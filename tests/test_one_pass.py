@@ -7,10 +7,8 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import Probes, one_pass
 from cavalcade.concepts.probes import probe_loss
-from cavalcade.concepts.probing import FITS
 from cavalcade.concepts.thresholds import Calibration
 from cavalcade.data import Faces, Targets
 from cavalcade.data.batches import WHOLE_FRAME
@@ -26,7 +24,6 @@ from tiny import (
     tiny_backbone,
     tiny_data,
     tiny_faces,
-    tiny_visit,
 )
 
 L2 = 0.003
@@ -155,36 +152,6 @@ def test_some_places_give_nearly_the_lowest_of_the_training_loss(tmp_path):
 def test_too_few_rows_for_the_concepts_are_refused(tmp_path):
     with pytest.raises(InputError, match="too few to show 3 concepts; give at least 30"):
         found_by(tmp_path, rows=5)
-
-
-@pytest.mark.parametrize("fit", FITS)
-@pytest.mark.parametrize("value", [torch.inf, torch.nan])
-def test_activations_that_are_not_finite_are_named_with_their_layer(tmp_path, fit, value):
-    backbone = tiny_backbone()
-    with torch.no_grad():
-        backbone.model[3].bias[2] = value
-    message = "layer 4 has activations that are not finite; leave it out of backbone.layers, or"
-    with pytest.raises(InputError, match=message):
-        Probes(fit=fit).find(backbone, tiny_data(backbone), Trainers(quiet_trainer), tmp_path)
-
-
-@pytest.mark.parametrize("fit", FITS)
-@pytest.mark.parametrize("split", ["val", "test"])
-def test_one_image_whose_activations_are_not_finite_is_enough(tmp_path, fit, split, monkeypatch):
-    backbone = tiny_backbone()
-    image = next(iter(tiny_data(backbone).in_order(split))).inputs[0]
-    forward = FrozenBackbone.forward
-
-    def overflows(self, inputs):
-        taps = forward(self, inputs)
-        for k, own in enumerate(inputs):
-            if torch.equal(own, image):
-                taps["4"][k, 0, 0, 0] = torch.inf
-        return taps
-
-    monkeypatch.setattr(FrozenBackbone, "forward", overflows)
-    with pytest.raises(InputError, match="layer 4 has activations that are not finite; leave it"):
-        tiny_visit(tmp_path, backbone, method=Probes(fit=fit))
 
 
 def test_it_reaches_a_lower_loss_than_five_epochs_of_stream(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from cavalcade.visiting.trainers import Trainers
 from faults import contents
-from run_folders import assert_same_up_to_rounding
+from run_folders import SAME, assert_same_up_to_rounding
 from several_processes import METHODS, visits
 from test_children import ended
 from test_cli import SMALL, python
@@ -19,6 +19,8 @@ from tiny import quiet_trainer
 TESTS = Path(__file__).parent
 # nothing is summed over images but what is whole or float64, and kept rows are in their order
 IN_ORDER = ("probes", "drawn", "nmf", "pca", "rare probes")
+
+TWO = "a run of two processes beside that of one"
 
 
 def slow(*values):
@@ -57,13 +59,15 @@ def both(tmp_path_factory):
     "visit",
     [*METHODS, *(f"{data} {name}" for data in ("halved", "rare") for name in ("probes", "stream"))],
 )
-def test_two_processes_write_the_run_of_one(both, visit):
+def test_two_processes_write_the_run_of_one(both, tried, visit):
     one, runs, two = both
     other = two / runs[visit].relative_to(one)
     if visit in IN_ORDER:
         assert contents(other) == contents(runs[visit])
+        tried("numbers", TWO, "the same files, byte for byte")
     else:
         assert_same_up_to_rounding(runs[visit], other)
+        tried("numbers", TWO, SAME)
 
 
 def test_two_processes_leave_nothing_else(both):
@@ -75,7 +79,7 @@ def files(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def test_trainer_ddp_is_one_override(tmp_path):
+def test_trainer_ddp_is_one_override(tmp_path, tried):
     """The program starts its other process itself; sizes that two do not divide."""
     settings = [*SMALL, "data.num_images={train: 15, val: 3, test: 25}", "logger=none"]
     for name, extra in (("one", []), ("two", ["trainer=ddp", "trainer.devices=2"])):
@@ -85,6 +89,7 @@ def test_trainer_ddp_is_one_override(tmp_path):
         assert (result.stdout + result.stderr).count("finished: runs/") == 1
     one, two = (next((tmp_path / name).glob("runs/*/probes/*")) for name in ("one", "two"))
     assert_same_up_to_rounding(one, two)
+    tried("numbers", TWO, SAME)
     again = python(tmp_path / "two", "train.py", *settings, "batch_size=4", *extra)
     assert (again.stdout + again.stderr).count("finished before, skipped") == 1
 

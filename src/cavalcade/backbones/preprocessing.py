@@ -91,8 +91,10 @@ class Preprocessing:
                 "scale; set backbone.image_size too"
             )
         check_choice("backbone.interpolation", self.interpolation, INTERPOLATIONS)
-        if not all(value > 0 for value in self.std):
+        if not all(0 < value < math.inf for value in self.std):
             raise InputError(f"backbone.std is {list(self.std)}; give numbers above 0")
+        if not all(map(math.isfinite, self.mean)):
+            raise InputError(f"backbone.mean is {list(self.mean)}; give finite numbers")
 
     def __call__(
         self, image: UInt8[Tensor, "3 _ _"]

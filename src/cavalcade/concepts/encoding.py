@@ -12,8 +12,9 @@ from torch import Tensor
 from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts.concept_set import ConceptSet
-from cavalcade.concepts.passes import ConceptPass, check_finite, joined, taken
+from cavalcade.concepts.passes import ConceptPass, joined, taken
 from cavalcade.concepts.scoring import LabelCounts
+from cavalcade.concepts.thresholds import RANGE
 from cavalcade.data.batches import ConceptBatch
 from cavalcade.data.geometry import cells_inside, seen_cells, to_common_grid
 
@@ -51,8 +52,8 @@ class LayerEncoding:
 
     Attributes:
         masks: bits on the common grid, zero where the network did not look.
-        strengths: by how much each map exceeds its threshold, averaged over the pixels that the
-            network saw; 0 where it does not fire.
+        strengths: by how much each map exceeds its threshold, or -16 where that is lower, averaged
+            over the pixels that the network saw; 0 where it does not fire.
         features: activations averaged over the cells of the layer that lie in the image.
     """
 
@@ -94,8 +95,6 @@ class Part(NamedTuple):
 class Encoding(ConceptPass):
     """One pass over a split that records where each concept fires.
 
-    Activations that are not finite are an InputError that names their layer.
-
     Args:
         backbone: the frozen network.
         concepts: whose masks, strengths and features are recorded.
@@ -131,8 +130,6 @@ class Encoding(ConceptPass):
         seen = seen_cells(batch.frames, self.grid)
         concepts, *halves = self.replicates
         features = {name: pooled(maps, batch.frames) for name, maps in activations.items()}
-        for name, own in features.items():
-            check_finite(name, own)
         layers, counts = {}, {}
         for name, masks, excess in self._fired(concepts, activations, batch.frames, seen):
             strengths = (
@@ -160,7 +157,9 @@ class Encoding(ConceptPass):
         for name, maps in concepts.encode(activations).items():
             on_grid = to_common_grid(maps, frames, self.grid)
             layer = concepts.layers[name]
-            yield name, layer.fires(on_grid) & seen[:, None], on_grid - layer.limits(on_grid)
+            # what fires everywhere has no threshold to exceed: the lowest that there is, instead
+            excess = (on_grid - layer.limits(on_grid).clamp(min=-RANGE)).clamp(min=0)
+            yield name, layer.fires(on_grid) & seen[:, None], excess
 
     def result(self) -> Encoded | None:
         """What all processes saw, in the order of the split; None but in the first."""

@@ -13,7 +13,7 @@ from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone, Layer
 from cavalcade.concepts.code_thresholds import THRESHOLDS, code_thresholds
 from cavalcade.concepts.concept_set import ConceptSet, LayerConcepts, apply_transform
-from cavalcade.concepts.passes import TrainerFactory, check_finite
+from cavalcade.concepts.passes import TrainerFactory
 from cavalcade.concepts.reducers import REDUCERS, Reduced, Reducer
 from cavalcade.concepts.row_sample import Origins, RowSample
 from cavalcade.concepts.stability import Reproducibility, bootstrap_weights
@@ -222,7 +222,6 @@ def check_activations(
     Raises:
         InputError: naming the layer.
     """
-    check_finite(layer, activations)
     way_out = "leave it out of backbone.layers"
     if positive and not (activations > 0).any():
         raise InputError(

@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts.passes import BackbonePass, check_finite, computed
+from cavalcade.concepts.passes import BackbonePass, computed
 from cavalcade.concepts.probes import (
     StackedProbes,
     logit_gradient,
@@ -120,16 +120,10 @@ class ProbeFit(BackbonePass):
         self.register_buffer("members", members, persistent=False)
 
     def start_from(self, survey: Survey) -> None:
-        """Take channel statistics and concept sizes from the first pass.
-
-        Raises:
-            InputError: for activations that are not finite.
-        """
+        """Take channel statistics and concept sizes from the first pass."""
         self.alpha, self.area = (part.view_as(self.alpha) for part in computed(survey.shares))
-        names = self.backbone.names
-        for name, probes, channels in zip(names, self.probes, survey.channels, strict=True):
+        for probes, channels in zip(self.probes, survey.channels, strict=True):
             *quantiles, mean, deviation = computed(channels)
-            check_finite(name, mean, deviation)
             if quantiles:
                 probes.quantiles.copy_(quantiles[0])
             probes.standardise(mean, deviation)
@@ -219,11 +213,10 @@ class ProbeFit(BackbonePass):
         ):
             (loss,) = computed(metric)
             metric.reset()
-            if not all(bool(own.isfinite().all()) for own in probes.parameters()):
+            if not all(bool(own.isfinite().all()) for own in (loss, *probes.parameters())):
                 raise InputError(
                     f"the probes of layer {name} diverged; lower concepts.optimizer.lr"
                 )
-            check_finite(name, loss)
             loss = loss.view_as(self.alpha)
             # what validation never shows cannot be judged by it: such a concept goes on
             probes.keep_best(torch.where(present > 0, loss, -torch.inf))

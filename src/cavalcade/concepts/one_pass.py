@@ -14,7 +14,7 @@ from cavalcade.backbones import FrozenBackbone, Layer
 from cavalcade.concepts import logistic
 from cavalcade.concepts.concept_set import ConceptSet, LayerConcepts
 from cavalcade.concepts.logistic import WeightedRows
-from cavalcade.concepts.passes import TrainerFactory, check_finite, computed
+from cavalcade.concepts.passes import TrainerFactory, computed
 from cavalcade.concepts.probe_sample import DrawnRows, ProbeSample
 from cavalcade.concepts.thresholds import best_thresholds, weighted_counts
 from cavalcade.data import ConceptDataModule
@@ -110,7 +110,7 @@ def fit_in_one_pass(
         with `l2`, `layer`, `depth`, `loss`, the sum over concepts, and `probes`, how many have it.
 
     Raises:
-        InputError: for too few rows, or activations that are not finite.
+        InputError: for too few rows.
     """
     fewest = FEWEST_OF_CONCEPT * len(data.splits["train"].concepts)
     if rows < fewest:
@@ -153,9 +153,7 @@ def fit_in_one_pass(
         drawn, on_grid, judged = (DrawnRows.of(own, layer.name) for own in kept)
         assert drawn is not None
         assert judged is not None
-        return problem.solve(
-            layer.name, drawn.to(device), on_grid and on_grid.to(device), judged.to(device)
-        )
+        return problem.solve(drawn.to(device), on_grid and on_grid.to(device), judged.to(device))
 
     probes = len(shares.members) * len(problem.concepts)
     what = f"{backbone.label}: solving for {probes} probes of each layer"
@@ -192,23 +190,15 @@ class _LayerFit:
     val_images: int
     some_pixels: bool
 
-    def solve(
-        self, layer: str, drawn: DrawnRows, on_grid: DrawnRows | None, judged: DrawnRows
-    ) -> Solved:
+    def solve(self, drawn: DrawnRows, on_grid: DrawnRows | None, judged: DrawnRows) -> Solved:
         """Solve for the probes of all replicates.
 
         Args:
-            layer: its name, for errors.
             drawn: cells of training images.
             on_grid: pixels of training images, for thresholds.
             judged: cells of validation images.
-
-        Raises:
-            InputError: for activations that are not finite.
         """
         scaling = logistic.moments(drawn.activations, drawn.weights)
-        looked_at = (judged.activations, *([] if on_grid is None else [on_grid.activations]))
-        check_finite(layer, *scaling, *looked_at)
         rows = self._rows(drawn, 0, *scaling)
         heads = logistic.fit(rows, self.strengths[:, None].repeat(1, len(self.concepts)))
         every = torch.arange(len(judged.images), device=judged.images.device)

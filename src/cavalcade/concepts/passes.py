@@ -14,7 +14,8 @@ from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.backbones.memory import is_out_of_memory
 from cavalcade.concepts.concept_set import ConceptSet
-from cavalcade.data.batches import ConceptBatch
+from cavalcade.concepts.finite import are_usable, check_each
+from cavalcade.data.batches import ConceptBatch, NetworkView
 from cavalcade.errors import InputError
 
 TrainerFactory = Callable[..., Trainer]
@@ -78,8 +79,28 @@ class BackbonePass(LightningModule):
         self.strict_loading = False  # the network is not in the checkpoint, see below
 
     def activations(self, batch: ConceptBatch) -> dict[str, Tensor]:
-        """Maps (images, channels, rows, columns) of every layer: computed, unless stored."""
-        return batch.activations or self.backbone(batch.inputs)
+        """Maps (images, channels, rows, columns) of every layer: computed, unless stored.
+
+        Raises:
+            InputError: for some with which nothing can be computed; see `check_each`.
+        """
+        maps = batch.activations or self.backbone(batch.inputs)
+        if not are_usable(maps.values()):
+            check_each(self.backbone.label, self.backbone.model, maps, self._ids(batch))
+        return maps
+
+    def _ids(self, batch: ConceptBatch) -> list[str]:
+        """Of the images of a batch, as their data set calls them."""
+        if self.trainer.training:
+            loader = self.trainer.train_dataloader
+        elif self.trainer.validating:
+            loader = self.trainer.val_dataloaders
+        else:
+            loader = self.trainer.test_dataloaders
+        assert loader is not None
+        view = loader.dataset
+        assert isinstance(view, NetworkView)
+        return [view.dataset.ids[place] for place in batch.positions.tolist()]
 
     def in_parts(
         self, batch: ConceptBatch, look: Callable[[ConceptBatch], Seen]
@@ -126,20 +147,6 @@ class ConceptPass(BackbonePass):
     def on_test_start(self) -> None:
         """Take the concepts to the network's device."""
         self.replicates = tuple(concepts.to(self.device) for concepts in self.replicates)
-
-
-def check_finite(layer: str, *values: Tensor) -> None:
-    """Raise for activations of a layer, or what was computed from them, that are not finite.
-
-    Raises:
-        InputError: naming the layer.
-    """
-    extremes = (each.aminmax() for each in values if each.numel())  # of which NaN is both
-    if not all(bool(least.isfinite() & largest.isfinite()) for least, largest in extremes):
-        raise InputError(
-            f"layer {layer} has activations that are not finite; leave it out of backbone.layers, "
-            "or set trainer.precision=32"
-        )
 
 
 def joined(parts: Sequence[Tensors]) -> Tensors:
