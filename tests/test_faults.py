@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 
 from cavalcade import folders, runs, truth
-from cavalcade.concepts import Factorisation, Probes, probing
+from cavalcade.concepts import Factorisation, Probes, checkpoints, probing
 from cavalcade.concepts.encoding import Encoding
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.probe_sample import ProbeSample
@@ -50,8 +49,10 @@ POINTS = {
         *(Kill(ProbeFit, "training_step", nth) for nth in (1, 2, STEPS + 1, 2 * STEPS + 2)),
         Kill(ProbeFit, "validation_step", 2),
         Kill(ProbeFit, "on_validation_epoch_end", 2, "after"),
-        *(Kill(torch, "save", nth, when) for nth in (1, 2) for when in ("torn", "after")),
-        Kill(torch, "save", 3, "torn"),
+        *(Kill(checkpoints, "_write", nth, when) for nth in (1, 2) for when in ("torn", "after")),
+        Kill(checkpoints, "_write", 3, "torn"),
+        *(Kill(checkpoints, "sync", nth) for nth in (1, 4)),
+        *(Kill(Path, "replace", nth, "after") for nth in (2, 3, 4)),
         Kill(Calibration, "test_step", 2),
         Kill(Encoding, "test_step", 2),
         Kill(probed_visit, "_draw_scores", when="after"),
@@ -226,7 +227,7 @@ def test_several_kills_of_one_visit(world, undisturbed, tmp_path):
         Kill(Survey, "test_step", 3),
         Kill(ProbeFit, "training_step", STEPS + 1),
         Kill(ProbeFit, "training_step", STEPS + 1),
-        Kill(torch, "save", when="torn"),
+        Kill(checkpoints, "_write", when="torn"),
         Kill(Calibration, "test_step"),
         Kill(folders, "_put"),
     ):
