@@ -149,7 +149,7 @@ def _exit_code(work: Callable[[], Any], log: Path, kills: tuple[Kill, ...]) -> i
 def contents(folder: Path) -> dict[str, Any]:
     """All files below a folder, hidden ones too, as what must be equal in them.
 
-    Of checkpoints, which hold their own path, the tensors and numbers of the fit.
+    Of checkpoints the tensors and numbers of the fit.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): _content(path) for path in files}
