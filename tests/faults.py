@@ -162,7 +162,7 @@ def _content(path: Path) -> Any:
         return repr([_plain(checkpoint[key]) for key in kept])
     if path.name == "meta.json":
         meta = json.loads(path.read_text())
-        meta["files"].pop("checkpoints/last.ckpt", None)
+        meta.get("files", {}).pop("checkpoints/last.ckpt", None)
         return json.dumps(meta)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

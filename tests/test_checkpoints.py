@@ -1,7 +1,5 @@
 """A damaged checkpoint is seen wherever it is damaged; the fit goes on from the one before."""
 
-import io
-import json
 import os
 import pickle
 import random
@@ -191,7 +189,7 @@ def test_a_disk_that_refuses_a_checkpoint_leaves_those_that_are_there(tmp_path, 
     for epoch in range(2):
         io_of.save_checkpoint({"epoch": epoch}, last)
 
-    def full(path):
+    def full(_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoints, "sync", full)

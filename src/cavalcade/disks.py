@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from cavalcade.children import AGAIN
 from cavalcade.errors import InputError
 
@@ -27,27 +29,36 @@ def refusals_said(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        where = _folder_of(error, folder)
-        if _is_one_of(FULL, error):
-            raise InputError(
-                f"the disk of {where} is full; make room there, or give another place, and {AGAIN}"
-            ) from error
-        if _is_one_of(READ_ONLY, error):
-            raise InputError(f"{where} may only be read ({error}); give another place") from error
+        for each in _chain(error):
+            where = _folder_of(each, folder)
+            if _is_one_of(FULL, each):
+                raise InputError(
+                    f"the disk of {where} is full; make room there, or give another place, and "
+                    f"{AGAIN}"
+                ) from error
+            if _is_one_of(READ_ONLY, each) and where == folder:  # not an image that is kept secret
+                raise InputError(f"{where} may only be read; give another place") from error
         raise
 
 
-def _is_one_of(numbers: tuple[int, ...], error: Exception) -> bool:
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came of: matplotlib closes a picture that cannot be closed."""
+    while error is not None and not isinstance(error, InputError):
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_one_of(numbers: tuple[int, ...], error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in numbers
-    return type(error).__name__ == "SafetensorError" and any(
+    return isinstance(error, SafetensorError) and any(
         RUST_SAYS.format(number) in str(error) for number in numbers
     )
 
 
-def _folder_of(error: Exception, folder: Path) -> Path:
+def _folder_of(error: BaseException, folder: Path) -> Path:
     """What is written to is named by errors of opening a file, and by others not."""
-    named = getattr(error, "filename", None)
+    named = getattr(error, "filename2", None) or getattr(error, "filename", None)  # a copy, of what
     if not isinstance(named, str | os.PathLike) or Path(named).is_relative_to(folder):
         return folder
     return Path(named).parent

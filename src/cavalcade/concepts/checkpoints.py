@@ -77,7 +77,7 @@ def whole_epochs(last: Path) -> int:
     Those that are damaged are removed, and said.
     """
     _part(last).unlink(missing_ok=True)
-    damaged = []
+    damaged: list[Path] = []
     for checkpoint in (last, _previous(last)):
         if not checkpoint.exists():
             continue

@@ -46,7 +46,8 @@ def reduce_probed(
     _draw_scores(scores, backbone, data, folder / "scores")
     if found.halves:
         write_halves(folder, found.halves, encoded.halves)
-    forget_previous(folder / FOLDER / LAST)
+    if method.checkpoints:
+        forget_previous(folder / FOLDER / LAST)
     return found.concepts, encoded
 
 
