@@ -20,7 +20,7 @@ from cavalcade.disks import refusals_said
 from cavalcade.folders import kind_of, write_meta, written_whole
 from faults import Child, contents, no_child_is_left  # noqa: F401
 from test_faults import METHODS
-from test_kills import COMPARED, TRAINED, comparing, finish, visiting
+from test_kills import COMPARED, PATIENCE, TRAINED, comparing, finish, visiting
 from tiny import tiny_visit
 
 ROOM = "8m"  # for all of any program
@@ -85,7 +85,7 @@ def work(tmp_path_factory):
 
 def said(child):
     """The last line of one that failed."""
-    assert child.wait() == 1, child.said
+    assert child.wait(PATIENCE) == 1, child.said
     (sentence,) = (line for line in child.said.splitlines()[-1:])
     assert sentence.startswith("cavalcade.errors.InputError: "), child.said
     return sentence.removeprefix("cavalcade.errors.InputError: ")

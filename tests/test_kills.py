@@ -27,6 +27,7 @@ from test_faults import KILLED, METHODS, SAME
 from tiny import tiny_backbone, tiny_data, tiny_visit
 
 KILLS = 100
+PATIENCE = 300  # seconds that a child may take
 FILE_EVENTS = (  # of which Python tells before it does them
     *("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod"),
     *("os.utime", "os.link", "os.listdir", "os.scandir", "shutil.rmtree"),
@@ -109,7 +110,7 @@ class Program:
 def finish(work, folder):
     folder.mkdir(exist_ok=True)
     child = Child(partial(work, folder), folder.with_name("log"))
-    assert child.wait() == 0, child.said
+    assert child.wait(PATIENCE) == 0, child.said
     return contents(folder)
 
 
@@ -127,7 +128,7 @@ def killed_before(work, folder, phase, nth):
 
     folder.mkdir()
     child = Child(doomed, folder.with_name("log"))
-    assert child.wait() == KILLED, child.said
+    assert child.wait(PATIENCE) == KILLED, child.said
 
 
 def killed_after(work, home, seconds):
@@ -137,7 +138,7 @@ def killed_after(work, home, seconds):
         folder.mkdir()
         child = Child(partial(work, folder), home / "log")
         time.sleep(seconds)
-        if child.signal().wait() == KILLED:
+        if child.signal().wait(PATIENCE) == KILLED:
             return folder
         seconds /= 2
 

@@ -13,6 +13,7 @@ from cavalcade.visiting.failures import failures_said
 from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
 from test_cli import SMALL, python
 from test_faults import METHODS, undisturbed, world  # noqa: F401
+from test_kills import PATIENCE
 from test_processes import TESTS
 from tiny import tiny_backbone, tiny_data, tiny_visit
 
@@ -63,11 +64,11 @@ def test_a_lost_worker_is_a_sentence_and_the_visit_goes_on(
     act = {} if fault == "killed" else {"act": refuse}
     work = partial(visiting, tmp_path, method, num_workers)
     child = Child(work, tmp_path / "log", Kill(NetworkView, "__getitem__", nth, **act))
-    assert child.wait() == 1, child.said
+    assert child.wait(PATIENCE) == 1, child.said
     expected = LOST.format(num_workers) if fault == "killed" else "an image cannot be read; mend it"
     assert (tmp_path / "sentence").read_text() == expected
     again = Child(work, tmp_path / "log")
-    assert again.wait() == 0, again.said
+    assert again.wait(PATIENCE) == 0, again.said
     assert contents(tmp_path / "runs") == undisturbed[method]
     what = "is killed" if fault == "killed" else "cannot read an image"
     tried(

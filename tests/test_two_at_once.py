@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from faults import Child, contents, no_child_is_left  # noqa: F401
-from test_kills import COMPARED, TRAINED, comparing, finish, visiting
+from test_kills import COMPARED, PATIENCE, TRAINED, comparing, finish, visiting
 
 SEEDS = {
     "train by stream": 3,
@@ -48,16 +48,15 @@ def test_two_at_the_same_moment(works, tmp_path, name, seed, tried):
     pauses = (0, drawn.uniform(0, 0.05) * (seed > 0))
     pair = [Child(partial(started, pauses[i]), tmp_path / f"{i}.log") for i in range(2)]
     go.touch()
-    assert [child.wait(120) for child in pair] == [0, 0], pair[0].said + pair[1].said
+    assert [child.wait(PATIENCE) for child in pair] == [0, 0], pair[0].said + pair[1].said
     assert contents(folder) == left
     if name in TRAINED:
         assert sum("finished before, skipped" in child.said for child in pair) == 1
-        assert sum("waiting for it" in child.said for child in pair) == 1
     program = name.partition(",")[0].split()[0]
     tried(
         "kills",
         f"{program}: two at one place at the same moment",
-        "one waited, and the result is that of one"
+        "one made it, the other skipped it"
         if name in TRAINED
-        else "the result is that of one",
+        else "both ended with the result of one",
     )
