@@ -73,7 +73,7 @@ class Malice:
         return os.mkdir, (str(self.mark),)
 
 
-HARMS = [truncate, empty, flip_a_number]
+HARMS = [truncate, flip_a_number, pytest.param(empty, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("harm", HARMS)
@@ -199,7 +199,7 @@ def test_a_disk_that_refuses_a_checkpoint_leaves_those_that_are_there(tmp_path, 
     assert whole_epochs(last) == 2
 
 
-@pytest.mark.parametrize("how", ["a pickle", "a checkpoint"])
+@pytest.mark.parametrize("how", ["a checkpoint", pytest.param("a pickle", marks=pytest.mark.slow)])
 def test_code_in_a_checkpoint_never_runs(world, undisturbed, copy, tmp_path, how, tried):  # noqa: F811
     mark = tmp_path / "mark"
     for name in EPOCHS:
