@@ -149,7 +149,7 @@ def _exit_code(work: Callable[[], Any], log: Path, kills: tuple[Kill, ...]) -> i
 def contents(folder: Path) -> dict[str, Any]:
     """All files below a folder, hidden ones too, as what must be equal in them.
 
-    Of checkpoints, which hold their own path, the tensors and numbers of the fit.
+    Of checkpoints the tensors and numbers of the fit.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): _content(path) for path in files}
@@ -162,7 +162,7 @@ def _content(path: Path) -> Any:
         return repr([_plain(checkpoint[key]) for key in kept])
     if path.name == "meta.json":
         meta = json.loads(path.read_text())
-        meta["files"].pop("checkpoints/last.ckpt", None)
+        meta.get("files", {}).pop("checkpoints/last.ckpt", None)
         return json.dumps(meta)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -67,6 +67,60 @@ def test_latest_is_the_data_set_asked_for_last(root, runs, tmp_path):
     assert len(latest_runs(other)) == 3
 
 
+def unlink_meta(run):
+    (run / "meta.json").unlink()
+
+
+def leave_meta_unfinished(run):
+    (run / "meta.json").rename(run / "meta.json.part")
+
+
+def cut_meta_short(run):
+    os.truncate(run / "meta.json", (run / "meta.json").stat().st_size // 2)
+
+
+def hide(name):
+    return lambda run: run.rename(run.with_name(f".{run.name}.{name}"))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        *(unlink_meta, leave_meta_unfinished, cut_meta_short),
+        *(hide(name) for name in ("partial", "again", "old")),
+    ],
+)
+def test_what_is_not_finished_is_no_run(root, runs, tmp_path, harm, tried):
+    """However whole it looks, and though it was changed last."""
+    other = shutil.copytree(root, tmp_path / "runs")
+    home = other / runs[0].path.parent.relative_to(root)
+    harm(home / runs[0].path.name)
+    for path in home.iterdir():
+        if path.name.startswith(f".{runs[0].path.name}"):
+            os.utime(path, (2e9, 2e9))
+    for found in (latest_runs(other), find_runs([home]), find_runs([other])):
+        assert [run.label for run in found] == ["shuffled", "stranger"]
+    tried("kills", "compare: a run that is not finished lies among others", "not taken for one")
+
+
+@pytest.mark.parametrize("file", ["masks.safetensors", "scores.csv", "config.yaml"])
+@pytest.mark.parametrize("how", ["cut short", "of the same length", "gone"])
+def test_a_finished_run_that_is_damaged_is_named(runs, tmp_path, file, how, tried):
+    other = shutil.copytree(runs[0].path, tmp_path / "run")
+    path = other / file
+    content = bytearray(path.read_bytes())
+    if how == "gone":
+        path.unlink()
+    elif how == "cut short":
+        path.write_bytes(content[:-1])
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=f"{path} is missing or damaged; delete the folder"):
+        find_runs([other])
+    tried("disk", "compare: a file of a finished run is damaged", "refused, with the file named")
+
+
 @pytest.mark.parametrize(
     ("what", "options"),
     [

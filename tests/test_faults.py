@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 
 from cavalcade import folders, runs, truth
-from cavalcade.concepts import Factorisation, Probes, probing
+from cavalcade.concepts import Factorisation, Probes, checkpoints, probing
 from cavalcade.concepts.encoding import Encoding
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.probe_sample import ProbeSample
@@ -25,6 +24,8 @@ from tiny import streamed, tiny_backbone, tiny_data, tiny_visit
 
 KILLED = -9
 THUMBNAILS = 192
+SAME = "went on and ended the same"
+WORDS = {"probes": "train by stream", "one_pass": "train in one pass", "nmf": "mine"}
 STEPS = 3  # of an epoch of the twelve training images
 
 METHODS = {
@@ -50,8 +51,10 @@ POINTS = {
         *(Kill(ProbeFit, "training_step", nth) for nth in (1, 2, STEPS + 1, 2 * STEPS + 2)),
         Kill(ProbeFit, "validation_step", 2),
         Kill(ProbeFit, "on_validation_epoch_end", 2, "after"),
-        *(Kill(torch, "save", nth, when) for nth in (1, 2) for when in ("torn", "after")),
-        Kill(torch, "save", 3, "torn"),
+        *(Kill(checkpoints, "_write", nth, when) for nth in (1, 2) for when in ("torn", "after")),
+        Kill(checkpoints, "_write", 3, "torn"),
+        *(Kill(checkpoints, "sync", nth) for nth in (1, 4)),
+        *(Kill(Path, "replace", nth, "after") for nth in (2, 3, 4)),
         Kill(Calibration, "test_step", 2),
         Kill(Encoding, "test_step", 2),
         Kill(probed_visit, "_draw_scores", when="after"),
@@ -123,9 +126,12 @@ def both():
 
 
 @pytest.mark.parametrize(("method", "kill"), both())
-def test_a_killed_visit_goes_on_and_ends_the_same(world, undisturbed, tmp_path, method, kill):
+def test_a_killed_visit_goes_on_and_ends_the_same(
+    world, undisturbed, tmp_path, method, kill, tried
+):
     assert world.child(tmp_path, kill, method=method).wait() == KILLED
     assert world.finish(tmp_path, method=method) == undisturbed[method]
+    tried("kills", f"{WORDS[method]}: killed at a chosen step, or with half a file", SAME)
 
 
 @pytest.fixture(scope="module")
@@ -154,11 +160,12 @@ FORCED = [
     ids=str,
 )
 def test_a_forced_visit_that_is_killed_ends_the_same(
-    world, undisturbed, finished, tmp_path, kill, force
+    world, undisturbed, finished, tmp_path, kill, force, tried
 ):
     (tmp_path / "runs").symlink_to(finished / "runs")  # every test leaves it as it was
     assert world.child(tmp_path, kill, force=True).wait() == KILLED
     assert world.finish(tmp_path, force=force) == undisturbed["probes"]
+    tried("kills", "train force=true: killed at a chosen step", SAME)
 
 
 def test_a_forced_visit_that_is_given_up_is_said(world, undisturbed, finished, tmp_path):
@@ -183,7 +190,7 @@ def test_a_forced_visit_goes_on_where_it_was_killed(world, finished, tmp_path):
 
 
 @pytest.mark.parametrize("kill", RENAMES, ids=str)
-def test_truth_that_is_replaced_ends_the_same(world, tmp_path, kill):
+def test_truth_that_is_replaced_ends_the_same(world, tmp_path, kill, tried):
     def keep(place, thumbnails, *kills):
         world.data.data.thumbnails = thumbnails
         code = Child(lambda: _keep_truth(place, world.data), tmp_path / "log", *kills).wait()
@@ -195,6 +202,7 @@ def test_truth_that_is_replaced_ends_the_same(world, tmp_path, kill):
     assert keep(tmp_path / "b/truth", 16, kill) == KILLED
     assert keep(tmp_path / "b/truth", 16) == 0
     assert contents(tmp_path / "b") == contents(tmp_path / "a")
+    tried("kills", "train: killed while it replaces the truth", SAME)
 
 
 @pytest.fixture(scope="module")
@@ -214,24 +222,26 @@ REDRAWN = [  # the first two renames are those of the truth
 
 @pytest.mark.parametrize("kill", REDRAWN, ids=str)
 def test_galleries_that_are_drawn_again_end_the_same(
-    world, undisturbed, without_galleries, tmp_path, kill
+    world, undisturbed, without_galleries, tmp_path, kill, tried
 ):
     shutil.copytree(without_galleries / "runs", tmp_path / "runs")
     assert world.child(tmp_path, kill, method="nmf").wait() == KILLED
     assert world.finish(tmp_path, method="nmf") == undisturbed["nmf"]
+    tried("kills", "mine: killed while it draws galleries again", SAME)
 
 
-def test_several_kills_of_one_visit(world, undisturbed, tmp_path):
+def test_several_kills_of_one_visit(world, undisturbed, tmp_path, tried):
     for kill in (
         Kill(Survey, "test_step", 3),
         Kill(ProbeFit, "training_step", STEPS + 1),
         Kill(ProbeFit, "training_step", STEPS + 1),
-        Kill(torch, "save", when="torn"),
+        Kill(checkpoints, "_write", when="torn"),
         Kill(Calibration, "test_step"),
         Kill(folders, "_put"),
     ):
         assert world.child(tmp_path, kill).wait() == KILLED
     assert world.finish(tmp_path) == undisturbed["probes"]
+    tried("kills", "train by stream: killed six times", SAME)
 
 
 def killed_after(world, folder, seconds, **options):
@@ -242,7 +252,7 @@ def killed_after(world, folder, seconds, **options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
-def test_a_kill_after_a_random_time(world, undisturbed, tmp_path, seed):
+def test_a_kill_after_a_random_time(world, undisturbed, tmp_path, seed, tried):
     drawn = random.Random(seed)
     method = drawn.choice(list(METHODS))
     start = time.monotonic()
@@ -251,3 +261,4 @@ def test_a_kill_after_a_random_time(world, undisturbed, tmp_path, seed):
     for _ in range(2):
         killed_after(world, tmp_path / "killed", drawn.uniform(0, longest), method=method)
     assert world.finish(tmp_path / "killed", method=method) == undisturbed[method]
+    tried("kills", "train and mine: ended twice after a drawn time", SAME)

@@ -14,7 +14,7 @@ from cavalcade.concepts.survey import Survey
 from cavalcade.locks import hold, is_held, locked, nobody_holds
 from cavalcade.truth import Truth
 from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
-from test_faults import KILLED, STEPS, undisturbed, world  # noqa: F401
+from test_faults import KILLED, SAME, STEPS, undisturbed, world  # noqa: F401
 
 
 def pause(path, go):
@@ -41,7 +41,12 @@ def test_the_second_waits_and_finds_the_run_finished(world, undisturbed, tmp_pat
     assert contents(tmp_path / "runs") == undisturbed["probes"]
 
 
-def test_the_second_goes_on_where_the_first_was_killed(world, undisturbed, tmp_path):  # noqa: F811
+def test_the_second_goes_on_where_the_first_was_killed(
+    world,  # noqa: F811
+    undisturbed,  # noqa: F811
+    tmp_path,
+    tried,
+):
     there = tmp_path / "there"
     stop = pause(there, tmp_path / "never")
     first = world.child(tmp_path, Kill(ProbeFit, "training_step", STEPS + 1, act=stop))
@@ -51,6 +56,7 @@ def test_the_second_goes_on_where_the_first_was_killed(world, undisturbed, tmp_p
     assert first.signal().wait() == KILLED
     assert second.wait() == 0, second.said
     assert contents(tmp_path / "runs") == undisturbed["probes"]
+    tried("kills", "train: the one that another waits for is killed", SAME)
 
 
 def test_jobs_of_a_sweep_make_the_truth_once(world, undisturbed, tmp_path):  # noqa: F811
@@ -62,7 +68,7 @@ def test_jobs_of_a_sweep_make_the_truth_once(world, undisturbed, tmp_path):  # n
     assert contents(tmp_path / "runs") == undisturbed["probes"] | undisturbed["nmf"]
 
 
-def test_a_hundred_turns_at_one_counter(tmp_path):
+def test_a_hundred_turns_at_one_counter(tmp_path, tried):
     """What is read and written under the lock is never lost, though its file comes and goes."""
     place = tmp_path / "counter"
     total = tmp_path / "total"
@@ -78,6 +84,7 @@ def test_a_hundred_turns_at_one_counter(tmp_path):
     children = [Child(count, tmp_path / f"{i}.log") for i in range(4)]
     assert [child.wait() for child in children] == [0] * 4, [child.said for child in children]
     assert total.read_text() == "100"
+    tried("kills", "four processes take turns at a lock", "one at a time, no turn lost", 100)
     assert not list(tmp_path.glob(".*"))
 
 

@@ -7,8 +7,14 @@ import warnings
 import pytest
 import torch
 
-from cavalcade.concepts import Factorisation, Probes
+from cavalcade.concepts import Factorisation, Probes, probing
 from cavalcade.concepts.concept_set import ConceptSet
+from cavalcade.concepts.encoding import Encoding
+from cavalcade.concepts.fitting import ProbeFit
+from cavalcade.concepts.probe_sample import ProbeSample
+from cavalcade.concepts.row_sample import RowSample
+from cavalcade.concepts.survey import Survey
+from cavalcade.concepts.thresholds import Calibration
 from cavalcade.errors import InputError
 from cavalcade.sweeping import measure
 from cavalcade.visiting.cost import seconds_per_image
@@ -124,6 +130,79 @@ def test_no_memory_for_one_image_is_a_sentence(tmp_path):
     with pytest.raises(InputError, match="no memory for one image of tiny; set a smaller"):
         tiny_visit(tmp_path, small_device(0))
     assert not list(tmp_path.glob("*/probes/*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("most", [0, 1])
+def test_memory_that_runs_out_in_any_pass_is_a_sentence_or_goes_on(
+    tmp_path, monkeypatch, method, most, tried
+):
+    """After the network itself, in what is made of its activations; for all passes in turn."""
+    ample = tiny_visit(tmp_path / "ample", method=METHODS[method])
+    looks = {
+        "one_pass": [(ProbeSample, "_look"), (Encoding, "_look")],
+        "stream": [(Survey, "_look"), (ProbeFit, "_gradients"), (ProbeFit, "_losses"),
+                   (Calibration, "_look"), (Encoding, "_look")],
+        "nmf": [(RowSample, "_look"), (Encoding, "_look")],
+    }  # fmt: skip
+    for number, (owner, name) in enumerate(looks[method]):
+        work = getattr(owner, name)
+
+        def scarce(self, batch, work=work):
+            if len(batch.positions) > most:
+                raise out_of_memory()
+            return work(self, batch)
+
+        place = tmp_path / str(number)
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, scarce)
+            if most:
+                assert_same_up_to_rounding(ample, tiny_visit(place, method=METHODS[method]))
+            else:
+                with pytest.raises(InputError, match="no memory for one image of tiny; set a"):
+                    tiny_visit(place, method=METHODS[method])
+                assert not list(place.glob("*/*/tiny-*"))
+    tried(
+        "disk",
+        f"a device with memory for {most or 'no'} image at a time, in any pass",
+        "fewer at once, and the same up to rounding" if most else "one sentence, no run",
+        len(looks[method]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "owner", "name"),
+    [
+        ("stream", torch.optim.Adam, "step"),
+        ("stream", ProbeFit, "_regularise"),
+        ("stream", ProbeFit, "start_from"),
+        ("one_pass", probing, "fit_in_one_pass"),
+        ("nmf", Factorisation, "_mine"),
+    ],
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(out_of_memory(), id="device"),
+        pytest.param(MemoryError(), id="machine", marks=pytest.mark.slow),
+    ],
+)
+def test_memory_that_lacks_beside_the_images_is_a_sentence(
+    tmp_path, monkeypatch, method, owner, name, error, tried
+):
+    def scarce(*_, **__):
+        raise error
+
+    monkeypatch.setattr(owner, name, scarce)
+    words = {
+        MemoryError: "this machine has no memory for the visit to tiny; make memory free, lower",
+        type(out_of_memory()): "the device has no memory for what a visit to tiny keeps there",
+    }
+    with pytest.raises(InputError, match=words[type(error)]):
+        tiny_visit(tmp_path, method=METHODS[method])
+    assert not list(tmp_path.glob("*/*/tiny-*"))
+    tried("disk", "memory runs out where no image is at fault", "one sentence, no run")
 
 
 def test_other_errors_are_not_mistaken_for_it(tmp_path):

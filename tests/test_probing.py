@@ -108,5 +108,5 @@ def test_images_that_go_through_the_network_are_counted():
 
 
 def test_only_a_stream_goes_on_from_a_checkpoint():
-    assert Probes().checkpoint is None
-    assert streamed().checkpoint == "checkpoints/last.ckpt"
+    assert Probes().checkpoints is None
+    assert streamed().checkpoints == "checkpoints"

@@ -90,6 +90,7 @@ def test_truth_that_is_gone_is_named(copy):
 
 def write_and_stop(place, name, **options):
     with written_whole(place, kind="run", **options) as folder:
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("x")
         raise RuntimeError("stop")
 
@@ -118,9 +119,9 @@ def test_failed_rewrite_keeps_the_old_one(tmp_path):
 def test_interrupted_write_keeps_what_it_resumes_from(tmp_path):
     place = tmp_path / "run"
     with pytest.raises(RuntimeError, match="stop"):
-        write_and_stop(place, "ck", resume="ck")
-    with written_whole(place, kind="run", resume="ck") as folder:
-        assert (folder / "ck").exists()
+        write_and_stop(place, "checkpoints/last", resume="checkpoints")
+    with written_whole(place, kind="run", resume="checkpoints") as folder:
+        assert (folder / "checkpoints/last").exists()
 
 
 def whole_folder(folder, content):

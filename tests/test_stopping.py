@@ -12,7 +12,7 @@ from cavalcade.truth import Truth
 from cavalcade.visiting import probed_visit
 from cavalcade.visiting.signals import told_to_stop
 from faults import Kill, no_child_is_left  # noqa: F401
-from test_faults import KILLED, STEPS, undisturbed, world  # noqa: F401
+from test_faults import KILLED, SAME, STEPS, undisturbed, world  # noqa: F401
 from tiny import streamed, tiny_visit
 
 PHASES = [  # of no pass, of passes that look, and within an epoch
@@ -51,12 +51,20 @@ def slurm(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase[1])
-def test_a_job_that_slurm_ends_goes_on(world, undisturbed, tmp_path, slurm, phase):  # noqa: F811
+def test_a_job_that_slurm_ends_goes_on(
+    world,  # noqa: F811
+    undisturbed,  # noqa: F811
+    tmp_path,
+    slurm,
+    phase,
+    tried,
+):
     calls = slurm("kill -9 $PPID")
     assert world.child(tmp_path, sent(signal.SIGUSR1, phase)).wait() == KILLED
     assert calls.read_text() == "requeue 77\n"
     assert world.finish(tmp_path) == undisturbed["probes"]
     assert not list(tmp_path.glob("*ckpt*"))
+    tried("kills", "train: Slurm ends it and queues it again", SAME)
 
 
 def test_a_job_that_slurm_leaves_alone_ends_the_same(
@@ -86,11 +94,13 @@ def test_sigterm_ends_a_visit(
     request,
     phase,
     under_slurm,
+    tried,
 ):
     if under_slurm:
         request.getfixturevalue("slurm")
     assert world.child(tmp_path, sent(signal.SIGTERM, phase)).wait() == 128 + signal.SIGTERM
     assert world.finish(tmp_path) == undisturbed["probes"]
+    tried("kills", "train: told to stop by SIGTERM", SAME)
 
 
 def test_signals_that_others_handle_are_left_alone(slurm, monkeypatch):

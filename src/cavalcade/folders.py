@@ -14,6 +14,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from cavalcade.disks import refusals_said
 from cavalcade.errors import InputError
 
 FORMAT = 1
@@ -38,29 +39,33 @@ def written_whole(
 ) -> Iterator[Path]:
     """A folder beside `place` to write into, renamed to `place` if the block succeeds.
 
-    After an error it is removed, unless it holds `resume`, from which a later try goes on; all
-    else that an earlier try left there is removed. Others are kept out by `locks.locked`.
+    After an error it is removed, unless there is a file in its folder `resume`, from which a
+    later try goes on; all else that an earlier try left there is removed. Others are kept out by
+    `locks.locked`.
 
     Args:
         place: replaced only if it is a finished folder of the same kind.
         kind: `run`, `truth` or `comparison`.
-        resume: a file within the folder.
+        resume: name of a folder within it.
         again: go on only where another try with `again` was interrupted.
 
     Raises:
-        InputError: if the folder cannot be written, or would replace something else.
+        InputError: if the folder cannot be written, be it that the disk is full in the end, or
+            would replace something else.
     """
     recover(place, kind, again=again)
     partial = _partial(place, again=again)
     try:
-        partial.mkdir(parents=True, exist_ok=True)
+        with refusals_said(place.parent):
+            partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write to {place.parent} ({error}); give another place") from error
     _empty(partial, resume)
     try:
-        yield partial
+        with refusals_said(place.parent):
+            yield partial
     except BaseException:
-        if not (resume and (partial / resume).exists()):
+        if not (resume and (partial / resume).is_dir() and any((partial / resume).iterdir())):
             shutil.rmtree(partial, ignore_errors=True)
         raise
     _put(partial, place)
@@ -147,10 +152,10 @@ def _put(partial: Path, place: Path) -> None:
 
 
 def _empty(partial: Path, resume: str | None) -> None:
-    """Remove all but the file from which to go on."""
+    """Remove all but the folder from which to go on."""
     for path in sorted(partial.rglob("*"), reverse=True):  # what a folder holds, before itself
         if not path.is_dir():
-            if resume is None or path != partial / resume:
+            if resume is None or partial / resume not in path.parents:
                 path.unlink()
         elif not any(path.iterdir()):
             path.rmdir()

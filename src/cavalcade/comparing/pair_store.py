@@ -104,6 +104,7 @@ class PairsOnDisk(PairStore):
         self.folder = folder
         self._not_kept = PairsInMemory()
         self._said = False
+        self._tidied = False
 
     def place(self, kind: str, digest: str) -> Path:
         """The file of an entry."""
@@ -146,7 +147,7 @@ class PairsOnDisk(PairStore):
             self._not_kept.write(kind, digest, whole)
 
     def check_writable(self) -> None:
-        """See `PairStore`; what writers that were killed have left is removed.
+        """See `PairStore`.
 
         Raises:
             InputError: if the folder cannot be written, for another reason than that one may
@@ -154,10 +155,15 @@ class PairsOnDisk(PairStore):
         """
         with suppress(OSError), self._writing() as partial:
             partial.touch()
-        for left in self.folder.glob(PARTIAL):
+
+    def _tidy(self) -> None:
+        """Remove, once, what writers that were killed have left."""
+        left_behind = () if self._tidied else self.folder.glob(PARTIAL)
+        for left in left_behind:
             with suppress(OSError):
                 if left.is_file() and left.stat().st_mtime < time.time() - A_DAY:
                     left.unlink()
+        self._tidied = True
 
     @contextmanager
     def _writing(self) -> Iterator[Path]:
@@ -165,6 +171,7 @@ class PairsOnDisk(PairStore):
         partial = self.folder / PARTIAL.replace("*", uuid.uuid4().hex)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._tidy()
             yield partial
         except OSError as error:
             if error.errno in READ_ONLY and self.folder.is_dir():

@@ -354,7 +354,8 @@ class _Writer:
         partials = {name: _partial(place) for name, place in places.items()}
         try:
             for name, partial in partials.items():
-                partial.mkdir(parents=True)
+                with _refusals(partial.parent):
+                    partial.mkdir(parents=True)
                 for path, size in self.layers[name].files(partial, num_images).items():
                     _reserve(path, size)
             stored = {

@@ -57,7 +57,7 @@ class Factorisation:
     """
 
     splits = ("train", "test")
-    checkpoint = None  # one pass, from which nothing is kept
+    checkpoints = None  # one pass, from which nothing is kept
 
     method: str = "nmf"
     num_concepts: int = 10

@@ -225,9 +225,14 @@ class ProbeFit(BackbonePass):
         self.log("val/loss", sum(totals), sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the losses so far, which belong to what an interrupted fit goes on from."""
+        """Keep the losses so far, which belong to what an interrupted fit goes on from.
+
+        What Lightning's own callbacks keep is where the checkpoint lies: it may be moved, and
+        passed on.
+        """
         super().on_save_checkpoint(checkpoint)
         checkpoint["history"] = self.history
+        checkpoint["callbacks"] = {}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on after the losses of earlier epochs."""

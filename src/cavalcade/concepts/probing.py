@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cavalcade.backbones import FrozenBackbone
+from cavalcade.concepts.checkpoints import FOLDER, LAST
 from cavalcade.concepts.fitting import OptimizerFactory
 from cavalcade.concepts.one_pass import fit_in_one_pass
 from cavalcade.concepts.passes import TrainerFactory
@@ -130,9 +131,9 @@ class Probes:
         return tuple(sorted(set(self.l2 if isinstance(self.l2, Sequence) else (self.l2,))))
 
     @property
-    def checkpoint(self) -> str | None:
-        """From which an interrupted fit goes on, in the run folder; one pass starts over."""
-        return "checkpoints/last.ckpt" if self.fit == "stream" else None
+    def checkpoints(self) -> str | None:
+        """Folder from which an interrupted fit goes on, in the run's; one pass starts over."""
+        return FOLDER if self.fit == "stream" else None
 
     def images_seen(self, sizes: Mapping[str, int]) -> int:
         """How many images go through the network, those of a split as often as they do."""
@@ -188,7 +189,6 @@ class Probes:
                 threshold=threshold,
             )
         else:
-            assert self.checkpoint is not None
             (concepts, *halves), losses = fit_by_stream(
                 backbone,
                 data,
@@ -201,7 +201,7 @@ class Probes:
                 optimizer=self.optimizer or ADAM,
                 l2=self.strengths[0],
                 threshold=threshold,
-                checkpoint=folder / self.checkpoint,
+                checkpoint=folder / FOLDER / LAST,
             )
         return Found(concepts, tuple(halves), losses)
 

@@ -80,7 +80,7 @@ def _bytes(
     bits = sizes["test"] * (masks * layers + 1) * rows * columns  # and where the network saw
     pooled = sizes["test"] * (channels * FLOAT + masks * layers * STRENGTH)
     mined = isinstance(method, Factorisation)
-    vectors = masks * channels * FLOAT * (1 if method.checkpoint is None else 1 + CHECKPOINT)
+    vectors = masks * channels * FLOAT * (1 if method.checkpoints is None else 1 + CHECKPOINT)
     pages = ROW_BYTES * masks * layers if mined and data.thumbnails is not None else 0
     return bits / 8 + pooled + vectors + pages + PICTURE_BYTES + LINE_BYTES * masks * layers
 

@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import Logger
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import ConceptSet, Found, Probes
+from cavalcade.concepts.checkpoints import FOLDER, LAST, forget_previous
 from cavalcade.concepts.encoding import Encoded, Encoding
 from cavalcade.concepts.scoring import score_matrix, score_table
 from cavalcade.data import ConceptDataModule
@@ -45,6 +46,8 @@ def reduce_probed(
     _draw_scores(scores, backbone, data, folder / "scores")
     if found.halves:
         write_halves(folder, found.halves, encoded.halves)
+    if method.checkpoints:
+        forget_previous(folder / FOLDER / LAST)
     return found.concepts, encoded
 
 

@@ -25,6 +25,7 @@ from cavalcade.runs import MinedRun, ProbedRun, load_run, write_run
 from cavalcade.truth import Truth, data_folder
 from cavalcade.version import __version__
 from cavalcade.visiting.cost import BESIDE_CACHE, IF_CACHED, cost_of, seconds_per_image
+from cavalcade.visiting.failures import failures_said
 from cavalcade.visiting.mined_visit import redraw_galleries, reduce_mined, track_mined
 from cavalcade.visiting.probed_visit import reduce_probed, track_probed
 from cavalcade.visiting.signals import told_to_stop
@@ -73,7 +74,11 @@ def visit(
     home = data_folder(runs, data)
     place = home / method.name / f"{backbone.label}-{digest_of(identity)}"
     tracker = tracker or Tracker()
-    with told_to_stop(), ExitStack() as held:
+    with (
+        told_to_stop(),
+        failures_said(backbone.label, data.num_workers),
+        ExitStack() as held,
+    ):
         processes.from_first(lambda: held.enter_context(locked(place)))
         if processes.from_first(lambda: _finished(place, "run", force=force)):
             if processes.is_first():
@@ -122,7 +127,7 @@ def _make(
     with ExitStack() as writing:
         folder = processes.from_first(
             lambda: writing.enter_context(
-                written_whole(place, kind="run", resume=method.checkpoint, again=force)
+                written_whole(place, kind="run", resume=method.checkpoints, again=force)
             )
         )
         within = replace(trainers, root=folder)

@@ -1,0 +1,233 @@
+"""A damaged checkpoint is seen wherever it is damaged; the fit goes on from the one before."""
+
+import os
+import pickle
+import random
+import shutil
+import zipfile
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from cavalcade.concepts import checkpoints
+from cavalcade.concepts.checkpoints import WholeCheckpointIO, forget_previous, whole_epochs
+from cavalcade.concepts.fitting import ProbeFit
+from faults import Kill, contents, no_child_is_left  # noqa: F401
+from test_faults import KILLED, STEPS, undisturbed, world  # noqa: F401
+
+EPOCHS = {"last.ckpt": 2, "previous.ckpt": 1}
+FLIPPED = 300  # bytes, one at a time
+
+
+@pytest.fixture(scope="module")
+def interrupted(world, tmp_path_factory):  # noqa: F811
+    """What a visit leaves that is killed in its third epoch."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    assert world.child(folder, Kill(ProbeFit, "training_step", 2 * STEPS + 2)).wait() == KILLED
+    (found,) = folder.glob("runs/*/probes/.*.partial/checkpoints")
+    assert sorted(path.name for path in found.iterdir()) == sorted(EPOCHS)
+    return folder
+
+
+@pytest.fixture
+def copy(interrupted, tmp_path):
+    """The checkpoints of a copy of it."""
+    shutil.copytree(interrupted / "runs", tmp_path / "runs")
+    (found,) = tmp_path.glob("runs/*/probes/.*.partial/checkpoints")
+    return found
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << (place % 8)
+    path.write_bytes(content)
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def flip_a_number(path):
+    """One bit in the largest tensor, which torch reads without a word."""
+    with zipfile.ZipFile(path) as archive:
+        tensors = [each for each in archive.infolist() if "/data/" in each.filename]
+        largest = max(tensors, key=lambda each: each.file_size)
+    content = path.read_bytes()
+    start = content.index(largest.filename.encode(), largest.header_offset)
+    flip(path, start + 100 + largest.file_size // 2)
+    torch.load(path, weights_only=True)
+
+
+class Malice:
+    """Code that runs where it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+HARMS = [truncate, flip_a_number, pytest.param(empty, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    world,  # noqa: F811
+    undisturbed,  # noqa: F811
+    copy,
+    tmp_path,
+    harm,
+    tried,
+):
+    harm(copy / "last.ckpt")
+    child = world.child(tmp_path)
+    assert child.wait() == 0, child.said
+    assert "last.ckpt is damaged; the fit goes on from the checkpoint before it" in child.said
+    assert "goes on after epoch 1 of 3" in child.said
+    assert contents(tmp_path / "runs") == undisturbed["probes"]
+    tried(
+        "disk",
+        "the last checkpoint is cut short, emptied, or a bit of it flipped",
+        "said, went on from the one before and ended the same",
+    )
+
+
+@pytest.mark.parametrize("harm", [truncate, pytest.param(flip_a_number, marks=pytest.mark.slow)])
+def test_where_both_are_damaged_the_fit_starts_over(
+    world,  # noqa: F811
+    undisturbed,  # noqa: F811
+    copy,
+    tmp_path,
+    harm,
+    tried,
+):
+    for name in EPOCHS:
+        harm(copy / name)
+    child = world.child(tmp_path)
+    assert child.wait() == 0, child.said
+    for name in EPOCHS:
+        assert f"{name} is damaged; the fit starts over" in child.said
+    assert contents(tmp_path / "runs") == undisturbed["probes"]
+    tried("disk", "both checkpoints are damaged", "said, started over and ended the same")
+
+
+def test_a_flipped_bit_anywhere_is_seen_or_changes_nothing(copy, caplog, tried):
+    """What zip leaves unsaid, as the time of a file, is in no number."""
+    last, drawn = copy / "last.ckpt", random.Random(0)
+    whole = last.read_bytes()
+    before = torch.load(last, weights_only=True)
+    other, seen = copy.with_name("other") / last.name, 0
+    other.parent.mkdir()
+    for place in drawn.sample(range(len(whole)), FLIPPED):
+        other.write_bytes(whole)
+        flip(other, place)
+        epochs = whole_epochs(other)
+        assert epochs in (0, EPOCHS["last.ckpt"])
+        assert other.exists() == bool(epochs)
+        seen += epochs == 0
+        if epochs:
+            assert equal(torch.load(other, weights_only=True), before)
+    assert seen > FLIPPED / 2
+    assert len(caplog.messages) == seen
+    tried(
+        "disk",
+        "a bit anywhere in a checkpoint is flipped",
+        "seen, or none of its numbers is another",
+        FLIPPED,
+    )
+
+
+def test_a_checkpoint_of_any_length_is_seen_as_cut_short(copy, tried):
+    last = copy / "last.ckpt"
+    whole = last.read_bytes()
+    lengths = [*range(0, len(whole), len(whole) // 100), len(whole) - 1]
+    for length in lengths:
+        last.write_bytes(whole[:length])
+        (copy / "previous.ckpt").unlink(missing_ok=True)
+        assert whole_epochs(last) == 0
+        assert not last.exists()
+    tried("disk", "a checkpoint is cut short at any length", "seen, and started over", len(lengths))
+
+
+def equal(one, other):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return one == other
+
+
+def test_what_is_on_the_disk_between_two_renames_goes_on(copy):
+    """As a kill leaves it: the last one has become the previous one, and the new one waits."""
+    (copy / "last.ckpt").replace(copy / "previous.ckpt")
+    (copy / "last.part").write_bytes(b"whole or not")
+    assert whole_epochs(copy / "last.ckpt") == 2
+    assert [path.name for path in copy.iterdir()] == ["last.ckpt"]
+
+
+def test_the_one_before_is_kept_until_the_fit_is_over(tmp_path):
+    last, io_of = tmp_path / "checkpoints/last.ckpt", WholeCheckpointIO()
+    for epoch in range(3):
+        io_of.save_checkpoint({"epoch": epoch}, last)
+    assert [whole_epochs(last), io_of.load_checkpoint(last)["epoch"]] == [3, 2]
+    assert io_of.load_checkpoint(last.with_name("previous.ckpt"))["epoch"] == 1
+    forget_previous(last)
+    forget_previous(last)
+    assert list(last.parent.iterdir()) == [last]
+
+
+def test_a_disk_that_refuses_a_checkpoint_leaves_those_that_are_there(tmp_path, monkeypatch):
+    last, io_of = tmp_path / "last.ckpt", WholeCheckpointIO()
+    for epoch in range(2):
+        io_of.save_checkpoint({"epoch": epoch}, last)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "sync", full)
+    with pytest.raises(OSError, match="No space left"):
+        io_of.save_checkpoint({"epoch": 2}, last)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
+    assert whole_epochs(last) == 2
+
+
+@pytest.mark.parametrize("how", ["a checkpoint", pytest.param("a pickle", marks=pytest.mark.slow)])
+def test_code_in_a_checkpoint_never_runs(world, undisturbed, copy, tmp_path, how, tried):  # noqa: F811
+    mark = tmp_path / "mark"
+    for name in EPOCHS:
+        if how == "a pickle":
+            (copy / name).write_bytes(pickle.dumps(Malice(mark)))
+        else:
+            held = torch.load(copy / name, weights_only=True)
+            torch.save(held | {"history": Malice(mark)}, copy / name)
+    child = world.child(tmp_path)
+    assert child.wait() == 0, child.said
+    assert child.said.count("is damaged; the fit starts over") == 2
+    assert contents(tmp_path / "runs") == undisturbed["probes"]
+    assert not mark.exists()
+    tried("code", "code in a checkpoint that a fit goes on from", "did not run; started over")
+
+
+def test_lightning_reads_a_checkpoint_as_plain_data(tmp_path, monkeypatch, tried):
+    """Also where the environment asks it to run what is in one."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    path, mark = tmp_path / "last.ckpt", tmp_path / "mark"
+    torch.save({"epoch": 0, "history": Malice(mark)}, path)
+    strategy = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, plugins=[WholeCheckpointIO()]
+    ).strategy
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        strategy.load_checkpoint(path, weights_only=None)
+    with pytest.raises(AssertionError):
+        strategy.load_checkpoint(path, weights_only=False)
+    assert whole_epochs(path) == 0
+    assert not mark.exists()
+    tried("code", "a checkpoint with code, read by Lightning", "refused, nothing ran")
