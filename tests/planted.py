@@ -190,7 +190,9 @@ def strengths(plan: Plan, draws: np.random.Generator, scenes: int, images: int) 
     radius = size * draws.uniform(0.7, 1.3, size=(scenes, count))
     centre = centre[:, None] + SHIFT * draws.normal(size=(scenes, images, count, 2))
     cells = np.arange(SIDE) + 0.5
-    away = (cells - centre[..., :1])[..., :, None] ** 2 + (cells - centre[..., 1:])[..., None, :] ** 2
+    away = (cells - centre[..., :1])[..., :, None] ** 2 + (cells - centre[..., 1:])[
+        ..., None, :
+    ] ** 2
     rises = 1.4 - np.sqrt(away) / radius[:, None, :, None, None]
     found = np.clip(rises, 0, 1) * there[:, None, :, None, None]
     return found.reshape(-1, count, SIDE, SIDE)
@@ -315,9 +317,7 @@ def tested_again(
             write_halves(folder, halves, encoded.halves)
         meta = {key: run.meta[key] for key in ("label", "random", "method", "identity", "concepts")}
         meta |= {"data": run.meta["data"] | {"test": truth.fingerprint}, "digest": ""}
-        write_run(
-            folder, meta=meta, layers=run.layers, concepts=run.concept_set, encoded=encoded
-        )
+        write_run(folder, meta=meta, layers=run.layers, concepts=run.concept_set, encoded=encoded)
         found.append(load_run(folder))
     return found
 

@@ -5,7 +5,6 @@ of the others do, in scenes of its own choice. What is said of them is read from
 their comparison, from which tables, findings and page are written.
 """
 
-from collections import Counter
 from functools import cache
 
 import numpy as np
@@ -35,26 +34,26 @@ from cavalcade.similarity import (
     repaired_orders,
     similarity_of_pairs,
 )
-from planted import Plan, in_one_thread, strengths
+from planted import SIDE, Plan, in_one_thread, strengths
 
 pytestmark = pytest.mark.slow
 
 DATA_SETS = 1000
 NETWORKS = ("first", "second", "third")
 PAIRS = ((0, 1), (0, 2), (1, 2))
-SCENES, IMAGES = 48, 2
+SCENES, IMAGES = 48, 2  # two scenes a block
 PLAN = Plan(0, own=2, depth=3)
 DEPTHS = (0.3, 0.6, 1.0)
 REPAIRINGS = 16
 GROUPS = np.repeat(np.arange(SCENES), IMAGES)
 BLOCKS = torch.tensor(contiguous_blocks(list(map(str, GROUPS))))
 ORDERS = torch.from_numpy(repaired_orders(BLOCKS.numpy(), REPAIRINGS))
-LAYERS = tuple(Layer(f"l{k}", depth, True, 8, 4.0, (12, 12)) for k, depth in enumerate(DEPTHS))
+LAYERS = tuple(Layer(f"l{k}", depth, True, 8, 4.0, (SIDE, SIDE)) for k, depth in enumerate(DEPTHS))
 NAMES = tuple((layer.name, f"c{k + 1}") for layer in LAYERS for k in range(PLAN.own))
 REACH = stats.t.ppf(0.975, int(BLOCKS.max()))
 
 
-EVERYWHERE = torch.ones(len(GROUPS), 144, dtype=torch.bool)
+EVERYWHERE = torch.ones(len(GROUPS), SIDE * SIDE, dtype=torch.bool)
 
 
 def fields(seed: int) -> list[torch.Tensor]:
@@ -84,15 +83,18 @@ def compared(matrices: list[LayerMatrix], cells: list[ConceptCells] | None = Non
     return Analysis(comparison)
 
 
-def matrix(pair: tuple[int, int], estimate: Estimate, repaired: np.ndarray, *, labelled: bool):
+def matrix(
+    pair: tuple[int, int], estimate: Estimate, repaired: np.ndarray, *, labelled: bool
+) -> LayerMatrix:
+    """Of two networks."""
     a, b = (NETWORKS[k] for k in pair)
-    pair = Pair(a, LAYERS, b, LAYERS)
-    return LayerMatrix(pair, "adjusted", estimate, repaired, without_chance=labelled)
+    layers = Pair(a, LAYERS, b, LAYERS)
+    return LayerMatrix(layers, "adjusted", estimate, repaired, without_chance=labelled)
 
 
-def probed(seed: int) -> tuple[Analysis, dict[str, float]]:
+def probed(seed: int, *, same: bool = False) -> tuple[Analysis, dict[str, float]]:
     """Two labelled concepts, which a deeper layer finds where it should not, too."""
-    found = fields(seed)[:3]
+    found = fields(seed)[:3] if not same else fields(seed)[:1] * 3
     parts = []
     for k in range(2):
         firings = []
@@ -109,9 +111,10 @@ def probed(seed: int) -> tuple[Analysis, dict[str, float]]:
     return compared(matrices), {"concepts": (cells.value > REACH * cells.stderr).mean()}
 
 
-def mined(seed: int) -> tuple[Analysis, dict[str, float]]:
+def mined(seed: int, *, same: bool = False) -> tuple[Analysis, dict[str, float]]:
     """Two concepts of each layer."""
     *found, labels = fields(seed)
+    found = found if not same else found[:1] * 3
     firings = [Firing(own > 0.4, EVERYWHERE) for own in found]
     layers = (layer_slices(NAMES), layer_slices(NAMES))
     matrices, cells = [], []
@@ -168,3 +171,59 @@ def calls(kind: str) -> pd.DataFrame:
             analysis, more = KINDS[kind](seed)
             rows.append(said(analysis) | more)
     return pd.DataFrame(rows)
+
+
+def at_most(rate: float, called: pd.Series) -> bool:
+    """Whether so many calls can come of a rate; calls of one data set depend on each other."""
+    if set(called.unique()) <= {0.0, 1.0}:
+        return called.sum() <= stats.binom.ppf(0.99, len(called), rate)
+    return called.mean() <= rate + stats.norm.ppf(0.99) * called.std() / len(called) ** 0.5
+
+
+CLAIMS = {  # what docs/method.md states of each, at most
+    "sentence": ("the sentence of a comparison", 0.025),
+    "depth": ("the sentence of a comparison, of depths", 0.025),
+    "similarity": ("intervals of networks", 0.025),
+    "layers": ("intervals of layers", 0.025),
+    "concepts": ("intervals of concepts", 0.025),
+    "partners": ("intervals of mined partners", 0.025),
+    "nearer": ("networks that are nearer, q < 0.05", 0.05),
+    "named": ("mined concepts with a name", 0.05),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_networks_that_share_nothing_are_called_similar_at_most_as_often_as_stated(
+    kind, claim, tried
+):
+    called = calls(kind)
+    if claim not in called:
+        assert kind == "probed"  # whose concepts have names
+        return
+    what, rate = CLAIMS[claim]
+    assert at_most(rate, called[claim])
+    happened = f"called similar in at most {rate:.1%}, as stated"
+    tried("numbers", f"null: {what}", happened, times=DATA_SETS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "most"), [("probed", 0.03, 0.15), ("mined", 0.5, 0.75)], ids=KINDS
+)
+def test_what_was_chosen_is_no_claim(kind, least, most):
+    """As docs/method.md says: the largest of many numbers is large by chance."""
+    called = calls(kind).mean()
+    assert least < called["mean best match"] < most
+    assert called["best matches"] > 0.025
+    assert called["most alike"] > 0.025
+    assert called["z of similarity"] > 0.05
+    assert called["z of the most alike"] > 0.05
+
+
+def test_what_is_shared_is_found():
+    """The other side: networks of the same masks are called similar, however they are compared."""
+    with in_one_thread():
+        for kind in KINDS.values():
+            analysis, _ = kind(0, same=True)
+            found = said(analysis)
+            assert found["sentence"] == found["similarity"] == 1
