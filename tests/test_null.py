@@ -34,7 +34,8 @@ from cavalcade.similarity import (
     repaired_orders,
     similarity_of_pairs,
 )
-from planted import SIDE, Plan, in_one_thread, strengths
+from planted import SIDE, Plan, strengths
+from planted_again import in_one_thread
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,8 @@ from scipy import stats
 
 from cavalcade import Analysis, compare, load_run
 from cavalcade.concepts import Factorisation, Probes
-from planted import Plan, Scenes, in_one_thread, planted_backbone, tested_again
+from planted import Plan, Scenes, planted_backbone
+from planted_again import in_one_thread, seen_again
 from tiny import tiny_data, tiny_visit
 
 pytestmark = pytest.mark.slow
@@ -86,7 +87,7 @@ def intervals(kind: str) -> tuple[dict[str, Interval], list[dict[str, Interval]]
         def again(seed: int, scenes: int) -> dict[str, Interval]:
             splits = {"test": scenes}
             data = Scenes(plan=PLAN, concepts=labels, test_seed=seed, scenes=splits)
-            runs = tested_again(root / str(seed), fitted, backbones, data)
+            runs = seen_again(root / str(seed), fitted, backbones, data)
             found = numbers(Analysis(compare(runs)))
             shutil.rmtree(root / str(seed))
             return found
