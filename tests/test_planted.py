@@ -27,6 +27,7 @@ from tiny import tiny_data, tiny_visit
 
 NETWORKS = ("first", "second")
 SAME, UNLIKE = 0.6, 0.25  # of adjusted indices: above are shared concepts, below all others
+CHANCE = 0.03  # less is left of what area and position give, which is more
 FOUND, LOST = 0.7, 0.35  # of Jaccard indices of probes
 
 
@@ -138,6 +139,8 @@ def check_layers(found: Told) -> None:
     assert (matrix[partners] > SAME * share - UNLIKE / 2).all()
     assert (matrix[partners] < share + UNLIKE).all()
     assert (np.abs(matrix[~partners]) < UNLIKE / 2).all()
+    raw = found.folder.matrix(*NETWORKS, "jaccard").to_numpy()
+    assert abs(matrix[~partners].mean()) < CHANCE < raw[~partners].mean()
     best = found.table("best_matches").set_index(["network", "layer"])["match"]
     for layer, partner in enumerate(found.partners):
         assert best[NETWORKS[0], layers[0][layer]] == layers[1][partner]
