@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 
 from cavalcade.data import Labels
-from cavalcade.data.files import FileData, FileSplit, ImageFile, image_shape, images_among
+from cavalcade.data.files import FileData, FileSplit, ImageFile, images_in
+from cavalcade.data.pictures import image_shape
 from cavalcade.errors import InputError, closest
 
 SIDES = ("left", "top", "right", "bottom")
@@ -38,8 +39,8 @@ class Boxes(FileData):
         folder = self.path / split
         if not folder.is_dir():
             raise InputError(f"{folder} does not exist; a data set has train/, val/ and test/")
-        files = self.in_groups(images_among(folder.iterdir(), folder), self.path)
-        boxes = read_boxes(self.path / "boxes.csv")
+        files = self.in_groups(images_in(folder), self.path)
+        boxes = read_boxes(self.links.check(self.path / "boxes.csv"))
         names = {file.name for file in files}
         for name in boxes:
             if name.startswith(f"{split}/") and name not in names:

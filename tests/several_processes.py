@@ -11,6 +11,7 @@ import torch
 from cavalcade import processes
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.data import Labels
+from cavalcade.data.contents import read_splits
 from cavalcade.errors import InputError
 from cavalcade.visiting.trainers import Trainers
 from tiny import (
@@ -39,6 +40,28 @@ class Rare(Squares):
         masks = super().labels(index).masks
         masks[1] &= index < 2
         return Labels(masks, torch.ones_like(masks))
+
+
+@dataclass(kw_only=True)
+class DamagedSquares(PlantedSquares):
+    """Some images cannot be read; with `by_process`, the second process can read one less."""
+
+    by_process: bool = False
+
+    def open(self, split):
+        damaged = {2, 3 + processes.rank()} if self.by_process else {2}
+        return Damaged(self.size, self.counts[split], damaged)
+
+
+class Damaged(Squares):
+    def __init__(self, size, count, damaged):
+        super().__init__(size, count, 0)
+        self.damaged = damaged
+
+    def image(self, index):
+        if index in self.damaged:
+            raise InputError(f"{self.ids[index]} cannot be read")
+        return super().image(index)
 
 
 METHODS = {
@@ -114,10 +137,19 @@ def exchanges() -> None:
         )
 
 
+def leaves_out() -> None:
+    """Processes leave out the same images, or stop together."""
+    found = read_splits(DamagedSquares(on_error="skip"), ["train", "test"])
+    assert [each.id for each in found["train"].left_out] == ["0-2"]
+    with pytest.raises(InputError, match="process 1 can read other train images"):
+        read_splits(DamagedSquares(on_error="skip", by_process=True), ["train", "test"])
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     processes.start({"accelerator": "cpu", "devices": 2})
     exchanges()
+    leaves_out()
     visits(
         Path(sys.argv[1]),
         Trainers(functools.partial(quiet_trainer, devices=2, strategy="ddp")),

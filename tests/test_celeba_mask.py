@@ -250,7 +250,7 @@ def test_a_bad_line_of_a_list_of_celeba_is_named(root, name, line):
 @pytest.mark.parametrize("name", ["list_eval_partition.txt", "identity_CelebA.txt"])
 def test_an_image_that_a_list_does_not_name_is_named(root, name):
     change_line(root / name, 1, None)
-    refused(f"{name} does not name {3 * FIRST + 1:06d}.jpg, which {MAPPING} refers to", root)
+    refused(f"{name} does not name '{3 * FIRST + 1:06d}.jpg', which {MAPPING} refers to", root)
 
 
 def test_a_split_that_celeba_does_not_have_is_named(root):

@@ -204,12 +204,15 @@ def test_an_invalid_group_pattern_is_named(root):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("id,video\na_1,x\n", "groups.csv needs a header with the columns id and group"),
-        ("", "groups.csv needs a header with the columns id and group"),
+        ("id,video\na_1,x\n", "groups.csv lacks the column group; .* with id, group"),
+        ("", "groups.csv lacks the column id; its first line must name the columns"),
+        ("id,group,id\na_1,x,b\n", "groups.csv has twice the column id"),
         ("id,group\n", "groups.csv names no group for .*a_1.png; add a row"),
         ("id,group\na_1,x\nb_1,x\n", "groups.csv names no group for .*a_2.png; add a row"),
         ("id,group\na_1,x\na_2,\nb_1,x\n", "groups.csv names no group for .*a_2.png; add a row"),
-        ("id,group\na_1,x\na_2\nb_1,x\n", "groups.csv names no group for .*a_2.png; add a row"),
+        ("id,group\na_1,x\na_2\nb_1,x\n", "groups.csv, line 3 has another number of fields"),
+        ("id,group\na_1,x\na_1,y\n", "groups.csv, line 3 puts 'a_1' into a second group"),
+        ('id,group\na_1,"x\na_2,x\nb_1,x\n', "groups.csv cannot be read .*unexpected end"),
         ("id,group\na_1," + 200_000 * "x", "groups.csv cannot be read .*field larger"),
     ],
 )
@@ -221,7 +224,7 @@ def test_bad_groups_csv_is_named(root, tmp_path, rows, message):
 
 def test_a_missing_groups_csv_is_named(root, tmp_path):
     refused(
-        root, "data.groups_csv .*none.csv cannot be read", groups_csv=str(tmp_path / "none.csv")
+        root, "data.groups_csv .*none.csv is missing; mend", groups_csv=str(tmp_path / "none.csv")
     )
 
 

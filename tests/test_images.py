@@ -108,8 +108,10 @@ def test_links_to_folders_are_followed_and_broken_ones_are_named(root, tmp_path)
     linked = tmp_path / "linked"
     linked.mkdir()
     (linked / "here").symlink_to(root)
-    assert opened(linked).ids[0] == "here/a_0"
-    (linked / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert opened(linked, follow_links=True).ids[0] == "here/a_0"
+    (linked / "here").unlink()
+    put_all(linked, ["a", "b"])
+    (linked / "gone.png").symlink_to(linked / "nowhere.png")
     refused(linked, "gone.png cannot be read as an image .*; mend or remove it")
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cavalcade.data.pictures import opened
 from cavalcade.folders import read_tensors
 
 QUALITY = 85
@@ -30,7 +31,8 @@ class Thumbnails:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> UInt8[Tensor, "3 height width"]:
-        with Image.open(io.BytesIO(self.pictures[index].numpy().tobytes())) as picture:
+        file = io.BytesIO(self.pictures[index].numpy().tobytes())
+        with opened(file, f"thumbnail {index}", ("JPEG",)) as picture:
             return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
 
     def save(self, path: Path) -> None:

@@ -111,6 +111,30 @@ def say_differences(runs: Sequence[Run]) -> None:
         )
 
 
+def say_left_out(runs: Sequence[Run]) -> None:
+    """Warn of images that could not be read, and were left out of the data of runs."""
+    sentence = images_left_out(runs)
+    if sentence:
+        log.warning(sentence)
+
+
+def images_left_out(runs: Sequence[Run]) -> str:
+    """A sentence on the images that were left out of the data of runs; empty without any."""
+    told: dict[str, list[str]] = {}
+    for name, run in zip(distinct_names(runs), runs, strict=True):
+        found = run.meta["data"].get("left_out", {})
+        if found:
+            what = ", ".join(f"{count} {split}" for split, count in found.items())
+            told.setdefault(what, []).append(name)
+    if not told:
+        return ""
+    counts = "; ".join(f"{what} of {listed(who, MOST_NAMED)}" for what, who in told.items())
+    return (
+        "images that could not be read were left out of the data (data.on_error=skip), and "
+        f"left_out.csv in the run folder names them: {counts}"
+    )
+
+
 def _settings(run: Run) -> dict[str, object]:
     """What decided on a run beside its network and test images, as a user would call it."""
     identity = run.meta["identity"]

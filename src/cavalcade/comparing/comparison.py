@@ -18,6 +18,7 @@ from cavalcade.comparing.comparable import (
     distinct_names,
     random_twins,
     say_differences,
+    say_left_out,
 )
 from cavalcade.comparing.feature_matrices import feature_matrices
 from cavalcade.comparing.matrices import ConceptMatrices
@@ -210,6 +211,7 @@ def compare(
     _check_measures_of(runs[0], similarity, *against)
     check_nulls(runs)
     say_differences(runs)
+    say_left_out(runs)
     names = distinct_names(runs)
     blocks = np.array(runs[0].truth.blocks)
     orders = repaired_orders(blocks, repairings)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cavalcade.comparing.analysis import Analysis
+from cavalcade.comparing.comparable import images_left_out
 from cavalcade.comparing.findings import summarise
 from cavalcade.comparing.report_answers import (
     concept_agreement,
@@ -145,6 +146,7 @@ class ReportParts:
             "tree": self._tree(),
             "pairs": [self._described_pair(pair) for pair in self.pairs],
             "left_out": left_out(comparison, self.runs),
+            "images_left_out": images_left_out(self.runs),
             "labelled": self.labelled,
             "grid": list(self.truth.grid),
             "images": [self.truth.ids[k] for k in self.images],

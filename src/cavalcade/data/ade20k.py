@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cavalcade.data.files import images_among, read_lines
+from cavalcade.data.files import images_in
 from cavalcade.data.index_maps import Legend
+from cavalcade.data.names import brief, check_plain
 from cavalcade.data.published import ANEW, Published
+from cavalcade.data.tables import read_lines, whole_number
 from cavalcade.errors import InputError
 
 
@@ -34,7 +36,7 @@ class Ade20k(Published):
         """The images of a folder, each with the annotation of the same name."""
         home = self.there(f"images/{official}")
         masks = self.there(f"annotations/{official}")
-        images = images_among(home.iterdir(), home)
+        images = images_in(home)
         return home, {image: masks / f"{image.stem}.png" for image in images}
 
     def legend(self) -> Legend:
@@ -49,17 +51,20 @@ def read_classes(path: Path) -> dict[str, Sequence[int]]:
     A synonym that another class has taken is told from it by its index: "screen 131".
 
     Raises:
-        InputError: if a row is not the index, three numbers and the names, tab separated.
+        InputError: if a row is not the index, three numbers and the names, tab separated, an
+            index stands twice or is above 65535, or there is no row.
     """
     classes: dict[str, Sequence[int]] = {}
     for row in read_lines(path, ANEW)[1:]:
-        try:
-            index, *_, names = row.split("\t")
-            number, name = int(index), names.split(",")[0].strip()
-        except ValueError as error:
+        index, *others = row.split("\t")
+        number, name = whole_number(index.strip()), "".join(others[-1:]).split(",")[0].strip()
+        if number is None or not 0 < number < 2**16 or (number,) in classes.values() or not name:
             raise InputError(
-                f"{path} has the row {row!r}, which is not Idx, Ratio, Train, Val and Name, tab "
-                f"separated; {ANEW}"
-            ) from error
+                f"{path} has the row {brief(row)}, which is not Idx, Ratio, Train, Val and Name, "
+                f"tab separated, with an Idx of its own; {ANEW}"
+            )
+        check_plain(f"{path} names the class", (name,), ANEW)
         classes[f"{name} {number}" if name in classes else name] = (number,)
+    if not classes:
+        raise InputError(f"{path} holds no class; {ANEW}")
     return classes

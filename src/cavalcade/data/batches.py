@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from cavalcade.data.cached import CachedActivations
 from cavalcade.data.contents import concept_table, read_splits
 from cavalcade.data.geometry import Frame, area_averages, at_cell_centres
+from cavalcade.data.left_out import table_of
 from cavalcade.data.sample import SPLITS, ConceptData, ConceptDataset
 from cavalcade.data.shared_batches import SharedBatches
 from cavalcade.errors import check_whole
@@ -185,6 +186,11 @@ class ConceptDataModule(LightningDataModule):
     def fingerprints(self) -> dict[str, str]:
         """Of each split."""
         return {split: dataset.fingerprint() for split, dataset in self.splits.items()}
+
+    @property
+    def left_out(self) -> pd.DataFrame:
+        """What could not be read, with `data.on_error=skip`; see `left_out.table_of`."""
+        return table_of(self.data, {split: own.left_out for split, own in self.splits.items()})
 
     def in_order(self, split: str, *, targets: bool = False) -> DataLoader[ConceptBatch]:
         """All images of a split in order; with targets on the layers' grids if asked."""

@@ -1,8 +1,7 @@
 """Broden, the broadly and densely labelled data set of Network Dissection, as published."""
 
-import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int16, Int32
+from jaxtyping import Bool, Int32
 from PIL import Image
 
-from cavalcade.data.files import FileData, FileSplit, ImageFile, read_values
-from cavalcade.data.sample import Labels
+from cavalcade.data.files import FileData, FileSplit, ImageFile
+from cavalcade.data.links import Links
+from cavalcade.data.names import brief, check_plain, is_plain, stays_below
+from cavalcade.data.pictures import LOSSLESS, MAX_PIXELS, read_values
+from cavalcade.data.sample import Labels, check_room
+from cavalcade.data.tables import read_rows, whole_number
 from cavalcade.errors import InputError, check_choice
 
 CATEGORIES = ("color", "object", "part", "material", "scene", "texture")
@@ -24,8 +27,12 @@ NUMBERS = 256 * 256  # what the red and the green channel of a label map can hol
 # In a table from numbers to concepts: a number that is known but not asked for, and one that
 # label.csv does not list under the category.
 OTHER, UNLISTED = -1, -2
+MISSING = (
+    "data.root must be the folder that Broden's archive unpacks to, with index.csv, label.csv and "
+    "images/"
+)
 
-Table = Int16[np.ndarray, "65536"]
+Table = Int32[np.ndarray, "65536"]
 
 
 class Label(NamedTuple):
@@ -95,15 +102,16 @@ class Broden(FileData):
                 "train; images without an entry in data.categories do not count"
             )
         tables = number_tables(self._labels, names, self.chosen)
-        return BrodenSplit(files, names, [rows[file.path] for file in files], tables, self.path)
+        own = [rows[file.path] for file in files]
+        return BrodenSplit(files, names, own, tables, self.links)
 
     @cached_property
     def _labels(self) -> list[Label]:
-        return read_labels(self.path / "label.csv", self.chosen)
+        return read_labels(self.links.check(self.path / "label.csv"), self.chosen)
 
     @cached_property
     def _index(self) -> list[Row]:
-        return read_index(self.path / "index.csv", self.chosen)
+        return read_index(self.links.check(self.path / "index.csv"), self.chosen)
 
 
 class BrodenSplit(FileSplit):
@@ -115,10 +123,11 @@ class BrodenSplit(FileSplit):
         concepts: Sequence[str],
         rows: Sequence[Row],
         tables: Mapping[str, Table],
-        root: Path,
+        links: Links,
     ) -> None:
         super().__init__(files, concepts)
-        self.rows, self.tables, self.root = list(rows), dict(tables), root
+        self.rows, self.tables, self.root = list(rows), dict(tables), links.root
+        self.links = links
         self.of_category = {
             name: np.isin(np.arange(len(concepts)), t) for name, t in tables.items()
         }
@@ -131,6 +140,7 @@ class BrodenSplit(FileSplit):
                 label.csv does not list.
         """
         row = self.rows[index]
+        check_room(self.named_in(index), (len(self.concepts), *row.size))
         masks = np.zeros((len(self.concepts), *row.size), dtype=bool)
         known = np.zeros(len(self.concepts), dtype=bool)
         for category in self.tables:
@@ -149,13 +159,19 @@ class BrodenSplit(FileSplit):
         """Set the masks as one item of an entry says."""
         table, line = self.tables[category], self.named_in(index)
         if item.isdecimal():
-            concept = table[int(item)] if int(item) < NUMBERS else UNLISTED
+            number = whole_number(item)
+            concept = table[number] if number is not None and number < NUMBERS else UNLISTED
             if concept == UNLISTED:
                 raise _unlisted(line, item, category)
             if concept >= 0:
                 masks[concept] = True
             return
-        path = self.root / "images" / item
+        if not stays_below(item) or not is_plain(item):
+            raise InputError(
+                f"{line}, {category}: {brief(item)} is no label number, nor a path below images/; "
+                "correct the entry"
+            )
+        path = self.links.check(self.root / "images" / item)
         numbers = self._read_map(path, index, category)
         concepts = table[numbers]
         if concepts.min() == UNLISTED:
@@ -167,10 +183,10 @@ class BrodenSplit(FileSplit):
         """The label number of each pixel."""
         if not path.is_file():
             raise InputError(
-                f"{self.named_in(index)}, {category}: {path.name!r} is no label number, nor is "
-                f"there a label map {path}; unpack the archive again, or correct the entry"
+                f"{self.named_in(index)}, {category}: {brief(path.name)} is no label number, nor "
+                f"is there a label map {path}; unpack the archive again, or correct the entry"
             )
-        values = read_values(path, _as_rgb).astype(np.int32)
+        values = read_values(path, _as_rgb, LOSSLESS).astype(np.int32)
         height, width = self.rows[index].size
         if values.shape[:2] != (height, width):
             raise InputError(
@@ -198,7 +214,7 @@ def number_tables(
     concepts = {name: k for k, name in enumerate(names)}
     tables = {}
     for category in categories:
-        table = np.full(NUMBERS, UNLISTED, dtype=np.int16)
+        table = np.full(NUMBERS, UNLISTED, dtype=np.int32)
         table[0] = OTHER
         for label in labels:
             if category in label.categories:
@@ -216,25 +232,26 @@ def read_labels(path: Path, categories: Iterable[str]) -> list[Label]:
     """
     labels: dict[int, Label] = {}
     names: set[str] = set()
-    for line, row in _read_table(path, ("number", "name", "category")):
+    for line, (digits, name, category) in read_rows(path, ("number", "name", "category"), MISSING):
         where = f"{path}, line {line}"
-        number = _whole(where, "number", row["number"])
-        own = re.findall(r"(\w+)\(\d+\)", row["category"])
+        number = _whole(where, "number", digits)
+        own = re.findall(r"(\w+)\(\d+\)", category)
         if number == 0:  # what is of no concept, if it is listed
             continue
         if number >= NUMBERS:
             raise InputError(f"{where}: number is {number}; label maps end at {NUMBERS - 1}")
         if not own:
             raise InputError(
-                f"{where}: category is {row['category']!r}; write it like 'object(20);part(3)'"
+                f"{where}: category is {brief(category)}; write it like 'object(20);part(3)'"
             )
-        if number in labels or row["name"] in names or not row["name"]:
+        if number in labels or name in names or not name:
             raise InputError(
-                f"{where}: the number {number} or the name {row['name']!r} is taken or empty; "
+                f"{where}: the number {number} or the name {brief(name)} is taken or empty; "
                 "give each concept one of its own"
             )
-        names.add(row["name"])
-        labels[number] = Label(number, row["name"], tuple(own))
+        check_plain(f"{where}: the name is", (name,), "rename it")
+        names.add(name)
+        labels[number] = Label(number, name, tuple(own))
     chosen = set(categories)
     found = [labels[number] for number in sorted(labels) if chosen & set(labels[number].categories)]
     if not found:
@@ -249,54 +266,33 @@ def read_index(path: Path, categories: Sequence[str]) -> list[Row]:
         InputError: if the file is missing or wrong, or names an image twice.
     """
     rows: dict[str, Row] = {}
-    for line, row in _read_table(path, ("image", "split", "sh", "sw", *categories)):
+    columns = ("image", "split", "sh", "sw", *categories)
+    for line, (image, split, height, width, *entries) in read_rows(path, columns, MISSING):
         where = f"{path}, line {line}"
-        image, split = row["image"], row["split"]
-        if not image or Path(image).is_absolute() or image in rows:
+        if not stays_below(image) or not is_plain(image) or image in rows:
             raise InputError(
-                f"{where}: image is {image!r}; name each image once, by its path below images/"
+                f"{where}: image is {brief(image)}; name each image once, by its path below images/"
             )
         if split not in PUBLISHED.values():
-            raise InputError(f"{where}: split is {split!r}; write train or val")
-        size = (_whole(where, "sh", row["sh"], 1), _whole(where, "sw", row["sw"], 1))
-        cells = {category: row[category] for category in categories}
+            raise InputError(f"{where}: split is {brief(split)}; write train or val")
+        size = (_whole(where, "sh", height, 1), _whole(where, "sw", width, 1))
+        if size[0] * size[1] > MAX_PIXELS:
+            raise InputError(
+                f"{where}: sh and sw are {height} and {width}, more than {MAX_PIXELS:,} pixels; "
+                "correct them"
+            )
+        cells = dict(zip(categories, entries, strict=True))
         rows[image] = Row(line, image, split, size, cells)
     return [row for row in rows.values() if any(row.cells.values())]
 
 
-def _read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The number of the line and the fields by column, for each row of a table."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            missing = [name for name in columns if name not in (table.fieldnames or ())]
-            if missing:
-                raise InputError(
-                    f"{path} lacks the column {missing[0]}; its first line must name the columns, "
-                    f"with {', '.join(columns)}"
-                )
-            for row in table:
-                if None in row or None in row.values():
-                    raise InputError(
-                        f"{path}, line {table.line_num} has another number of fields than the "
-                        "first line; correct it"
-                    )
-                yield table.line_num, row
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path} is missing; data.root must be the folder that Broden's archive unpacks to, "
-            "with index.csv, label.csv and images/"
-        ) from error
-    except InputError:
-        raise
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({error}); mend it") from error
-
-
 def _whole(where: str, column: str, value: str, least: int = 0) -> int:
-    if not value.isdecimal() or int(value) < least:
-        raise InputError(f"{where}: {column} is {value!r}; give a whole number from {least} up")
-    return int(value)
+    number = whole_number(value)
+    if number is None or number < least:
+        raise InputError(
+            f"{where}: {column} is {brief(value)}; give a whole number from {least} up"
+        )
+    return number
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

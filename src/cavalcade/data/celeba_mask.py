@@ -9,8 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from cavalcade.data.files import FileData, FileSplit, ImageFile, read_lines, read_values
-from cavalcade.data.sample import SPLITS, Labels
+from cavalcade.data.files import FileData, FileSplit, ImageFile
+from cavalcade.data.links import Links
+from cavalcade.data.names import brief
+from cavalcade.data.pictures import LOSSLESS, read_values
+from cavalcade.data.sample import SPLITS, Labels, check_room
+from cavalcade.data.tables import read_lines, whole_number
 from cavalcade.errors import InputError
 
 BACKGROUND = "background"
@@ -74,19 +78,21 @@ class CelebAMaskHQ(FileData):
             self.in_groups(paths, home),
             {name: concepts[name] for name in names},
             self.path / "CelebAMask-HQ-mask-anno",
+            self.links,
         )
 
     def _groups(self, paths: Sequence[Path], names: Sequence[str]) -> list[str]:
         asked = self.group_pattern is not None or self.groups_csv is not None
-        if asked or not (self.path / IDENTITY).exists():
+        identity = self.links.check(self.path / IDENTITY)
+        if asked or not (identity.exists() or identity.is_symlink()):  # a link may lead nowhere
             return super()._groups(paths, names)
         originals = [self._originals[path.stem] for path in paths]
-        return _look_up(self.path / IDENTITY, originals)
+        return _look_up(identity, originals)
 
     @cached_property
     def _originals(self) -> dict[str, str]:
         """The file in CelebA of each image."""
-        path = self.path / MAPPING
+        path = self.links.check(self.path / MAPPING)
         lines = _words(
             path, "it comes with the data set: unpack the archive of CelebAMask-HQ again"
         )
@@ -96,10 +102,11 @@ class CelebAMaskHQ(FileData):
         originals: dict[str, str] = {}
         for number, fields in enumerate(lines[1:], start=2):
             i = fields[0] if fields else ""
-            if len(fields) != 3 or not i.isdecimal() or str(int(i)) != i or i in originals:
+            number_of = whole_number(i)
+            if len(fields) != 3 or number_of is None or str(number_of) != i or i in originals:
                 raise InputError(
-                    f"{path}, line {number}: {' '.join(fields)!r} is not the number of an image, "
-                    "each once, and two words; unpack it again"
+                    f"{path}, line {number}: {brief(' '.join(fields))} is not the number of an "
+                    "image, each once, and two words; unpack it again"
                 )
             originals[i] = fields[2]
         return originals
@@ -107,13 +114,13 @@ class CelebAMaskHQ(FileData):
     @cached_property
     def _splits(self) -> dict[str, str]:
         """The split of each image."""
-        path = self.path / PARTITION
+        path = self.links.check(self.path / PARTITION)
         numbers = _look_up(path, list(self._originals.values()))
         for original, number in zip(self._originals.values(), numbers, strict=True):
             if number not in ("0", "1", "2"):
                 raise InputError(
-                    f"{path} puts {original} into {number!r}; there are 0 (train), 1 (val) and "
-                    "2 (test)"
+                    f"{path} puts {original} into {brief(number)}; there are 0 (train), 1 (val) "
+                    "and 2 (test)"
                 )
         return {i: SPLITS[int(n)] for i, n in zip(self._originals, numbers, strict=True)}
 
@@ -122,10 +129,14 @@ class CelebAMaskSplit(FileSplit):
     """One split of `CelebAMaskHQ`; of an image, only the masks that concepts need are read."""
 
     def __init__(
-        self, files: Sequence[ImageFile], parts: Mapping[str, Sequence[str]], masks: Path
+        self,
+        files: Sequence[ImageFile],
+        parts: Mapping[str, Sequence[str]],
+        masks: Path,
+        links: Links,
     ) -> None:
         super().__init__(files, list(parts))
-        self.parts, self.mask_folder = dict(parts), masks
+        self.parts, self.mask_folder, self.links = dict(parts), masks, links
         self.numbers = [int(file.path.stem) for file in files]
 
     def named_in(self, index: int) -> str:  # noqa: ARG002
@@ -150,6 +161,7 @@ class CelebAMaskSplit(FileSplit):
                     f"{files[part]} is {_size(shape)} but {files[first].name} is "
                     f"{_size(shapes[first])}; give all masks of an image one size"
                 )
+        check_room(files[first], (len(self.concepts), *shapes[first]))
         masks = torch.zeros(len(self.concepts), *shapes[first], dtype=torch.bool)
         for k, (name, parts) in enumerate(self.parts.items()):
             for part in parts:
@@ -164,7 +176,7 @@ class CelebAMaskSplit(FileSplit):
         number = self.numbers[index]
         folder = self.mask_folder / str(number // IMAGES_PER_FOLDER)
         files = {part: folder / f"{number:05d}_{part}.png" for part in PARTS}
-        files = {part: path for part, path in files.items() if path.is_file()}
+        files = {part: path for part, path in files.items() if self.links.check(path).is_file()}
         if not files:
             raise InputError(
                 f"image {self.images[index]} has no mask {folder}/{number:05d}_<part>.png; unpack "
@@ -193,13 +205,15 @@ def _look_up(path: Path, originals: Sequence[str]) -> list[str]:
     for number, fields in enumerate(lines, start=1):
         if len(fields) != 2 or not fields[1].isdecimal():
             raise InputError(
-                f"{path}, line {number}: {' '.join(fields)!r} is not a file and a whole number, "
-                "like '000001.jpg 0'; take the published list"
+                f"{path}, line {number}: {brief(' '.join(fields))} is not a file and a whole "
+                "number, like '000001.jpg 0'; take the published list"
             )
         known[fields[0]] = fields[1]
     for original in originals:
         if original not in known:
-            raise InputError(f"{path} does not name {original}, which {MAPPING} refers to; add it")
+            raise InputError(
+                f"{path} does not name {brief(original)}, which {MAPPING} refers to; add it"
+            )
     return [known[original] for original in originals]
 
 
@@ -210,7 +224,7 @@ def _words(path: Path, way_out: str) -> list[list[str]]:
 
 def _read_mask(path: Path) -> Bool[np.ndarray, "rows columns"]:
     """Where a black and white picture, of whatever mode, is not black."""
-    return read_values(path, lambda image: image.convert("RGB")).max(axis=2) > 0
+    return read_values(path, lambda image: image.convert("RGB"), LOSSLESS).max(axis=2) > 0
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torchvision import datasets
 
-from cavalcade.data.files import IMAGE_SUFFIXES
 from cavalcade.data.index_maps import Legend
+from cavalcade.data.pictures import IMAGE_SUFFIXES
 from cavalcade.data.published import Published
 from cavalcade.errors import InputError
 
@@ -41,18 +41,17 @@ class Cityscapes(Published):
     def listed(self, official: str) -> tuple[Path, Mapping[Path, Path]]:
         """The images of all cities of a split."""
         home = self.there(f"leftImg8bit/{official}")
-        self.there(f"gtFine/{official}")  # else torchvision would unpack archives beside it
+        twin = self.there(f"gtFine/{official}")
         try:
-            split = datasets.Cityscapes(self.path, official, "fine", "semantic")
+            images = [image for city in home.iterdir() for image in city.iterdir()]
         except OSError as error:
             raise InputError(
                 f"{home} and its twin in gtFine must hold a folder for each city and nothing else "
                 f"({error}); remove what else is there"
             ) from error
-        pairs = zip(map(Path, split.images), split.targets, strict=True)
         return home, {
-            image: Path(index_map)
-            for image, (index_map,) in pairs
+            image: twin / image.parent.name / _index_map_of(image.name)
+            for image in images
             if image.suffix.lower() in IMAGE_SUFFIXES
         }
 
@@ -64,3 +63,8 @@ class Cityscapes(Published):
             void=[each.id for each in classes if each.ignore_in_eval],
             otherwise=self.otherwise,
         )
+
+
+def _index_map_of(image: str) -> str:
+    """What the semantic index map of an image is called."""
+    return f"{image.split('_leftImg8bit')[0]}_gtFine_labelIds.png"

@@ -10,8 +10,9 @@ import torch
 
 from cavalcade.data.coco_concepts import MEANINGS, Meaning
 from cavalcade.data.coco_json import CocoImage, CocoJson
-from cavalcade.data.files import FileData, FileSplit, ImageFile, image_shape
-from cavalcade.data.sample import Labels
+from cavalcade.data.files import FileData, FileSplit, ImageFile
+from cavalcade.data.pictures import image_shape
+from cavalcade.data.sample import Labels, check_room
 from cavalcade.errors import InputError, check_choice, check_whole
 
 
@@ -73,7 +74,8 @@ class Coco(FileData):
         """Read a JSON file once for all splits, and keep what is told of the chosen concepts."""
         if part not in self._indexed:
             kind = "person_keypoints" if self.labels == "body_parts" else "instances"
-            source = CocoJson.read(self.path / "annotations" / f"{kind}_{part}.json")
+            path = self.path / "annotations" / f"{kind}_{part}.json"
+            source = CocoJson.read(self.links.check(path))
             meaning = MEANINGS[self.labels](source)
             for other in self._indexed.values():
                 if other.meaning.concepts != meaning.concepts:
@@ -95,6 +97,8 @@ class Coco(FileData):
                 f"{indexed.meaning.path} lists no image{of} for the split {split!r}, which needs "
                 "at least one image, or two groups of training images to hold one of them out"
             )
+        if self.on_error == "skip":  # each is left out when it is read
+            return
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         missing = [f for f in files if f.name not in there and not f.path.is_file()]
         if missing:
@@ -124,6 +128,7 @@ class CocoSplit(FileSplit):
         image = self.annotated[index]
         self._check_size(index)
         shape = (len(self.concepts), image.height, image.width)
+        check_room(self.images[index], shape)
         present = np.zeros(shape, dtype=bool)
         void: dict[int, np.ndarray] = {}
         for annotation in image.annotations:

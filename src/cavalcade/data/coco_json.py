@@ -12,10 +12,12 @@ from jaxtyping import Bool, Float
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from cavalcade.data.files import read_json
+from cavalcade.data.names import brief, is_plain, stays_below
+from cavalcade.data.tables import read_json
 from cavalcade.errors import InputError
 
 Entry = Mapping[str, Any]
+LETTERS = 12  # of a run in COCO's text: 60 bits
 
 # What every entry of a list must hold, and of which type.
 FIELDS: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
@@ -65,8 +67,8 @@ class CocoJson:
         for entry in content["annotations"]:
             for field, name in {"image_id": "images", "category_id": "categories"}.items():
                 if entry[field] not in ids[name]:
-                    must = f'is {entry[field]!r}, which is the id of no entry of "{name}"'
-                    raise wrong(path, f"annotation {entry['id']!r}", field, must)
+                    must = f'is {brief(entry[field])}, which is the id of no entry of "{name}"'
+                    raise wrong(path, f"annotation {brief(entry['id'])}", field, must)
         index = COCO()
         index.dataset = content
         with redirect_stdout(StringIO()):
@@ -89,8 +91,10 @@ class CocoJson:
         names = {}
         for key, category in self.categories.items():
             name = category.get(field)
-            if not isinstance(name, str) or not name or "/" in name:
-                raise wrong(self.path, f"category {key!r}", field, 'must be a word without "/"')
+            if not isinstance(name, str) or not name or "/" in name or not is_plain(name):
+                raise wrong(
+                    self.path, f"category {brief(key)}", field, 'must be a word without "/"'
+                )
             names[key] = name
         return names
 
@@ -114,7 +118,9 @@ def pixels_of(
             return _from_polygons(content, image.height, image.width)
         return _from_runs(content, image.height, image.width)
     except ValueError as error:
-        raise wrong(path, f"annotation {annotation.id!r}", "segmentation", str(error)) from error
+        raise wrong(
+            path, f"annotation {brief(annotation.id)}", "segmentation", str(error)
+        ) from error
 
 
 def keypoints_of(annotation: Annotation, path: Path) -> Float[np.ndarray, "17 3"]:
@@ -128,10 +134,10 @@ def keypoints_of(annotation: Annotation, path: Path) -> Float[np.ndarray, "17 3"
     try:
         values = _points(annotation.keypoints, 3)
     except ValueError as error:
-        raise wrong(path, f"annotation {annotation.id!r}", "keypoints", str(error)) from error
+        raise wrong(path, f"annotation {brief(annotation.id)}", "keypoints", str(error)) from error
     if len(values) != 17 or not np.isin(values[:, 2], (0, 1, 2)).all():
         must = "must be 17 times x, y and a visibility of 0, 1 or 2"
-        raise wrong(path, f"annotation {annotation.id!r}", "keypoints", must)
+        raise wrong(path, f"annotation {brief(annotation.id)}", "keypoints", must)
     return values
 
 
@@ -161,15 +167,19 @@ def _check_entries(path: Path, name: str, entries: Sequence[Any]) -> set[Hashabl
     for i, entry in enumerate(entries):
         for field, kind in FIELDS[name].items():
             value = entry.get(field) if isinstance(entry, dict) else None
-            if not isinstance(value, kind) or (
-                field == "file_name" and Path(str(value)).is_absolute()
-            ):
-                raise wrong(path, f'entry {i} of "{name}"', field, f"is {value!r}")
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise wrong(path, f'entry {i} of "{name}"', field, f"is {brief(value)}")
+            if field == "file_name" and not (stays_below(str(value)) and is_plain(str(value))):
+                must = f"is {brief(value)}, which is no plain path below the folder of the images"
+                raise wrong(path, f'entry {i} of "{name}"', field, must)
             if field in taken:
                 if value in taken[field]:
-                    must = f"is {value!r}, which an entry before has too"
+                    must = f"is {brief(value)}, which an entry before has too"
                     raise wrong(path, f'entry {i} of "{name}"', field, must)
                 taken[field].add(value)
+        if name == "annotations" and entry.get("iscrowd", 0) not in (0, 1):
+            must = f"is {brief(entry['iscrowd'])}; it must be 0 or 1"
+            raise wrong(path, f'entry {i} of "{name}"', "iscrowd", must)
     return taken["id"]
 
 
@@ -200,10 +210,12 @@ def _from_runs(content: object, height: int, width: int) -> Bool[np.ndarray, "{h
         raise ValueError(f"must be polygons, or run lengths of the size [{height}, {width}]")
     counts = content.get("counts")
     runs = _uncompressed(counts) if isinstance(counts, str | bytes) else counts
-    if not isinstance(runs, list) or not all(isinstance(run, int) and run >= 0 for run in runs):
+    if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
         raise ValueError("must have counts that are whole numbers from 0 up")
     if sum(runs) != height * width:
-        raise ValueError(f"has counts that add up to {sum(runs)}, not to {height}x{width} pixels")
+        raise ValueError(
+            f"has counts that add up to {brief(sum(runs))}, not to {height}x{width} pixels"
+        )
     pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return pixels.reshape(width, height).T
 
@@ -218,6 +230,8 @@ def _uncompressed(text: str | bytes) -> list[int]:
             raise ValueError("has counts with letters of no meaning")
         value |= (bits & 31) << shift
         shift += 5
+        if shift > 5 * LETTERS:  # far above any image; without end they would take ever longer
+            raise ValueError("has counts that are too large")
         if not bits & 32:  # the last letter of a run, and its fifth bit the sign
             value -= (bits & 16) << (shift - 4)
             runs.append(value + (runs[-2] if len(runs) > 2 else 0))
@@ -229,9 +243,12 @@ def _uncompressed(text: str | bytes) -> list[int]:
 
 def _points(values: object, columns: int) -> Float[np.ndarray, "points {columns}"]:
     try:
-        numbers = np.array(values, np.float64)
-    except (TypeError, ValueError) as error:
+        numbers = np.array(values)
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("must be lists of numbers") from error
+    if numbers.dtype.kind not in "iuf":  # texts, for one, would be read as numbers
+        raise ValueError("must be lists of numbers")
+    numbers = numbers.astype(np.float64)
     if numbers.ndim != 1 or not len(numbers) or len(numbers) % columns:
         raise ValueError(f"must be lists of numbers, {columns} for each point")
     if not np.isfinite(numbers).all():

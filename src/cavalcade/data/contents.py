@@ -15,7 +15,15 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from cavalcade.data.compact import CompactLabels, bit_rows, compressed
-from cavalcade.data.sample import Chosen, ConceptData, ConceptDataset, Labels
+from cavalcade.data.left_out import LeftOut, check_agreed, say_left_out
+from cavalcade.data.sample import (
+    Chosen,
+    ConceptData,
+    ConceptDataset,
+    Labels,
+    Part,
+    WholeError,
+)
 from cavalcade.errors import InputError, listed
 from cavalcade.progress import progress
 
@@ -33,6 +41,7 @@ class Contents(ConceptDataset):
     Other labels, and all pictures, are read again when they are asked for.
 
     Attributes:
+        left_out: the samples that could not be read, which are not among the others.
         present: number of labelled pixels of each image that show each concept.
         labelled: number of pixels of each image where the truth of each concept is known.
         shapes: height and width of each image.
@@ -43,10 +52,12 @@ class Contents(ConceptDataset):
     labelled: Int[Tensor, "images concepts"]
     shapes: Int[Tensor, "images 2"]
 
-    def __init__(self, dataset: ConceptDataset, *, capacity: int = CAPACITY) -> None:
-        self.dataset = dataset
-        self.concepts, self.ids, self.groups = dataset.concepts, dataset.ids, dataset.groups
-        images, concepts = len(self.ids), len(self.concepts)
+    def __init__(
+        self, dataset: ConceptDataset, *, capacity: int = CAPACITY, skip: bool = False
+    ) -> None:
+        """Read all samples; `skip` leaves out those that cannot be read."""
+        self.concepts = dataset.concepts
+        images, concepts = len(dataset), len(self.concepts)
         self.present = torch.zeros(images, concepts, dtype=torch.int32)
         self.labelled = torch.zeros_like(self.present)
         self.shapes = torch.zeros(images, 2, dtype=torch.int64)
@@ -54,11 +65,17 @@ class Contents(ConceptDataset):
         self._rows = list(range(concepts))  # of the compact labels
         self._pictures: list[str] = []
         self._truth = np.zeros((images, concepts, DIGEST), np.uint8)
+        failed: dict[int, LeftOut] = {}
+        read = _read_or_skip if skip else _read
         with ThreadPoolExecutor(READERS) as pool:
             # In order, so that of the samples that cannot be read the first is named.
-            readings = pool.map(lambda index: _read(dataset, index), range(images))
-            for reading in progress(readings, "reading images", images):
-                self._note(reading, capacity)
+            readings = pool.map(lambda index: read(dataset, index), range(images))
+            for index, reading in enumerate(progress(readings, "reading images", images)):
+                if isinstance(reading, LeftOut):
+                    failed[index] = reading
+                else:
+                    self._note(reading, capacity)
+        self._keep(dataset, failed)
 
     @property
     def num_pixels(self) -> Int[Tensor, " images"]:
@@ -92,6 +109,15 @@ class Contents(ConceptDataset):
         other.present, other.labelled = self.present[:, rows], self.labelled[:, rows]
         other._rows, other._truth = [self._rows[row] for row in rows], self._truth[:, rows]
         return other
+
+    def _keep(self, dataset: ConceptDataset, failed: Mapping[int, LeftOut]) -> None:
+        """Have no place for samples that were left out."""
+        kept = [index for index in range(len(dataset)) if index not in failed]
+        self.dataset = Part(dataset, kept) if failed else dataset
+        self.ids, self.groups = self.dataset.ids, self.dataset.groups
+        self.left_out = tuple(failed.values())
+        self.present, self.labelled = self.present[: len(kept)], self.labelled[: len(kept)]
+        self.shapes, self._truth = self.shapes[: len(kept)], self._truth[: len(kept)]
 
     def _note(self, reading: "_Reading", capacity: int) -> None:
         index = len(self._pictures)
@@ -130,6 +156,15 @@ def _read(dataset: ConceptDataset, index: int) -> _Reading:
     )
 
 
+def _read_or_skip(dataset: ConceptDataset, index: int) -> "_Reading | LeftOut":
+    try:
+        return _read(dataset, index)
+    except WholeError:
+        raise
+    except InputError as error:
+        return LeftOut(dataset.ids[index], str(error))
+
+
 def _digest_of_picture(image: UInt8[Tensor, "3 height width"]) -> str:
     digest = hashlib.sha256(repr(tuple(image.shape)).encode())
     digest.update(image.contiguous().numpy().data)
@@ -156,14 +191,19 @@ def read_splits(data: ConceptData, splits: Sequence[str]) -> dict[str, Contents]
     have the same ones, whichever are read.
 
     Raises:
-        InputError: if a sample cannot be used, or no concept is left.
+        InputError: if a sample cannot be used, no concept is left, or all samples of a split were
+            left out since `on_error` is `skip`.
     """
+    skip = data.on_error == "skip"
     choosy = data.min_pixels > 0 or data.min_images > 0
     opened = {s: data.split(s) for s in dict.fromkeys([*splits, *(["train"] if choosy else [])])}
     contents = {}
     for split, dataset in opened.items():
         log.info("%s: reading and checking %d %s images", data.name, len(dataset), split)
-        contents[split] = Contents(dataset)
+        contents[split] = Contents(dataset, skip=skip)
+        say_left_out(data.name, split, contents[split].left_out, dataset)
+    if skip:
+        check_agreed(data, {split: own.left_out for split, own in contents.items()})
     if not choosy:
         return contents
     frequent = _frequent(data, contents["train"])

@@ -1,29 +1,22 @@
 """Images in the files of a folder, in groups that the user names, with labels or without."""
 
-import csv
-import json
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-import torch
 from jaxtyping import UInt8
-from PIL import Image
 from torch import Tensor
 
 from cavalcade.data.groups import held_out
+from cavalcade.data.links import Links
+from cavalcade.data.names import brief, check_plain
+from cavalcade.data.pictures import IMAGE_SUFFIXES, as_rgb, read_rgb
 from cavalcade.data.sample import ConceptData, ConceptDataset
-from cavalcade.errors import InputError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-# What Pillow raises at a file that is damaged, in its pixels or in what it says about them.
-DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-
-Convert = Callable[[Image.Image], Image.Image]
+from cavalcade.data.tables import read_rows
+from cavalcade.errors import InputError, check_switch
 
 
 class ImageFile(NamedTuple):
@@ -49,20 +42,25 @@ class FileData(ConceptData):
         group_pattern: a regular expression on the name of each image; its first group, or the
             whole match, names the group of the image. Each image is its own group without one.
         groups_csv: instead, a file with the columns `id` and `group`.
+        follow_links: read what links lead to outside of the folder, which is refused else.
         name: defaults to the name of the folder.
     """
 
     root: str
     group_pattern: str | None = None
     groups_csv: str | None = None
+    follow_links: bool = False
     name: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.path = Path(self.root).expanduser()
-        if not self.path.is_dir():
+        check_switch("data.follow_links", self.follow_links)
+        self.path = Path(os.path.expanduser(self.root))  # noqa: PTH111  # ~ may be nobody's
+        if not os.path.isdir(self.path):  # noqa: PTH112  # whatever its length
             raise InputError(f"data.root is {self.root!r}, which is not a folder; give its path")
         self.name = self.name or self.path.resolve().name
+        check_plain("data.root or data.name is", (self.root, self.name), "give another")
+        self.links = Links(self.path, follow=self.follow_links)
         if self.group_pattern is not None and self.groups_csv is not None:
             raise InputError("data.group_pattern and data.groups_csv exclude each other; keep one")
 
@@ -74,9 +72,13 @@ class FileData(ConceptData):
             home: the folder above them that names start from.
 
         Raises:
-            InputError: if an image has no group, or two share an id.
+            InputError: if an image has no group, two share an id, or a name has a control
+                character or is not UTF-8; `LeadsOutError` if an image lies elsewhere.
         """
         names = [path.relative_to(home).as_posix() for path in paths]
+        check_plain(f"{home} holds the name", names, "rename the file")
+        for path in paths:
+            self.links.check(path)
         files = list(map(ImageFile, paths, names, self._groups(paths, names)))
         files.sort(key=lambda file: (file.group, file.name))
         twins = {file.id: file.path for file in files}
@@ -101,7 +103,7 @@ class FileData(ConceptData):
     def _groups(self, paths: Sequence[Path], names: Sequence[str]) -> list[str]:
         ids = [_without_suffix(name) for name in names]
         if self.groups_csv is not None:
-            known = _read_groups(Path(self.groups_csv).expanduser())
+            known = _read_groups(Path(os.path.expanduser(self.groups_csv)))  # noqa: PTH111
             groups = []
             for path, own, name in zip(paths, ids, names, strict=True):
                 group = known.get(own) or known.get(name)
@@ -135,11 +137,23 @@ class FileSplit(ConceptDataset):
                 f"{self.named_in(index)} names the image {path}, which is not there; unpack the "
                 "archive again, or remove the line"
             )
-        return read_rgb(path, lambda image: image.convert("RGB"))
+        return read_rgb(path, as_rgb)
 
     def named_in(self, index: int) -> str:  # noqa: ARG002
         """Where the name of an image comes from."""
         return "the data set"
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder, sorted.
+
+    Raises:
+        InputError: if there are none, or it is no folder.
+    """
+    try:
+        return images_among(folder.iterdir(), folder)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be listed ({error}); mend it") from error
 
 
 def images_among(paths: Iterable[Path], folder: Path) -> list[Path]:
@@ -154,87 +168,20 @@ def images_among(paths: Iterable[Path], folder: Path) -> list[Path]:
     return images
 
 
-def read_rgb(path: Path, convert: Convert) -> UInt8[Tensor, "3 height width"]:
-    """Read a picture that `convert` brings to RGB.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
-    return torch.from_numpy(read_values(path, convert)).permute(2, 0, 1).contiguous()
-
-
-def read_values(path: Path, convert: Convert | None = None) -> np.ndarray:
-    """Read a picture, as it is or converted: values (height, width) or (height, width, channels).
-
-    Raises:
-        InputError: if it cannot be read.
-    """
-    with _readable(path), Image.open(path) as image:
-        return np.array(convert(image) if convert else image)
-
-
-def image_shape(path: Path) -> tuple[int, int]:
-    """Rows and columns of a picture as it is stored; only its header is read.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
-    with _readable(path), Image.open(path) as image:
-        return image.height, image.width
-
-
-def read_lines(path: Path, way_out: str) -> list[str]:
-    """The lines of a text, those at its end that are empty left out.
-
-    Raises:
-        InputError: if it is missing or cannot be read; `way_out` says what to do.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; {way_out}") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); {way_out}") from error
-
-
-def read_json(path: Path, *, missing: str, damaged: str) -> Any:  # noqa: ANN401
-    """The contents of a JSON file.
-
-    Raises:
-        InputError: if it is `missing` or `damaged`, which say what to do then.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; {missing}") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); {damaged}") from error
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except DAMAGE as error:
-        raise InputError(
-            f"{path} cannot be read as an image ({error}); mend or remove it"
-        ) from error
-
-
 def _without_suffix(name: str) -> str:
     return Path(name).with_suffix("").as_posix()
 
 
 def _read_groups(path: Path) -> dict[str, str]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel writes a byte order mark
-            table = csv.DictReader(file)
-            rows, columns = list(table), table.fieldnames or ()
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"data.groups_csv {path} cannot be read ({error}); mend it") from error
-    if not {"id", "group"} <= set(columns):
-        raise InputError(f"data.groups_csv {path} needs a header with the columns id and group")
-    return {row["id"]: row["group"] for row in rows if row["group"]}
+    groups: dict[str, str] = {}
+    where = f"data.groups_csv {path}"
+    for line, (own, group) in read_rows(path, ("id", "group"), "mend the path", where):
+        check_plain(f"{where}, line {line} has the group", (group,), "rename it")
+        if group and groups.setdefault(own, group) != group:
+            raise InputError(
+                f"{where}, line {line} puts {brief(own)} into a second group; name each image once"
+            )
+    return groups
 
 
 def _group_of(name: str, pattern: str) -> str:

@@ -7,10 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cavalcade.data.files import FileData, ImageFile, image_shape, images_among, read_json
+from cavalcade.data.files import FileData, ImageFile, images_in
 from cavalcade.data.index_maps import IndexMapSplit, Legend, check_size, read_index_map
-from cavalcade.data.sample import SPLITS, Labels
+from cavalcade.data.links import Links
+from cavalcade.data.names import brief, check_plain, is_plain
+from cavalcade.data.pictures import image_shape
+from cavalcade.data.sample import SPLITS, Labels, check_room
+from cavalcade.data.tables import read_json
 from cavalcade.errors import InputError, closest
+
+KEYS = ("names", "void", "background")
+MAX_INDEX = 2**16 - 1
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,8 @@ class Classes:
         """Read and check `classes.json`.
 
         Raises:
-            InputError: if the file is missing, is not JSON, or a field has another type.
+            InputError: if the file is missing, is not JSON, has a field of no meaning, or one of
+                another type.
         """
         content = read_json(
             path,
@@ -41,12 +49,20 @@ class Classes:
             raise InputError(
                 f'{path}: "names" must differ from each other, be no empty words and hold no "/"'
             )
+        check_plain(f'{path}: "names" has', names, "rename it")
+        for key in content:
+            if key not in KEYS:
+                raise InputError(
+                    f"{path} has the field {brief(key)} of no meaning; {closest(key, KEYS)}"
+                )
         others = {}
         for key in ("void", "background"):
             value = content.get(key, [])
             others[key] = value if isinstance(value, list) else [value]
-            if not all(isinstance(index, int) for index in others[key]):
-                raise InputError(f'{path}: "{key}" must be an index or a list of indices')
+            if not all(type(index) is int and index <= MAX_INDEX for index in others[key]):
+                raise InputError(
+                    f'{path}: "{key}" must be an index or a list of indices, up to {MAX_INDEX}'
+                )
         return cls(tuple(names), tuple(others["void"]), tuple(others["background"]))
 
     @property
@@ -77,7 +93,7 @@ class Folder(FileData):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.classes = Classes.read(self.path / "classes.json")
+        self.classes = Classes.read(self.links.check(self.path / "classes.json"))
 
     def open(self, split: str) -> "FolderSplit":
         """List the files of one split; none of them is read."""
@@ -86,21 +102,27 @@ class Folder(FileData):
             raise InputError(
                 f"{folder} does not exist; a data set has images/{{{','.join(SPLITS)}}}"
             )
-        files = self.in_groups(images_among(folder.iterdir(), folder), folder)
+        files = self.in_groups(images_in(folder), folder)
         legend = self.classes.legend.only(self.wanted(self.classes.names))
-        return FolderSplit(files, self.path / "masks" / split, legend, self.classes.names)
+        masks = self.path / "masks" / split
+        return FolderSplit(files, masks, legend, self.classes.names, self.links)
 
 
 class FolderSplit(IndexMapSplit):
     """One split of a `Folder`; each image has an index map or a folder of boolean masks."""
 
     def __init__(
-        self, files: Sequence[ImageFile], masks: Path, legend: Legend, names: Sequence[str]
+        self,
+        files: Sequence[ImageFile],
+        masks: Path,
+        legend: Legend,
+        names: Sequence[str],
+        links: Links,
     ) -> None:
         """`names` are those of all concepts, of which the legend may hold a few."""
         index_maps = {file.path: masks / f"{file.path.stem}.png" for file in files}
         super().__init__(files, index_maps, legend)
-        self.names = tuple(names)
+        self.names, self.links = tuple(names), links
 
     def labels(self, index: int) -> Labels:
         """The truth about each pixel.
@@ -110,31 +132,34 @@ class FolderSplit(IndexMapSplit):
         """
         path, image = self.index_maps[index], self.images[index]
         folder = path.parent / image.stem
-        if folder.is_dir():
+        if self.links.check(folder).is_dir():
             return self._boolean_masks(folder, image)
         if not path.exists():
             raise InputError(
                 f"image {image} has no mask; put one at {path}, or a folder {folder.name}/"
             )
+        self.links.check(path)
         return super().labels(index)
 
     def _boolean_masks(self, folder: Path, image: Path) -> Labels:
-        files = {path.stem: path for path in folder.glob("*.png")}
+        files = {path.stem: self.links.check(path) for path in folder.glob("*.png")}
         unknown = sorted(set(files) - set(self.names))
         if unknown:
+            file = f"{files[unknown[0]]}" if is_plain(unknown[0]) else f"{folder}/{unknown[0]!r}"
             raise InputError(
-                f"{files[unknown[0]]} is a mask of no concept in classes.json; "
-                f"{closest(unknown[0], self.names)}"
+                f"{file} is a mask of no concept in classes.json; {closest(unknown[0], self.names)}"
             )
         if not files:
             raise InputError(f"{folder} holds no mask; put <concept>.png files into it")
-        read = {name: read_index_map(files[name]) > 0 for name in self.concepts if name in files}
-        shapes = {mask.shape for mask in read.values()}
+        shown = [name for name in self.concepts if name in files]
+        shapes = {image_shape(files[name]) for name in shown}
         if len(shapes) > 1:
             raise InputError(f"the masks in {folder} differ in size; give all that of the image")
         for shape in shapes:
             check_size(folder, shape, image)
-        masks = np.zeros((len(self.concepts), *image_shape(image)), bool)
-        for row, name in zip(masks, self.concepts, strict=True):
-            row[:] = read.get(name, False)
+        room = (len(self.concepts), *image_shape(image))
+        check_room(folder, room)
+        masks = np.zeros(room, bool)
+        for name in shown:
+            masks[self.concepts.index(name)] = read_index_map(files[name]) > 0
         return Labels(torch.from_numpy(masks), torch.tensor(True).expand(masks.shape))

@@ -1,20 +1,20 @@
 """A user's own images without labels, for concepts that are mined instead of fitted."""
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from glob import glob
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from cavalcade.data.files import FileData, FileSplit, ImageFile, images_among, read_rgb
+from cavalcade.data.files import FileData, FileSplit, ImageFile, images_among
 from cavalcade.data.groups import halves_of_groups, two_halves
+from cavalcade.data.pictures import deep, read_rgb, upper_8_bits
 from cavalcade.data.sample import Labels
 from cavalcade.errors import InputError
 
@@ -62,10 +62,10 @@ class Images(FileData):
         folders = self._split_folders()
         if folders:
             return {
-                split: self.in_groups(_images_below(folder), self.path)
+                split: self.in_groups(self._below(folder), self.path)
                 for split, folder in folders.items()
             }
-        files = self.in_groups(_images_below(self.path), self.path)
+        files = self.in_groups(self._below(self.path), self.path)
         halves = self._halves([file.group for file in files])
         return {
             split: [file for file, own in zip(files, halves, strict=True) if own == half]
@@ -85,6 +85,26 @@ class Images(FileData):
             if there:
                 return {split: home / split for split in BOTH}
         return {}
+
+    def _below(self, folder: Path) -> list[Path]:
+        """All images at any depth, links followed, hidden files and folders left out."""
+        return images_among(self._walk(folder, ()), folder)
+
+    def _walk(self, folder: Path, above: Sequence[str]) -> Iterator[Path]:
+        """The files below a folder; a link to one of those above would never end."""
+        real = os.path.realpath(self.links.check(folder))
+        if real in above:
+            raise InputError(f"{folder} is a link to a folder that it lies in; remove it")
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            raise InputError(f"{folder} cannot be listed ({error}); mend it") from error
+        for entry in entries:
+            if not entry.name.startswith("."):
+                if entry.is_dir():
+                    yield from self._walk(entry, (*above, real))
+                else:
+                    yield entry
 
     def _halves(self, groups: Sequence[str]) -> list[int]:
         if len(groups) < 2:
@@ -131,26 +151,9 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     if turn is not None:
         image = image.transpose(turn)
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = _upper_8_bits(image)
+    if deep(image):
+        image = upper_8_bits(image)
     if "A" in image.getbands() or "transparency" in image.info:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return image.convert("RGB")
-
-
-def _upper_8_bits(image: Image.Image) -> Image.Image:
-    """Pillow does the same to 16-bit pictures in colours, but clips those in grey."""
-    values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() >= 2**16:
-        raise ValueError(
-            "its values are not whole numbers from 0 to 65535: save it with 8 or 16 bits a channel"
-        )
-    return Image.fromarray((values >> 8).astype(np.uint8))
-
-
-def _images_below(folder: Path) -> list[Path]:
-    """All images at any depth, links followed, hidden files and folders left out."""
-    names = glob("**/*", root_dir=folder, recursive=True)  # noqa: PTH207  # rglob does neither
-    paths = (folder / name for name in names)
-    return images_among((path for path in paths if not path.is_dir()), folder)

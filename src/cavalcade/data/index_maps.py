@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Integer
 
-from cavalcade.data.files import FileSplit, ImageFile, image_shape, read_values
-from cavalcade.data.sample import Labels
+from cavalcade.data.files import FileSplit, ImageFile
+from cavalcade.data.pictures import LOSSLESS, image_shape, read_values
+from cavalcade.data.sample import Labels, check_room
 from cavalcade.errors import InputError
 
 # Codes of what is no concept, counted from the number of concepts.
@@ -46,9 +47,10 @@ class Legend:
         """The truth that an index map, read from a path, holds.
 
         Raises:
-            InputError: if a value is not in the legend.
+            InputError: if a value is not in the legend, or there are too many masks.
         """
         count = len(self.concepts)
+        check_room(path, (count, *values.shape))
         codes = np.take(self._codes, values, mode="clip")
         unknown = codes == count + UNKNOWN
         if unknown.any():
@@ -106,11 +108,14 @@ def read_index_map(path: Path) -> Integer[np.ndarray, "rows columns"]:
     """The values of a one-channel picture; of a palette picture, its indices.
 
     Raises:
-        InputError: if it cannot be read or has several channels.
+        InputError: if it cannot be read, has several channels, values that are not whole, or a
+            format that does not keep values as they are.
     """
-    values = read_values(path)
+    values = read_values(path, formats=LOSSLESS)
     if values.ndim != 2:
         raise InputError(f"{path} has {values.shape[2]} channels; a mask has one, with indices")
+    if values.dtype.kind not in "biu":
+        raise InputError(f"{path} holds numbers of kind {values.dtype}; a mask holds whole ones")
     return values if values.dtype.kind in "ui" else values.astype(np.int32)
 
 

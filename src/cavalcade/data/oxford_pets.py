@@ -6,9 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from cavalcade.data.files import ImageFile, read_lines
+from cavalcade.data.files import ImageFile
 from cavalcade.data.index_maps import IndexMapSplit, Legend
+from cavalcade.data.names import brief
 from cavalcade.data.published import ANEW, Published
+from cavalcade.data.tables import read_lines
 from cavalcade.errors import InputError, check_choice
 
 PET, BACKGROUND, NOT_CLASSIFIED = 1, 2, 3
@@ -57,8 +59,9 @@ class OxfordPets(Published):
     def listed(self, official: str) -> tuple[Path, Mapping[Path, Path]]:
         """The images of one list, which torchvision would look for in another folder."""
         home, trimaps = self.there("images"), self.there("annotations/trimaps")
-        pets = read_pets(self.there(f"annotations/{official}.txt"))
-        return home, {home / f"{pet.image}.jpg": trimaps / f"{pet.image}.png" for pet in pets}
+        listing = self.there(f"annotations/{official}.txt")
+        names = self.named(listing, [pet.image for pet in read_pets(listing)])
+        return home, {home / f"{name}.jpg": trimaps / f"{name}.png" for name in names}
 
     def legend(self) -> Legend:
         """That of an image without a pet, for a trimap does not say which pet it shows."""
@@ -129,7 +132,7 @@ def read_pets(path: Path) -> list[Pet]:
                 pets.append(Pet(image, int(breed), ("1", "2").index(species)))
             except ValueError as error:
                 raise InputError(
-                    f"{path} has the row {row!r}, which is not an image, its class, its species "
-                    f"(1 or 2) and its breed; {ANEW}"
+                    f"{path} has the row {brief(row)}, which is not an image, its class, its "
+                    f"species (1 or 2) and its breed; {ANEW}"
                 ) from error
     return pets

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from cavalcade.data.files import FileData, ImageFile
 from cavalcade.data.index_maps import IndexMapSplit, Legend
+from cavalcade.data.names import brief, is_plain, stays_below
 from cavalcade.errors import InputError
 
 ANEW = "get the file anew as it was published"
@@ -36,6 +37,8 @@ class Published(FileData):
         official = self.official[split == "test"]
         home, index_maps = self.listed(official)
         listed = self.in_groups(list(index_maps), home)
+        for index_map in index_maps.values():
+            self.links.check(index_map)
         files = self.part(listed, split)
         if not files:
             raise InputError(
@@ -67,15 +70,28 @@ class Published(FileData):
         """A file or folder below `root`.
 
         Raises:
-            InputError: if it is missing.
+            InputError: if it is missing, or lies elsewhere.
         """
-        path = self.path / name
+        path = self.links.check(self.path / name)
         if not path.exists():
             raise InputError(
                 f"data.root {self.root} does not hold {self.title} as it is published: "
                 f"{name} is missing; {self.source}"
             )
         return path
+
+    def named(self, path: Path, names: Sequence[str]) -> Sequence[str]:
+        """The names of images that a list holds.
+
+        Raises:
+            InputError: if one leads elsewhere.
+        """
+        for name in names:
+            if not stays_below(name) or not is_plain(name):
+                raise InputError(
+                    f"{path} names the image {brief(name)}, which is no file name; {ANEW}"
+                )
+        return names
 
     @property
     def otherwise(self) -> str:

@@ -1,18 +1,28 @@
 """What a data set is: samples, their splits, and which of its samples and concepts are kept."""
 
+import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import NamedTuple
 
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cavalcade.data.names import brief, check_plain
 from cavalcade.errors import InputError, check_choice, check_whole, closest
 
 SPLITS = ("train", "val", "test")
+MAX_CELLS = 2**32  # pixels of all masks of one image, each a byte
+ON_ERROR = ("stop", "skip")
+
+
+class WholeError(InputError):
+    """What concerns more than one sample: it stops even where `on_error` is `skip`."""
 
 
 class Labels(NamedTuple):
@@ -45,6 +55,20 @@ class ConceptSample(NamedTuple):
     """What must not be torn apart by a split or a block: a video, a subject, a scene."""
 
 
+def check_room(where: Path | str, shape: Sequence[int]) -> None:
+    """Raise if the masks of one image would take more than `MAX_CELLS` bytes.
+
+    Raises:
+        InputError: naming what they are of.
+    """
+    if math.prod(shape) > MAX_CELLS:
+        raise InputError(
+            f"{where} asks for masks of {shape[0]} concepts with {shape[1]}x{shape[2]} pixels "
+            f"each, more than {MAX_CELLS:,} in all; make it smaller, or name fewer concepts by "
+            "data.concepts"
+        )
+
+
 class ConceptDataset(Dataset[ConceptSample], ABC):
     """One split of a data set, its samples in order within their groups.
 
@@ -75,13 +99,11 @@ class ConceptDataset(Dataset[ConceptSample], ABC):
         )
 
 
-class Thinned(ConceptDataset):
-    """At most `limit` samples of a data set, spread evenly over its order."""
+class Part(ConceptDataset):
+    """Some samples of a data set."""
 
-    def __init__(self, dataset: ConceptDataset, limit: int) -> None:
-        self.dataset = dataset
-        kept = min(limit, len(dataset))
-        self.indices = [i * len(dataset) // kept for i in range(kept)]
+    def __init__(self, dataset: ConceptDataset, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, list(indices)
         self.concepts = dataset.concepts
         self.ids = tuple(dataset.ids[i] for i in self.indices)
         self.groups = tuple(dataset.groups[i] for i in self.indices)
@@ -93,6 +115,14 @@ class Thinned(ConceptDataset):
     def labels(self, index: int) -> Labels:
         """The truth about it."""
         return self.dataset.labels(self.indices[index])
+
+
+class Thinned(Part):
+    """At most `limit` samples of a data set, spread evenly over its order."""
+
+    def __init__(self, dataset: ConceptDataset, limit: int) -> None:
+        kept = min(limit, len(dataset))
+        super().__init__(dataset, [i * len(dataset) // kept for i in range(kept)])
 
 
 class Chosen(ConceptDataset):
@@ -126,6 +156,7 @@ class ConceptData(ABC):
         concepts: names of those to keep, or shell patterns such as `hair*`; None keeps all.
         min_pixels: a concept is kept that has as many labelled pixels in the training images.
         min_images: and that as many training images show.
+        on_error: what to do about a sample that cannot be read: `stop`, or `skip` it and say so.
     """
 
     name: str
@@ -136,6 +167,7 @@ class ConceptData(ABC):
     concepts: Sequence[str] | None = None
     min_pixels: int = 0
     min_images: int = 0
+    on_error: str = "stop"
 
     def __post_init__(self) -> None:
         if not isinstance(self.limit, Mapping):
@@ -155,6 +187,7 @@ class ConceptData(ABC):
             raise InputError(f"data.grid is {self.grid!r}; give a height and a width in pixels")
         check_whole("data.min_pixels", self.min_pixels, 0)
         check_whole("data.min_images", self.min_images, 0)
+        check_choice("data.on_error", self.on_error, ON_ERROR)
         if isinstance(self.concepts, str):
             self.concepts = (self.concepts,)
         if self.concepts is not None and not (
@@ -173,10 +206,12 @@ class ConceptData(ABC):
         """One split, thinned, with the concepts that are named. No sample is read.
 
         Raises:
-            InputError: if it is none of `SPLITS`.
+            InputError: if it is none of `SPLITS`, or a concept, image or group has a name that a
+                table cannot hold, or that another one has.
         """
         check_choice("the split", split, SPLITS)
         dataset = self.open(split)
+        self._check_names(dataset)
         limit = self.limit.get(split) or len(dataset)
         if split == "test":
             limit = min(limit, self.test_images)
@@ -184,6 +219,16 @@ class ConceptData(ABC):
             dataset = Thinned(dataset, limit)
         wanted = self.wanted(dataset.concepts)
         return dataset if wanted == dataset.concepts else Chosen(dataset, wanted)
+
+    def _check_names(self, dataset: ConceptDataset) -> None:
+        for what, names in (("concept", dataset.concepts), ("image", dataset.ids)):
+            twins = Counter(names) - Counter(set(names))
+            for name in twins:
+                raise InputError(
+                    f"{self.name} has two {what}s called {brief(name)}; rename one of them"
+                )
+            check_plain(f"{self.name} has the {what}", names, "rename it")
+        check_plain(f"{self.name} has the group", dataset.groups, "rename it")
 
     def wanted(self, names: Sequence[str]) -> tuple[str, ...]:
         """Those that `concepts` chooses, in their own order.

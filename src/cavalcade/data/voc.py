@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchvision.datasets import VOCSegmentation
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from cavalcade.data.index_maps import Legend
-from cavalcade.data.published import Published
+from cavalcade.data.published import ANEW, Published
+from cavalcade.data.tables import read_lines
 from cavalcade.errors import check_choice
 
 # Their values count from 1, in the order of the alphabet.
@@ -50,10 +50,10 @@ class PascalVoc(Published):
     def listed(self, official: str) -> tuple[Path, Mapping[Path, Path]]:
         """The images that `ImageSets/Segmentation` lists."""
         base = DATASET_YEAR_DICT[str(self.year)]["base_dir"]
-        self.there(f"{base}/ImageSets/Segmentation/{official}.txt")
-        split = VOCSegmentation(self.path, str(self.year), official)
-        pairs = zip(map(Path, split.images), map(Path, split.masks), strict=True)
-        return self.there(f"{base}/JPEGImages"), dict(pairs)
+        listing = self.there(f"{base}/ImageSets/Segmentation/{official}.txt")
+        home, masks = self.there(f"{base}/JPEGImages"), self.path / base / "SegmentationClass"
+        names = self.named(listing, [line.strip() for line in read_lines(listing, ANEW)])
+        return home, {home / f"{name}.jpg": masks / f"{name}.png" for name in names}
 
     def legend(self) -> Legend:
         """The 20 classes."""

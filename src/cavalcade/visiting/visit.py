@@ -15,6 +15,7 @@ from cavalcade import processes
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import ActivationCache, Factorisation, Probes
 from cavalcade.data import ConceptDataModule
+from cavalcade.data.left_out import LEFT_OUT
 from cavalcade.errors import listed
 from cavalcade.folders import check_name, digest_of, recover, written_whole
 from cavalcade.locks import locked
@@ -138,6 +139,8 @@ def _make(
         if reduced is None:  # the first process writes
             return
         concepts, encoded = reduced
+        if not data.left_out.empty:
+            data.left_out.to_csv(folder / LEFT_OUT, index=False)
         (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         write_run(
             folder,
@@ -164,7 +167,9 @@ def identify(
     method: Probes | Factorisation,
     trainers: Trainers,
 ) -> dict[str, Any]:
-    """All that changes the results of a visit."""
+    """All that changes the results of a visit, and what was left out of its data."""
+    left_out = {str(split): list(rows["id"]) for split, rows in data.left_out.groupby("split")}
+    told = {"left_out": digest_of(left_out)} if left_out else {}
     return {
         "cavalcade": __version__,
         "backbone": backbone.identity(),
@@ -175,6 +180,7 @@ def identify(
         "concepts": list(data.splits["test"].concepts),
         "batch_size": data.batch_size,
         "seed": data.seed,
+        **told,
     }
 
 
@@ -185,6 +191,7 @@ def _describe(
     identity: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What a run's `meta.json` says of its origin."""
+    left_out = data.left_out["split"].value_counts(sort=False).to_dict()
     return {
         "label": backbone.label,
         "random": backbone.random,
@@ -195,6 +202,7 @@ def _describe(
             "name": data.data.name,
             "test": data.fingerprints["test"],
             "grid": list(data.data.grid),
+            **({"left_out": left_out} if left_out else {}),
         },
         "concepts": list(data.splits["test"].concepts),
     }

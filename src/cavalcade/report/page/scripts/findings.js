@@ -62,6 +62,8 @@ function showLeftOut() {
     ...start.left_out.map(({ concept, why }, k) =>
       element("span", {}, `${k ? "; " : ""}${concept}, which ${why}`)),
     ". All matrices average the same concepts, those that are defined everywhere.");
+  show("images-left-out", start.images_left_out !== "");
+  byId("images-left-out").textContent = `Note: ${start.images_left_out}.`;
 }
 
 /** A row for each pair: the layers and concepts that answer what is asked first. */
