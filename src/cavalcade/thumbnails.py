@@ -11,9 +11,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cavalcade.folders import read_tensors
+from cavalcade.errors import InputError, one_line
+from cavalcade.meta_fields import WAY_OUT
+from cavalcade.tensor_files import read_tensors
 
 QUALITY = 85
+LARGEST = 8192  # pixels along a side
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,19 @@ class Thumbnails:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> UInt8[Tensor, "3 height width"]:
-        with Image.open(io.BytesIO(self.pictures[index].numpy().tobytes())) as picture:
-            return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+        """A picture.
+
+        Raises:
+            InputError: if it is damaged.
+        """
+        try:
+            with opened(self.pictures[index]) as picture:
+                return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(
+                f"picture {index} of thumbnails.safetensors cannot be read ({one_line(error)}); "
+                "delete the folder of the truth and make it again"
+            ) from error
 
     def save(self, path: Path) -> None:
         """Write all of them to a safetensors file."""
@@ -39,13 +53,34 @@ class Thumbnails:
 
     @classmethod
     def load(cls, path: Path) -> "Thumbnails":
-        """Read what `save` wrote.
+        """Read what `save` wrote; of each picture no more than what it is.
 
         Raises:
-            InputError: if the file is missing or damaged.
+            InputError: if the file is missing or damaged, or holds something else.
         """
         tensors = read_tensors(path)
+        for k in range(len(tensors)):
+            _check(path, str(k), tensors.get(str(k)))
         return cls(tuple(tensors[str(k)] for k in range(len(tensors))))
+
+
+def opened(picture: UInt8[Tensor, " bytes"]) -> Image.Image:
+    """A JPEG file, not decoded yet."""
+    return Image.open(io.BytesIO(picture.numpy().tobytes()), formats=("JPEG",))
+
+
+def _check(path: Path, name: str, picture: Tensor | None) -> None:
+    """Raise unless a tensor is a small JPEG file."""
+    try:
+        if picture is None or picture.dtype != torch.uint8 or picture.ndim != 1:
+            raise ValueError("it is missing, or no file")
+        with opened(picture) as found:
+            if max(found.size) > LARGEST:
+                raise ValueError(f"{found.size[0]} x {found.size[1]} pixels are no thumbnail")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(
+            f"{path}: picture {name} cannot be read ({one_line(error)}); {WAY_OUT}"
+        ) from error
 
 
 def thumbnail(image: UInt8[Tensor, "3 height width"], size: int) -> UInt8[Tensor, " bytes"]:
