@@ -180,7 +180,7 @@ import sys
 
 found, watching, place, folders = [], False, sys.argv[1], sys.argv[2:]
 RUNS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen",
-        "pickle.find_class", "marshal.loads", "socket.connect")
+        "pickle.find_class", "socket.connect")
 
 def listen(event, args):
     text = str(args)
@@ -194,7 +194,8 @@ from test_foreign_names import written
 
 watching = True
 if place == "caught":
-    exec(compile((Path(folders[0]) / "cavalcade.py").read_text(), "x", "exec"))
+    theirs = Path(folders[0]) / "cavalcade.py"
+    exec(compile(theirs.read_text(), str(theirs), "exec"))
     __import__("os").system("true")
 else:
     written([Path(each) for each in folders], Path(place))
