@@ -3,11 +3,13 @@
 import errno
 import functools
 import gc
+import json
 import logging
 import os
 import pickle
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import torch
 
 from cavalcade.backbones import FrozenBackbone
 from cavalcade.concepts import ActivationCache, Probes, activation_cache
-from cavalcade.data.cached import CachedLayer
+from cavalcade.data.cached import CachedLayer, StoredLayer
 from cavalcade.errors import InputError
 from cavalcade.locks import is_held
 from cavalcade.visiting.trainers import Trainers
@@ -382,8 +384,23 @@ def test_a_split_never_makes_room_for_another_of_the_same_visit(tmp_path, caplog
         assert sum(len(batch.positions) for batch in loader.in_order(split)) > 0
 
 
-@pytest.mark.parametrize("harm", ["no_meta", "cut_short", "not_json", "one_bit", "one_bit_frames"])
-def test_a_damaged_entry_is_made_again(tmp_path, harm, caplog):
+FOREIGN = {  # entries of others, whole by their checksums
+    "another layer": {"layer": "4"},
+    "another shape": {"shape": [4, 16, 32]},
+    "a shape below 0": {"shape": [-8, -16, 16]},
+    "fewer images": {"images": 2},
+    "far too many": {"images": 10**30},
+    "no type": {"dtype": "load"},
+    "whole numbers": {"dtype": "int32"},
+    "no number": {"crc32": 1e999},
+    "nested": {"layer": json.loads("[" * 900 + "]" * 900)},
+}
+
+
+@pytest.mark.parametrize(
+    "harm", ["no_meta", "cut_short", "not_json", "one_bit", "one_bit_frames", "a pipe", *FOREIGN]
+)
+def test_a_damaged_entry_is_made_again(tmp_path, harm, caplog, tried):
     served(tmp_path)
     entry = next(tmp_path.glob("tiny-val-*"))
     if harm == "no_meta":  # as a kill leaves what was about to be removed
@@ -392,6 +409,11 @@ def test_a_damaged_entry_is_made_again(tmp_path, harm, caplog):
         os.truncate(entry / "maps.bin", 10)
     elif harm == "not_json":
         (entry / "meta.json").write_text("{")
+    elif harm == "a pipe":
+        (entry / "meta.json").unlink()
+        os.mkfifo(entry / "meta.json")
+    elif harm in FOREIGN:
+        resealed(entry, FOREIGN[harm])
     else:
         path = entry / ("maps.bin" if harm == "one_bit" else "frames.bin")
         content = bytearray(path.read_bytes())
@@ -406,6 +428,21 @@ def test_a_damaged_entry_is_made_again(tmp_path, harm, caplog):
     plain = next(iter(tiny_data(backbone).in_order("val")))
     for name, maps in backbone(plain.inputs).items():
         assert torch.equal(batch.activations[name], maps)
+    whose = "of another" if harm in FOREIGN else "that is damaged"
+    tried("folders", f"an entry of cached activations {whose}", "computed again, with a warning")
+
+
+def resealed(entry, changes):
+    """Change what an entry says of itself, and make files and checksum fit as far as they can."""
+    path = entry / "meta.json"
+    meta = json.loads(path.read_text()) | changes
+    with suppress(Exception):
+        layer = StoredLayer(meta["layer"], tuple(meta["shape"]), getattr(torch, meta["dtype"]))
+        for file, size in layer.files(entry, meta["images"]).items():
+            os.truncate(file, size)
+        if "crc32" not in changes:
+            meta["crc32"] = layer.checksum(entry, meta["images"])
+    path.write_text(json.dumps(meta))
 
 
 def test_folders_of_others_are_never_removed(tmp_path):

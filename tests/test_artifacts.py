@@ -22,6 +22,7 @@ from cavalcade.runs import load_run
 from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
 from tiny import tiny_visit
 
+REFUSED = "refused in one sentence that names it, nothing is kept"
 REFERENCE = "team/cavalcade/tiny:v0"
 
 
@@ -177,28 +178,31 @@ def test_compare_takes_artifacts_and_folders(run, tmp_path):
         ("truth/../../../x", "meta.json"),
     ],
 )
-def test_files_of_an_artifact_cannot_escape(run, stored, tmp_path, path, source):
+def test_files_of_an_artifact_cannot_escape(run, stored, tmp_path, path, source, tried):
     stored.files[path] = run.path / source
     with pytest.raises(InputError, match="no file of a run folder, so nothing was fetched"):
         fetch_run(REFERENCE, tmp_path / "runs")
     assert not list(tmp_path.iterdir())
+    tried("folders", "an artifact with a file elsewhere", REFUSED)
 
 
 @pytest.mark.parametrize("key", ["data_folder", "method", "run"])
-@pytest.mark.parametrize("value", ["..", "../x", "/tmp/x", ""])
-def test_metadata_of_an_artifact_cannot_escape(stored, tmp_path, key, value):
+@pytest.mark.parametrize("value", ["..", "../x", "/tmp/x", "", "x\0y", "x\ny", "x" * 300])
+def test_metadata_of_an_artifact_cannot_escape(stored, tmp_path, key, value, tried):
     stored.metadata[key] = value
     with pytest.raises(InputError, match="a folder of the artifact"):
         fetch_run(REFERENCE, tmp_path / "runs")
     assert not list(tmp_path.iterdir())
+    tried("folders", "an artifact that says it lies elsewhere", REFUSED)
 
 
-def test_references_to_elsewhere_are_refused(stored, tmp_path, monkeypatch):
+def test_references_to_elsewhere_are_refused(stored, tmp_path, monkeypatch, tried):
     entries = dict(stored.manifest.entries)
     entries["truth/more"] = SimpleNamespace(ref="file:///etc/passwd")
     monkeypatch.setattr(StoredArtifact, "manifest", SimpleNamespace(entries=entries))
     with pytest.raises(InputError, match="holds 'truth/more', which is no file of a run"):
         fetch_run(REFERENCE, tmp_path)
+    tried("folders", "an artifact with a file elsewhere", REFUSED)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +215,9 @@ def test_references_to_elsewhere_are_refused(stored, tmp_path, monkeypatch):
         (lambda a, x: a.files.update({"truth/extra.py": x}), "other files than its meta.json"),
     ],
 )
-def test_what_cannot_be_fetched_is_a_sentence_and_leaves_nothing(stored, tmp_path, spoil, message):
+def test_what_cannot_be_fetched_is_a_sentence_and_leaves_nothing(
+    stored, tmp_path, spoil, message, tried
+):
     other = tmp_path / "other"
     other.write_text("x")
     spoil(stored, other)
@@ -219,6 +225,7 @@ def test_what_cannot_be_fetched_is_a_sentence_and_leaves_nothing(stored, tmp_pat
         fetch_run(REFERENCE, tmp_path / "runs")
     assert "\n" not in str(caught.value)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path != other]
+    tried("folders", "an artifact that is none of a whole run", REFUSED)
 
 
 def damaged(artifact, name):
@@ -239,7 +246,7 @@ def test_an_unknown_artifact_and_no_login_are_sentences(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("stored")
-def test_another_truth_is_not_mixed_in(run, tmp_path):
+def test_another_truth_is_not_mixed_in(run, tmp_path, tried):
     home = tmp_path / run.path.parents[1].name
     shutil.copytree(run.path.parents[1] / "truth", home / "truth")
     meta = json.loads((home / "truth/meta.json").read_text())
@@ -247,6 +254,7 @@ def test_another_truth_is_not_mixed_in(run, tmp_path):
     with pytest.raises(InputError, match="is of other test images than"):
         fetch_run(REFERENCE, tmp_path)
     assert not (home / "probes").exists()
+    tried("folders", "an artifact with another truth than is there", REFUSED)
 
 
 LEFT = "checkpoints/last.ckpt"  # of a visit that was killed

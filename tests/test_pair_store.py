@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import load_file, save_file
 
 from cavalcade import Analysis, InputError, compare, load_run
@@ -21,7 +23,7 @@ from cavalcade.comparing import (
     stored_numbers,
 )
 from cavalcade.comparing.comparison_folder import tables_of, write_comparison
-from cavalcade.comparing.pair_store import PairsOnDisk
+from cavalcade.comparing.pair_store import PairsOnDisk, _checksum
 from cavalcade.comparing.stored_pairs import StoredPairs
 from cavalcade.concepts import Factorisation, Probes
 from cavalcade.folders import kind_of, read_meta, write_meta
@@ -305,7 +307,7 @@ def files_of(cache):
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "emptied", "of another"])
-def test_a_damaged_file_is_computed_again(harm, probed, tmp_path, counted, caplog):
+def test_a_damaged_file_is_computed_again(harm, probed, tmp_path, counted, caplog, tried):
     compared(probed, NAMES[:2], tmp_path, against=[])
     path, other = files_of(tmp_path / "probes")[:2]
     content = path.read_bytes()
@@ -324,6 +326,43 @@ def test_a_damaged_file_is_computed_again(harm, probed, tmp_path, counted, caplo
     assert str(path) in line.getMessage()
     assert path.read_bytes() == content
     check_equal(again, compared(probed, NAMES[:2], None, against=[]))
+    tried("folders", "a damaged file of stored numbers", "computed again, with a warning")
+
+
+FOREIGN = {  # with a checksum that fits
+    "an array less": lambda arrays: {k: x for k, x in arrays.items() if k != "repaired"},
+    "an array more": lambda arrays: {**arrays, "more": np.zeros(3)},
+    "another shape": lambda arrays: {**arrays, "value": arrays["value"][..., :-1]},
+    "axes turned": lambda arrays: {**arrays, "without": np.moveaxis(arrays["without"], 2, 0)},
+    "whole numbers": lambda arrays: {**arrays, "value": np.ones(arrays["value"].shape, int)},
+    "far too large": lambda arrays: {**arrays, "more": np.zeros(10**6)},
+}
+
+
+@pytest.mark.parametrize("harm", [*FOREIGN, "a pipe", "a folder"])
+def test_numbers_that_do_not_fit_are_computed_again(harm, probed, tmp_path, counted, caplog, tried):
+    whole = compared(probed, NAMES[:2], tmp_path, against=[])
+    path, *_ = files_of(tmp_path / "probes")
+    if harm in FOREIGN:
+        arrays = FOREIGN[harm](load_arrays(path.read_bytes()))
+        arrays.pop("checksum")
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        path.write_bytes(save_arrays(arrays | {"checksum": _checksum(path.stem, arrays)}))
+    else:
+        path.unlink()
+        (os.mkfifo if harm == "a pipe" else os.mkdir)(path)
+    counted.update(masks=0)
+    caplog.clear()
+    if harm == "a folder":  # which nobody may remove
+        with pytest.raises(InputError, match="cannot keep compared pairs in"):
+            compared(probed, NAMES[:2], tmp_path, against=[])
+        return
+    check_equal(compared(probed, NAMES[:2], tmp_path, against=[]), whole)
+    assert counted["masks"] == 2
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert str(path) in line
+    tried("folders", "stored numbers of other shapes or types, checksums made to fit",
+          "computed again, with a warning")  # fmt: skip
 
 
 def test_a_killed_comparison_goes_on(probed, tmp_path, counted, monkeypatch):

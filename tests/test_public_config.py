@@ -3,7 +3,12 @@
 import pytest
 
 from cavalcade.cli import as_plain
-from cavalcade.report.public_config import hold_secrets, without_paths, without_secrets
+from cavalcade.report.public_config import (
+    hold_secrets,
+    without_passwords,
+    without_paths,
+    without_secrets,
+)
 from test_config import OPTIONS, REQUIRED, composed
 
 SECRET_KEYS = (
@@ -45,37 +50,49 @@ def test_secrets_and_paths_are_taken_out():
 
 
 @pytest.mark.parametrize("key", SECRET_KEYS)
-def test_values_of_secret_keys_are_hidden_at_any_depth(key):
+def test_values_of_secret_keys_are_hidden_at_any_depth(key, tried):
     assert without_secrets({"a": [{key: "abc"}]}) == {"a": [{key: "removed"}]}
     for argument in (f"{key}=abc", f"+a.{key}=abc", f"a={{{key}: abc}}", f"a={{b:{{{key}:abc}}}}"):
         assert hold_secrets([argument]), argument
     assert hold_secrets([f"a=[{{n: 1, '{key}': abc}}]", "b=1"])
     assert hold_secrets([f"a={{n:1}},{{{key}:abc}}"])  # values of a sweep
+    tried(
+        "secrets",
+        "a password by what its key is called",
+        "hidden at any depth, in configs and commands",
+    )
 
 
 @pytest.mark.parametrize("key", HARMLESS_KEYS)
-def test_keys_that_only_look_like_secret_ones_stay(key):
+def test_keys_that_only_look_like_secret_ones_stay(key, tried):
     config = {key: "abc", "a": {key: 3}}
     assert without_secrets(config) == config
     assert not hold_secrets([f"{key}=abc", f"a={{{key}: abc}}", f"root=https://host/x?{key}=abc"])
+    tried("secrets", "a key that only looks like a secret one", "shown as it is")
 
 
 @pytest.mark.parametrize("url", SIGNED)
-def test_signatures_of_urls_are_taken_out(url):
+def test_signatures_of_urls_are_taken_out(url, tried):
     shown = without_secrets({"root": url})["root"]
     assert "abc" not in shown
     assert ("n=1" in shown) == ("n=1" in url)
     assert hold_secrets([f"data.root={url}"])
+    tried("secrets", "a signature in a URL", "hidden at any depth, in configs and commands")
 
 
 @pytest.mark.parametrize(
     "text", ["Authorization: Basic abcdefgh", "authorization: abcdefgh", "Bearer abcdefgh"]
 )
-def test_headers_and_options_in_lists_are_taken_out(text):
+def test_headers_and_options_in_lists_are_taken_out(text, tried):
     shown = without_secrets({"headers": [text], "options": ["--token=abcdefgh", "--n=1"]})
     assert "abcdefgh" not in str(shown)
     assert shown["options"][1] == "--n=1"
     assert hold_secrets([f"headers=[{text}]"])
+    tried(
+        "secrets",
+        "a header or an option with a token",
+        "hidden at any depth, in configs and commands",
+    )
 
 
 def test_arguments_without_a_key_are_looked_at():
@@ -85,6 +102,12 @@ def test_arguments_without_a_key_are_looked_at():
 def test_hosts_stay_where_a_query_holds_an_address():
     config = {"root": "https://host?mail=a@b.org&n=1", "notes": "basic blocks"}
     assert without_secrets(config) == config
+
+
+def test_a_url_that_became_a_path_shows_no_password():
+    assert without_passwords("https:/me:pw@host/x") == "https:/host/x"
+    for text in ("C:/me@x", "a:/b/c@d", "wandb:/e@f/g"):
+        assert without_passwords(text) in (text, "wandb:/f/g")
 
 
 def test_a_user_of_a_url_may_be_a_token():
@@ -105,7 +128,8 @@ def test_a_user_of_a_url_may_be_a_token():
         ),
     ],
 )
-def test_our_own_keys_come_through(program, overrides):
+def test_our_own_keys_come_through(program, overrides, tried):
     config = as_plain(composed(program, *overrides))
     assert without_secrets(config) == config
     assert not hold_secrets([f"{program}.py", *overrides])
+    tried("secrets", "every option of ours", "shown as it is")

@@ -390,7 +390,7 @@ def test_a_part_that_is_missing_is_named_with_the_way_out(probed, browser, tmp_p
     visitor.close()
 
 
-def test_nothing_can_be_sent_from_the_page(browser, probed):
+def test_nothing_can_be_sent_from_the_page(browser, probed, tried):
     visitor = Visitor(browser)
     page = visitor.open(probed)
     assert visitor.said == []  # Plotly, its styles and all pictures are allowed
@@ -408,6 +408,7 @@ def test_nothing_can_be_sent_from_the_page(browser, probed):
     assert not [said for said in visitor.said if said.startswith("https:")]
     visitor.said.clear()
     visitor.close()
+    tried("secrets", "a report that would send something", "refused by the browser")
 
 
 def test_a_button_says_whether_colours_are_dark(probed, opened):

@@ -52,23 +52,36 @@ def test_bits_round_trip_with_odd_sizes():
     assert torch.equal(unpack(pack(masks), (5, 7)), masks.flatten(2))
 
 
-def test_damaged_file_is_named(copy):
+def test_damaged_file_is_named(copy, tried):
     (copy / "masks.safetensors").write_bytes(b"short")
     with pytest.raises(InputError, match=r"masks.safetensors is missing or damaged"):
         load_run(copy)
+    tried(
+        "folders",
+        "a file of a run folder another file",
+        "refused in one sentence that names the file",
+    )
 
 
-def test_missing_file_is_named(copy):
+def test_missing_file_is_named(copy, tried):
     (copy / "scores.csv").unlink()
     with pytest.raises(InputError, match=r"scores.csv is missing or damaged"):
         load_run(copy)
+    tried(
+        "folders",
+        "a file gone, or a folder, a pipe or a loop",
+        "refused in one sentence that names the file",
+    )
 
 
-def test_newer_format_is_refused(copy):
+def test_newer_format_is_refused(copy, tried):
     meta = json.loads((copy / "meta.json").read_text())
     (copy / "meta.json").write_text(json.dumps(meta | {"format": 99}))
     with pytest.raises(InputError, match="has format 99, this version reads 1; update cavalcade"):
         load_run(copy)
+    tried(
+        "folders", "a run folder of a newer format", "refused in one sentence that names the file"
+    )
 
 
 def test_meta_that_is_no_json(copy):
@@ -166,7 +179,7 @@ def test_digest_is_blind_to_the_order_of_keys():
     assert digest_of({"a": 1}) != digest_of({"a": 2})
 
 
-def test_nothing_else_is_ever_replaced(tmp_path):
+def test_nothing_else_is_ever_replaced(tmp_path, tried):
     place = tmp_path / "precious"
     place.mkdir()
     (place / "thesis.txt").write_text("x")
@@ -176,6 +189,11 @@ def test_nothing_else_is_ever_replaced(tmp_path):
     ):
         pass
     assert (place / "thesis.txt").exists()
+    tried(
+        "folders",
+        "a folder of something else at the place of a run",
+        "refused, nothing is replaced",
+    )
 
 
 def test_folder_of_another_kind_is_named(finished):

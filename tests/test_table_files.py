@@ -3,8 +3,7 @@ import pandas as pd
 import pytest
 
 from cavalcade import table_files
-from cavalcade.folders import read_table
-from cavalcade.table_files import write_table
+from cavalcade.table_files import read_table, write_table
 
 
 def as_pandas(table, tmp_path):

@@ -2,10 +2,13 @@
 
 import pickle
 import re
+from contextlib import suppress
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given, settings
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 from torch import nn
@@ -21,6 +24,8 @@ from cavalcade.backbones.weights import (
 from cavalcade.errors import InputError
 
 PALACE = 698
+NAMED = "refused in one sentence that names the file"
+REFUSED = "refused, and nothing ran"
 
 
 def small_model(seed=0):
@@ -213,20 +218,22 @@ class Trap:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_file_is_refused_and_not_run(tmp_path, zipped):
+def test_code_in_a_file_is_refused_and_not_run(tmp_path, zipped, tried):
     path, sprung = tmp_path / "w.pth", tmp_path / "sprung"
     torch.save({"a": Trap(sprung)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(InputError, match=damaged(path)):
         read_state_dict(path)
     assert not sprung.exists()
+    tried("code", "a program in a file of weights", REFUSED)
 
 
-def test_a_bare_pickle_is_refused_and_not_run(tmp_path):
+def test_a_bare_pickle_is_refused_and_not_run(tmp_path, tried):
     path, sprung = tmp_path / "w.pth", tmp_path / "sprung"
     path.write_bytes(pickle.dumps({"a": Trap(sprung)}, protocol=2))
     with pytest.raises(InputError, match=damaged(path)):
         read_state_dict(path)
     assert not sprung.exists()
+    tried("code", "a program in a file of weights", REFUSED)
 
 
 def write(path, tensors):
@@ -238,13 +245,14 @@ def write(path, tensors):
 
 @pytest.mark.parametrize("share", [0.0, 0.03, 0.1, 0.5, 0.99])
 @pytest.mark.parametrize("name", ["zipped.pth", "older.pth", "w.safetensors"])
-def test_a_truncated_file(tmp_path, name, share):
+def test_a_truncated_file(tmp_path, name, share, tried):
     path = tmp_path / name
     write(path, {"a.weight": torch.rand(30, 30)})
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(InputError, match=damaged(path)):
         read_state_dict(path)
+    tried("folders", "a file of weights cut short", NAMED)
 
 
 @pytest.mark.parametrize("content", [b"hello world\n", b"<!DOCTYPE html><html>", bytes(100)])
@@ -294,6 +302,50 @@ def test_many_that_do_not_fit_are_counted():
     with pytest.raises(InputError, match=r"5 missing \(layer0, layer1, layer2, …\); give"):
         check_fit({}, wanted, "w.pth")
     check_fit(wanted, wanted, "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        (torch.ones(4, dtype=torch.int8), "of another type (0.bias int8)"),
+        (torch.ones(4, dtype=torch.bool), "of another type (0.bias bool)"),
+        (torch.ones(4, dtype=torch.complex64), "of another type (0.bias complex64)"),
+        (torch.ones(4).to_sparse(), "of another type (0.bias float32)"),
+        (torch.tensor([1, torch.nan, 0, 0]), "that hold NaN (0.bias)"),
+        (torch.ones(1).expand(2**40), "mis-shaped (0.bias (1099511627776,) for (4,))"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_named(bad, problem, tried):
+    wanted = small_model().state_dict()
+    with pytest.raises(InputError, match=re.escape(f"do not fit the network: 1 {problem}; give")):
+        check_fit({**wanted, "0.bias": bad}, wanted, "w.pth")
+    tried("folders", "weights of another type or shape, or NaN", NAMED)
+
+
+def test_digits_of_weights_and_counters_may_be_fewer():
+    wanted = small_model().state_dict()
+    half = {name: tensor.half() for name, tensor in wanted.items()}  # the counter too
+    check_fit(half, wanted, "w.pth")
+
+
+@pytest.mark.parametrize("name", ["zipped.pth", "older.pth", "w.safetensors"])
+def test_bytes_of_a_file_are_changed(tmp_path, name, tried):
+    """No other exception, and no other shapes; tensors themselves have no checksum."""
+    path, model = tmp_path / name, small_model(seed=1)
+    write(path, model.state_dict())
+    content, done = path.read_bytes(), []
+
+    @settings(derandomize=True, deadline=None, database=None, max_examples=80)
+    @given(st.integers(0, len(content) - 1), st.integers(1, 255))
+    def spoil(place, change):
+        path.write_bytes(content[:place] + bytes([content[place] ^ change]) + content[place + 1 :])
+        with suppress(InputError):
+            load_weights(small_model(), str(path))
+        done.append(place)
+
+    spoil()
+    tried("folders", "one byte of a file of weights changed",
+          "refused in one sentence, or read as what it says", len(done))  # fmt: skip
 
 
 def test_weights_that_do_not_fit_leave_the_network_alone(tmp_path):

@@ -252,12 +252,13 @@ def unread(path):
 
 @pytest.mark.parametrize("wrap", [lambda trap: trap, lambda trap: {"model": trap}])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_file_is_refused_and_not_run(tmp_path, wrap, zipped):
+def test_code_in_a_file_is_refused_and_not_run(tmp_path, wrap, zipped, tried):
     path, sprung = tmp_path / "w.pt", tmp_path / "sprung"
     torch.save(wrap(Trap(sprung)), path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(InputError, match=unread(path)):
         yolo(weights=str(path))
     assert not sprung.exists()
+    tried("code", "a program in a file of weights", "refused, and nothing ran")
 
 
 def test_where_the_safe_loader_is_none(tmp_path, monkeypatch):

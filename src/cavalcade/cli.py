@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 import platform
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cavalcade.children import end_with_parent
 from cavalcade.errors import InputError, check_switch, closest
 from cavalcade.hydra_errors import sentence
+from cavalcade.report.public_config import hold_secrets, without_passwords, without_secrets
 from cavalcade.value_files import with_values
 
 SCRIPTS = "CAVALCADE_SCRIPTS"  # names the folder of the script that was called
@@ -72,7 +74,15 @@ def reports_errors(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], 
 
 
 def user_error(error: BaseException | None) -> str | None:
-    """The sentence of a user's error, also where Hydra or a data worker has wrapped it."""
+    """The sentence of a user's error, also where Hydra or a data worker has wrapped it.
+
+    It is kept in logs, so it shows no password of a URL that it names.
+    """
+    found = _sentence_of(error)
+    return None if found is None else without_passwords(found)
+
+
+def _sentence_of(error: BaseException | None) -> str | None:
     found = None
     while error is not None:
         if isinstance(error, InputError):
@@ -86,6 +96,20 @@ def user_error(error: BaseException | None) -> str | None:
             found = sentence(error)
         error = error.__cause__
     return found
+
+
+def forget_secrets(config: DictConfig) -> None:
+    """Remove Hydra's own record of a job's settings where they hold a password.
+
+    What a run folder and W&B keep of them is without it.
+    """
+    hydra = HydraConfig.get()
+    plain = as_plain(config)
+    secret = without_secrets(plain) != plain or hold_secrets(hydra.overrides.task)
+    record = Path(hydra.runtime.output_dir) / str(hydra.output_subdir)
+    if secret and hydra.output_subdir is not None and record.is_dir():
+        shutil.rmtree(record, ignore_errors=True)
+        log.info("the settings hold a password, so that Hydra's record of them is removed")
 
 
 def run(main: Callable[[], None]) -> None:

@@ -42,6 +42,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
+def one_line(error: BaseException) -> str:
+    """What another library says of an error, on one line."""
+    return " ".join(str(error).split())
+
+
 def check_choice(what: str, value: str, options: Iterable[str]) -> None:
     """Raise unless `value` is one of `options`.
 

@@ -1,10 +1,13 @@
 """Whether a file is still the one that was there: a run that is made again takes its place."""
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from cavalcade.errors import InputError
+
+NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 FileVersion = tuple[int, int, int]
 FileVersions = Mapping[Path, FileVersion | None]
@@ -14,7 +17,9 @@ def file_version(path: Path) -> FileVersion | None:
     """What differs between two files of one name; None where there is none."""
     try:
         found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if error.errno not in NOTHING_THERE:
+            raise
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
 

@@ -10,19 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
-
 from cavalcade.disks import refusals_said
 from cavalcade.errors import InputError
+from cavalcade.meta_fields import (
+    LONGEST_NAME,
+    WAY_OUT,
+    Fields,
+    is_plain_name,
+    lies_within,
+    read_json,
+)
 
 FORMAT = 1
-NAMES = (  # columns of text in our tables
-    *("layer", "concept", "split", "measure", "network", "match", "to"),
-    *("differs_from", "halved_at", "concept_a", "concept_b", "label", "second"),
-    *("network_a", "layer_a", "network_b", "layer_b", "kind", "statistic", "nearer", "farther"),
-)
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +134,7 @@ def put_whole(source: Path, place: Path, kind: str) -> None:
 def _check_kind(place: Path, kind: str) -> None:
     if place.exists() and kind_of(place) != kind:
         raise InputError(f"{place} exists and is no {kind} of cavalcade; give another place")
-    found = _entry(place, "format")
+    found = _said_by(place).get("format")
     if isinstance(found, int) and found > FORMAT:  # what a newer version made is not replaced
         raise _newer(place, found)
 
@@ -189,16 +188,17 @@ def sync(path: Path) -> None:
 
 def kind_of(folder: Path) -> str | None:
     """What a folder of ours holds; None for anything else."""
-    found = _entry(folder, "kind")
-    return None if found is None else str(found)
+    found = _said_by(folder).get("kind")
+    return found if isinstance(found, str) else None
 
 
-def _entry(folder: Path, name: str) -> object:
-    """What `meta.json` says; None if it is none of ours, or says nothing of it."""
+def _said_by(folder: Path) -> Mapping[str, Any]:
+    """What `meta.json` says; nothing if it is none of ours."""
+    path = folder / "meta.json"
     try:
-        return json.loads((folder / "meta.json").read_text(encoding="utf-8"))[name]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return Fields(read_json(path), path).content
+    except (OSError, InputError):
+        return {}
 
 
 def _newer(folder: Path, found: int) -> InputError:
@@ -211,8 +211,11 @@ def check_name(what: str, name: str) -> None:
     Raises:
         InputError: naming the setting.
     """
-    if not name or name.startswith(".") or "/" in name or "\\" in name:
-        raise InputError(f"{what} is {name!r}; give a plain name without slashes")
+    if not is_plain_name(name):
+        raise InputError(
+            f"{what} is {name!r}; give a plain name without slashes, of at most {LONGEST_NAME} "
+            "bytes"
+        )
 
 
 def write_meta(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
@@ -238,58 +241,43 @@ def read_meta(folder: Path, kind: str) -> dict[str, Any]:
 
     Raises:
         InputError: if it is missing, of another kind or a newer format, or if a file differs
-            from its checksum.
+            from its checksum, or is none of the folder.
     """
     path = folder / "meta.json"
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-        found, files, is_kind = meta["format"], dict(meta["files"]), meta["kind"]
+        meta = read_json(path)
     except FileNotFoundError as error:
         raise InputError(f"{folder} is no {kind} folder: it holds no meta.json") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); delete the folder and make it again"
-        ) from error
+    fields = Fields(meta, path)
+    is_kind, found, files = (
+        fields.plain_name("kind"),
+        fields.whole("format", 1),
+        fields.fields("files"),
+    )
     if is_kind != kind:
         raise InputError(f"{folder} is a {is_kind} folder, not a {kind} folder; mend the path")
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise InputError(
-            f"{path}: format is {found!r}, not a whole number from 1 up; delete the folder and "
-            "make it again"
-        )
     if found > FORMAT:
         raise _newer(folder, found)
-    for name, checksum in files.items():
-        if not (folder / name).is_file() or _checksum(folder / name) != checksum:
-            raise InputError(
-                f"{folder / name} is missing or damaged; delete the folder and make it again"
-            )
-    return meta
+    for name in files.content:
+        _check_file(folder, name, files.text(name))
+    return dict(fields.content)
+
+
+def _check_file(folder: Path, name: str, checksum: str) -> None:
+    """Raise unless a file that `meta.json` lists is one of the folder, and as it was written."""
+    if not lies_within(folder, name):
+        raise InputError(
+            f"{folder / 'meta.json'} lists {name!r}, which is no file of its folder; {WAY_OUT}"
+        )
+    path = folder / name
+    try:
+        whole = path.is_file() and _checksum(path) == checksum
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error}); {WAY_OUT}") from error
+    if not whole:
+        raise InputError(f"{path} is missing or damaged; {WAY_OUT}")
 
 
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a table that cavalcade wrote: a layer called `2` and a concept called `NA` are names."""
-    header = list(pd.read_csv(path, nrows=0).columns)
-    texts = {column: "str" for column in header if column in NAMES}
-    numbers = {column: [""] for column in header if column not in NAMES}
-    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)
-
-
-def read_tensors(path: Path, *names: str) -> dict[str, Tensor]:
-    """Read some tensors of a safetensors file, or all.
-
-    Raises:
-        InputError: if the file is missing or damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in names or file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); delete the folder and make it again"
-        ) from error

@@ -1,5 +1,6 @@
 """Mined concepts of one network on the test images where they are strongest."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from cavalcade.backbones import Layer
 from cavalcade.concepts.encoding import LayerEncoding, unpack
+from cavalcade.meta_fields import LONGEST_NAME
 from cavalcade.report.gallery import GalleryRow, Tile, draw_gallery
 from cavalcade.truth import Truth
 
@@ -54,8 +56,13 @@ def draw_galleries(
             f"{label}, {layer.name}, depth {layer.depth:.2f}: each concept fires inside the line"
         )
         for page, first in enumerate(range(0, len(rows), ROWS)):
-            name = f"{number:02d}-{layer.name}{f'-{page + 1}' if page else ''}.jpg"
+            name = f"{number:02d}-{_in_a_path(layer.name)}{f'-{page + 1}' if page else ''}.jpg"
             draw_gallery(rows[first : first + ROWS], folder / name, title=title)
+
+
+def _in_a_path(layer: str) -> str:
+    """The name of a layer as part of that of a file."""
+    return re.sub(r"[/\\\s]", "-", layer)[-LONGEST_NAME:]
 
 
 def strongest(strengths: Float[Tensor, " images"], truth: Truth, count: int = TILES) -> list[int]:

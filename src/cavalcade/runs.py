@@ -26,9 +26,14 @@ from cavalcade.concepts.encoding import Encoded, unpack
 from cavalcade.concepts.scoring import score_matrix
 from cavalcade.errors import InputError, check_choice
 from cavalcade.file_versions import FileVersions, file_version, unchanged
-from cavalcade.folders import NAMES, read_meta, read_table, read_tensors, write_meta
+from cavalcade.folders import read_meta, write_meta
+from cavalcade.meta_fields import WAY_OUT
+from cavalcade.run_fields import PROBES, RunFields
+from cavalcade.run_tables import MINED, NAMED, SCORED, Expected, read_expected
 from cavalcade.similarity import Firing
-from cavalcade.stored_masks import StoredBits, StoredFiring
+from cavalcade.stored_masks import StoredBits, StoredFiring, all_pixels, check_bits
+from cavalcade.table_files import NAMES
+from cavalcade.tensor_files import check_tensor, read_tensors
 from cavalcade.truth import Truth
 
 MASKS = "masks.safetensors"
@@ -53,15 +58,10 @@ class Run:
 
     def __init__(self, path: Path, meta: Mapping[str, Any], versions: FileVersions) -> None:
         self.path, self.meta, self.versions = path, meta, versions
-        self.label: str = meta["label"]
-        self.method: str = meta["method"]
-        self.labels: tuple[str, ...] = tuple(meta["concepts"])
-        if "random" not in meta:
-            raise InputError(f"{path} was made by an older version; run train.py again")
-        self.random: bool = meta["random"]
-        self.layers = tuple(
-            Layer(**(layer | {"grid": tuple(layer["grid"])})) for layer in meta["layers"]
-        )
+        said = RunFields.of(dict(meta), path / "meta.json")
+        self.label, self.method, self.random = said.label, said.method, said.random
+        self.labels, self.layers = said.labels, said.layers
+        self._said = said
 
     @property
     def architecture(self) -> str:
@@ -78,18 +78,36 @@ class Run:
 
     @cached_property
     def truth(self) -> Truth:
-        """What is true on the test images."""
-        return Truth.load(self.path.parents[1] / "truth")
+        """What is true on the test images.
+
+        Raises:
+            InputError: if it is damaged, or that of other images than the run's.
+        """
+        folder = self.path.absolute().parent.parent / "truth"
+        truth, said = Truth.load(folder), self._said
+        found = (truth.data, truth.fingerprint, truth.grid, truth.concepts)
+        if found != (said.data, said.test, said.grid, said.labels):
+            raise InputError(
+                f"{folder} is of other test images, concepts or another grid than {self.path}; "
+                "delete both and make them again"
+            )
+        return truth
 
     @cached_property
     def concept_set(self) -> ConceptSet:
         """The concepts themselves."""
-        return self._read("concepts.safetensors", ConceptSet.load)
+        return self._concept_set("concepts.safetensors")
 
     @cached_property
     def seen(self) -> Bool[Tensor, "images pixels"]:
         """Which pixels of each test image the network saw."""
-        return unpack(self._tensor(MASKS, "seen"), self.truth.grid)
+        return unpack(self._seen_bits, self.truth.grid)
+
+    @cached_property
+    def _seen_bits(self) -> UInt8[Tensor, "images bytes"]:
+        bits = self._tensor(MASKS, "seen", torch.uint8, len(self.truth.ids), self._bytes)
+        check_bits(self.path / MASKS, "seen", bits.numpy(), all_pixels(self._num_pixels))
+        return bits
 
     def masks(self, layer: str) -> Bool[Tensor, "images concepts pixels"]:
         """Where the concepts of a layer fire on the test images."""
@@ -97,35 +115,93 @@ class Run:
 
     def bits(self, layer: str) -> UInt8[Tensor, "images concepts bytes"]:
         """The same, packed."""
-        return self._tensor(MASKS, f"layers/{layer}")
+        return self._mask_bits(MASKS, "layers", layer)
 
     def strengths(self, layer: str) -> Float[Tensor, "images concepts"]:
         """How strongly the concepts of a layer fire on each test image; see `LayerEncoding`."""
-        return self._tensor("strengths.safetensors", layer)
+        size = len(self.truth.ids), self._num_concepts(layer)
+        return self._tensor("strengths.safetensors", layer, torch.float32, *size)
 
     def features(self, layer: str) -> Float[Tensor, "images channels"]:
         """Activations of a layer on the test images, averaged over its map."""
-        return self._tensor("features.safetensors", layer)
+        size = len(self.truth.ids), self._layer(layer).channels
+        return self._tensor("features.safetensors", layer, torch.float32, *size)
+
+    def file(self, name: str) -> Path | None:
+        """Where a file of the folder lies; None for one that `meta.json` does not list."""
+        return self.path / name if name in self.meta["files"] else None
+
+    def _layer(self, name: str) -> Layer:
+        check_choice("the layer", name, [layer.name for layer in self.layers])
+        return next(layer for layer in self.layers if layer.name == name)
+
+    def _num_concepts(self, layer: str) -> int:
+        return len(self.concept_set.layers[self._layer(layer).name].names)
+
+    @property
+    def _bytes(self) -> int:
+        """Of the mask of an image."""
+        return -(-self._num_pixels // 8)
+
+    @property
+    def _num_pixels(self) -> int:
+        return self.truth.grid[0] * self.truth.grid[1]
+
+    def _mask_bits(
+        self, file: str, prefix: str, layer: str
+    ) -> UInt8[Tensor, "images concepts bytes"]:
+        """Masks of a layer, which lie within what the network saw."""
+        name, size = f"{prefix}/{layer}", (len(self.truth.ids), self._num_concepts(layer))
+        bits = self._tensor(file, name, torch.uint8, *size, self._bytes)
+        check_bits(self.path / file, name, bits.numpy(), self._seen_bits[:, None].numpy())
+        return bits
+
+    def _concept_set(self, file: str) -> ConceptSet:
+        """Concepts of all layers and no others; of a probed run those that are named."""
+        concepts, path = self._read(file, ConceptSet.load), self.path / file
+        if list(concepts.layers) != [layer.name for layer in self.layers]:
+            raise InputError(f"{path} has other layers than meta.json; {WAY_OUT}")
+        for layer in self.layers:
+            own = concepts.layers[layer.name]
+            if own.channels != layer.channels:
+                raise InputError(
+                    f"{path}: {layer.name} has vectors of {own.channels} channels, in meta.json it "
+                    f"has {layer.channels}; {WAY_OUT}"
+                )
+            if self.method == PROBES and own.names != self.labels:
+                raise InputError(f"{path}: {layer.name} has other concepts than meta.json; "
+                                 f"{WAY_OUT}")  # fmt: skip
+        return concepts
 
     def _read(self, file: str, read: Callable[[Path], Content]) -> Content:
         """What is made of the path of a file.
 
         Raises:
-            InputError: if it cannot be read, or is not the file that was there at first.
+            InputError: if it cannot be read, is none that `meta.json` lists, or is not the file
+                that was there at first.
         """
-        path = self.path / file
+        path = self.file(file)
+        if path is None:
+            raise InputError(f"{self.path / 'meta.json'} does not list {file}; {WAY_OUT}")
         with unchanged(path, self.versions.get(path)):
             return read(path)
 
-    def _tensor(self, file: str, name: str) -> Tensor:
-        return self._read(file, lambda path: read_tensors(path, name))[name]
+    def _tensor(self, file: str, name: str, dtype: torch.dtype, *shape: int) -> Tensor:
+        tensor = self._read(file, lambda path: read_tensors(path, name))[name]
+        return check_tensor(self.path / file, name, tensor, dtype, shape)
+
+    def _table(self, file: str, expected: Expected) -> pd.DataFrame:
+        return self._read(file, lambda path: read_expected(path, expected))
 
     def _stored(
         self, file: str, rows: Sequence[tuple[str, slice]], found: Bool[Tensor, " rows"]
     ) -> StoredFiring:
         masks, seen = self._read(file, StoredBits), self._read(MASKS, StoredBits)
-        num_pixels = self.truth.grid[0] * self.truth.grid[1]
-        return StoredFiring(masks, rows, seen, found.numpy(), num_pixels)
+        images = len(self.truth.ids)
+        seen.check("seen", images, self._bytes)
+        for (name, _), layer in zip(rows, self.layers, strict=True):
+            masks.check(name, images, self._num_concepts(layer.name), self._bytes)
+        return StoredFiring(masks, rows, seen, found.numpy(), self._num_pixels)
 
 
 class MinedRun(Run):
@@ -134,13 +210,20 @@ class MinedRun(Run):
     @cached_property
     def table(self) -> pd.DataFrame:
         """A row for each layer and concept; see `Mined`."""
-        return self._read("concepts.csv", read_table)
+        return self._table("concepts.csv", MINED.rows(self._places))
 
     @cached_property
     def names(self) -> pd.DataFrame:
         """The label that each concept overlaps best; see `name_concepts`. Empty without labels."""
-        is_there = "names.csv" in self.meta["files"]
-        return self._read("names.csv", read_table) if is_there else pd.DataFrame()
+        if self.file("names.csv") is None:
+            return pd.DataFrame()
+        return self._table("names.csv", NAMED.rows(self._places))
+
+    @property
+    def _places(self) -> list[tuple[str, float, str]]:
+        """Layer, its depth, and name of every concept."""
+        depths = {layer.name: layer.depth for layer in self.layers}
+        return [(layer, depths[layer], name) for layer, name in self.concepts]
 
     @property
     def concepts(self) -> tuple[tuple[str, str], ...]:
@@ -174,7 +257,13 @@ class ProbedRun(Run):
     @cached_property
     def scores(self) -> pd.DataFrame:
         """A row for each layer, concept and split; see `score_table`."""
-        return self._read("scores.csv", read_table)
+        places = [
+            (layer.name, layer.depth, concept, split)
+            for split in ("val", "test")
+            for layer in self.layers
+            for concept in self.concepts
+        ]
+        return self._table("scores.csv", SCORED.rows(places))
 
     def score_matrix(self, score: str = "jaccard", split: str = "test") -> pd.DataFrame:
         """One score as a matrix, layers in execution order by concepts.
@@ -216,7 +305,7 @@ class ProbedRun(Run):
 
     @cached_property
     def _half_sets(self) -> dict[int, ConceptSet]:
-        return {half: self._read(f"halves/{half}.safetensors", ConceptSet.load) for half in (1, 2)}
+        return {half: self._concept_set(f"halves/{half}.safetensors") for half in (1, 2)}
 
     def half_masks(self, half: int, concept: int) -> Bool[Tensor, "images layers pixels"]:
         """The same, by the probes of one half of the training images, 1 or 2.
@@ -241,21 +330,21 @@ class ProbedRun(Run):
         return {half: self._read_bits(HALF_MASKS, half) for half in ("1", "2")}
 
     def _read_bits(self, file: str, prefix: str) -> UInt8[Tensor, "images concepts layers bytes"]:
-        names = [f"{prefix}/{layer.name}" for layer in self.layers]
-        tensors = self._read(file, lambda path: read_tensors(path, *names))
-        return torch.stack([tensors[name] for name in names], dim=2)
+        masks = [self._mask_bits(file, prefix, layer.name) for layer in self.layers]
+        return torch.stack(masks, dim=2)
 
 
 def load_run(path: str | os.PathLike[str]) -> ProbedRun | MinedRun:
     """Read a run folder; scores and matrices come as pandas frames.
 
     Raises:
-        InputError: if it is no run folder, is damaged, or has a newer format.
+        InputError: if it is no run folder, is damaged, has a newer format, or its `meta.json`
+            says what cannot be.
     """
     folder = Path(path)
     versions = {file: file_version(file) for file in folder.rglob("*")}
     meta = read_meta(folder, "run")
-    kind = ProbedRun if meta["method"] == "probes" else MinedRun
+    kind = ProbedRun if meta.get("method") == PROBES else MinedRun
     return kind(folder, meta, versions)
 
 

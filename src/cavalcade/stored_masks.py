@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
+from safetensors import SafetensorError, safe_open
 
-from cavalcade.errors import InputError
+from cavalcade.errors import InputError, one_line
 from cavalcade.file_versions import file_version, unchanged
+from cavalcade.meta_fields import WAY_OUT
 
 
 class StoredBits:
@@ -22,17 +24,32 @@ class StoredBits:
         """Read where the tensors lie.
 
         Raises:
-            InputError: if the file is missing or damaged.
+            InputError: if the file is missing or damaged, or holds something else than bits.
         """
         self.path, self.version = path, file_version(path)
         try:
+            with safe_open(path, framework="np"):  # the library holds the header to the file
+                pass
             with path.open("rb") as file:
                 size = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(size))
-            self.shapes = {k: tuple(v["shape"]) for k, v in header.items() if "shape" in v}
-            self.starts = {k: 8 + size + header[k]["data_offsets"][0] for k in self.shapes}
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+            tensors = {name: each for name, each in header.items() if name != "__metadata__"}
+            if any(each["dtype"] != "U8" for each in tensors.values()):
+                raise ValueError("it holds other tensors than bits")
+            self.shapes = {name: tuple(each["shape"]) for name, each in tensors.items()}
+            self.starts = {k: 8 + size + each["data_offsets"][0] for k, each in tensors.items()}
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise self._damaged(error) from error
+
+    def check(self, name: str, *shape: int) -> None:
+        """Raise unless there is a tensor of some shape.
+
+        Raises:
+            InputError: naming it, and its shape.
+        """
+        found = self.shapes.get(name)
+        if found != shape:
+            raise InputError(f"{self.path}: {name} is {found}, not {shape}; {WAY_OUT}")
 
     def read(
         self, names: Sequence[str], images: Int[np.ndarray, " images"]
@@ -63,9 +80,27 @@ class StoredBits:
         return found
 
     def _damaged(self, error: Exception) -> InputError:
-        return InputError(
-            f"{self.path} cannot be read ({error}); delete the folder and make it again"
-        )
+        return InputError(f"{self.path} cannot be read ({one_line(error)}); {WAY_OUT}")
+
+
+def all_pixels(num_pixels: int) -> UInt8[np.ndarray, " bytes"]:
+    """Bits of all pixels of an image, without those that only fill up the last byte."""
+    return np.packbits(np.ones(num_pixels, dtype=bool))
+
+
+def check_bits(
+    path: Path,
+    name: str,
+    bits: UInt8[np.ndarray, "*leading bytes"],
+    within: UInt8[np.ndarray, "*leading_or_one bytes"],
+) -> None:
+    """Raise if a bit is set where none can be, which would be counted.
+
+    Raises:
+        InputError: naming the file and the tensor.
+    """
+    if (bits & ~within).any():
+        raise InputError(f"{path}: {name} has bits outside of what the network saw; {WAY_OUT}")
 
 
 class StoredFiring:
@@ -111,8 +146,12 @@ class StoredFiring:
         """See `Fires`."""
         tensors = self.masks.read([name for name, _ in self.rows], images)
         parts = [t[:, which] for t, (_, which) in zip(tensors, self.rows, strict=True)]
-        return np.concatenate(parts, axis=1).transpose(1, 0, 2)
+        found = np.concatenate(parts, axis=1).transpose(1, 0, 2)
+        check_bits(self.masks.path, "a mask", found, self.seen_bits(images))
+        return found
 
     def seen_bits(self, images: Int[np.ndarray, " images"]) -> UInt8[np.ndarray, "images bytes"]:
         """See `Fires`."""
-        return self.seen.read(["seen"], images)[0]
+        (found,) = self.seen.read(["seen"], images)
+        check_bits(self.seen.path, "seen", found, all_pixels(self.num_pixels))
+        return found

@@ -1,15 +1,54 @@
-"""Long tables as CSV files, in a third of the time that pandas takes for the same text."""
+"""Tables as CSV files: long ones are written in a third of the time that pandas takes."""
 
 import csv
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.errors import ParserWarning
+
+from cavalcade.errors import InputError, one_line
+from cavalcade.meta_fields import WAY_OUT
 
 FLOATS = "%.6g"
 ROWS = 2**16  # at a time: their text is held in memory
 REPEATED = 1000  # entries that say whether a column of floats has few different ones
+NAMES = (  # columns of text in our tables
+    *("layer", "concept", "split", "measure", "network", "match", "to"),
+    *("differs_from", "halved_at", "concept_a", "concept_b", "label", "second"),
+    *("network_a", "layer_a", "network_b", "layer_b", "kind", "statistic", "nearer", "farther"),
+)
+
+
+def read_table(path: Path, rows: int | None = None) -> pd.DataFrame:
+    """Read a table that cavalcade wrote: a layer called `2` and a concept called `NA` are names.
+
+    Args:
+        path: of a CSV file.
+        rows: how many are read at most; all if None.
+
+    Raises:
+        InputError: if it is missing, or no table.
+    """
+    try:
+        header = list(pd.read_csv(path, nrows=0).columns)
+        texts = {column: "str" for column in header if column in NAMES}
+        numbers = {column: [""] for column in header if column not in NAMES}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ParserWarning)  # of cells that would be dropped
+            return pd.read_csv(
+                path,
+                dtype=texts,
+                keep_default_na=False,
+                na_values=numbers,
+                nrows=rows,
+                index_col=False,
+                low_memory=False,
+            )
+    except (OSError, ValueError, OverflowError, ParserWarning) as error:
+        raise InputError(f"{path} cannot be read ({one_line(error)}); {WAY_OUT}") from error
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Small pictures of the test images, so that galleries need no data set."""
 
 import io
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cavalcade.data.pictures import opened
-from cavalcade.folders import read_tensors
+from cavalcade.errors import InputError
+from cavalcade.meta_fields import WAY_OUT
+from cavalcade.tensor_files import read_tensors
 
+FILE = "thumbnails.safetensors"
 QUALITY = 85
+LARGEST = 8192  # pixels along a side
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,12 @@ class Thumbnails:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> UInt8[Tensor, "3 height width"]:
-        file = io.BytesIO(self.pictures[index].numpy().tobytes())
-        with opened(file, f"thumbnail {index}", ("JPEG",)) as picture:
+        """A picture.
+
+        Raises:
+            InputError: if it is damaged.
+        """
+        with _opened(self.pictures[index], f"picture {index} of {FILE}") as picture:
             return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
 
     def save(self, path: Path) -> None:
@@ -41,13 +50,30 @@ class Thumbnails:
 
     @classmethod
     def load(cls, path: Path) -> "Thumbnails":
-        """Read what `save` wrote.
+        """Read what `save` wrote; of each picture no more than what it is.
 
         Raises:
-            InputError: if the file is missing or damaged.
+            InputError: if the file is missing or damaged, or holds something else.
         """
         tensors = read_tensors(path)
+        for k in range(len(tensors)):
+            _check(path, str(k), tensors.get(str(k)))
         return cls(tuple(tensors[str(k)] for k in range(len(tensors))))
+
+
+def _opened(picture: UInt8[Tensor, " bytes"], called: str) -> AbstractContextManager[Image.Image]:
+    """A JPEG file, not decoded yet."""
+    return opened(io.BytesIO(picture.numpy().tobytes()), called, ("JPEG",), WAY_OUT)
+
+
+def _check(path: Path, name: str, picture: Tensor | None) -> None:
+    """Raise unless a tensor is a small JPEG file."""
+    called = f"{path}: picture {name}"
+    if picture is None or picture.dtype != torch.uint8 or picture.ndim != 1:
+        raise InputError(f"{called} is missing, or no file; {WAY_OUT}")
+    with _opened(picture, called) as found:
+        if max(found.size) > LARGEST:
+            raise ValueError(f"{found.size[0]} x {found.size[1]} pixels are no thumbnail")
 
 
 def thumbnail(image: UInt8[Tensor, "3 height width"], size: int) -> UInt8[Tensor, " bytes"]:

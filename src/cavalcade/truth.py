@@ -1,7 +1,10 @@
 """What is true on the test images of a data set, shared by all runs on it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,10 +16,16 @@ from cavalcade.concepts.encoding import pack, unpack
 from cavalcade.data.batches import ConceptDataModule
 from cavalcade.data.geometry import at_cell_centres
 from cavalcade.data.groups import contiguous_blocks
-from cavalcade.folders import digest_of, read_meta, read_tensors, write_meta, written_whole
+from cavalcade.errors import InputError, counted
+from cavalcade.folders import digest_of, read_meta, write_meta, written_whole
+from cavalcade.meta_fields import WAY_OUT, Fields
+from cavalcade.stored_masks import all_pixels, check_bits
+from cavalcade.tensor_files import check_tensor, read_tensors
+from cavalcade.thumbnails import FILE as THUMBNAILS
 from cavalcade.thumbnails import Thumbnails, thumbnail
 
-THUMBNAILS = "thumbnails.safetensors"
+MASKS = "masks.safetensors"
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class Truth:
         """Write the truth folder."""
         with written_whole(place, kind="truth") as folder:
             tensors = {"masks": self.masks, "labelled": self.labelled}
-            save_file(tensors, folder / "masks.safetensors")
+            save_file(tensors, folder / MASKS)
             if self.thumbnail_size is not None:
                 self.thumbnails.save(folder / THUMBNAILS)
             named = {k: v for k, v in vars(self).items() if k not in (*tensors, "thumbnails")}
@@ -91,22 +100,23 @@ class Truth:
         Raises:
             InputError: if it is missing or damaged.
         """
-        meta = read_meta(folder, "truth")
-        tensors = read_tensors(folder / "masks.safetensors")
-        rows, columns = meta["grid"]
-        has_thumbnails = THUMBNAILS in meta["files"]
+        fields = Fields(read_meta(folder, "truth"), folder / "meta.json")
+        grid, concepts = fields.size("grid"), fields.texts("concepts", distinct=True)
+        ids, size = fields.texts("ids"), fields.content.get("thumbnail_size")
+        num_bytes = -(-grid[0] * grid[1] // 8)
+        masks, labelled = _bits(fields, (len(ids), len(concepts), num_bytes), grid)
         return cls(
-            data=meta["data"],
-            fingerprint=meta["fingerprint"],
-            grid=(rows, columns),
-            concepts=tuple(meta["concepts"]),
-            ids=tuple(meta["ids"]),
-            groups=tuple(meta["groups"]),
-            blocks=tuple(meta["blocks"]),
-            masks=tensors["masks"],
-            labelled=tensors["labelled"],
-            thumbnail_size=meta.get("thumbnail_size"),
-            thumbnails=Thumbnails.load(folder / THUMBNAILS) if has_thumbnails else Thumbnails(()),
+            data=fields.plain_name("data"),
+            fingerprint=fields.text("fingerprint"),
+            grid=grid,
+            concepts=concepts,
+            ids=ids,
+            groups=_one_each(fields, "groups", ids, fields.texts("groups")),
+            blocks=_one_each(fields, "blocks", ids, _blocks(fields)),
+            masks=masks,
+            labelled=labelled,
+            thumbnail_size=None if size is None else fields.whole("thumbnail_size", 1),
+            thumbnails=_thumbnails(fields, len(ids)),
         )
 
     def strata_bits(self, concept: int) -> UInt8[np.ndarray, "images strata bytes"]:
@@ -122,6 +132,57 @@ class Truth:
         present = unpack(self.masks[:, concept], self.grid) & labelled
         strata = torch.stack([present, labelled & ~present, ~labelled], dim=1)
         return strata[:, strata.any(dim=2).any(dim=0)]
+
+
+def _bits(
+    fields: Fields, shape: tuple[int, int, int], grid: tuple[int, int]
+) -> list[UInt8[Tensor, "images concepts bytes"]]:
+    """`masks` and `labelled`, of which no bit lies beyond the grid."""
+    path = _listed(fields, MASKS)
+    tensors, found = read_tensors(path, "masks", "labelled"), []
+    for name in ("masks", "labelled"):
+        bits = check_tensor(path, name, tensors[name], torch.uint8, shape)
+        if bits.numel():
+            check_bits(path, name, bits.numpy(), all_pixels(grid[0] * grid[1]))
+        found.append(bits)
+    return found
+
+
+def _one_each(
+    fields: Fields, name: str, ids: Sequence[str], found: tuple[Entry, ...]
+) -> tuple[Entry, ...]:
+    if not ids or len(found) != len(ids):
+        raise fields.wrong(name, f"one for each of {counted(len(ids), 'image')}")
+    return found
+
+
+def _blocks(fields: Fields) -> tuple[int, ...]:
+    """Numbers of blocks, which are contiguous and counted from 0."""
+    blocks = fields.wholes("blocks", 0)
+    if blocks[:1] != (0,) or any(
+        after - before not in (0, 1) for before, after in pairwise(blocks)
+    ):
+        raise fields.wrong("blocks", "0, 1, … in their order")
+    return blocks
+
+
+def _thumbnails(fields: Fields, num_images: int) -> Thumbnails:
+    """One of each image, or none."""
+    if THUMBNAILS not in fields.content["files"]:
+        return Thumbnails(())
+    thumbnails = Thumbnails.load(fields.path.with_name(THUMBNAILS))
+    if len(thumbnails) not in (0, num_images):
+        raise InputError(
+            f"{fields.path.with_name(THUMBNAILS)} has {counted(len(thumbnails), 'picture')} of "
+            f"{counted(num_images, 'image')}; {WAY_OUT}"
+        )
+    return thumbnails
+
+
+def _listed(fields: Fields, name: str) -> Path:
+    if name not in fields.content["files"]:
+        raise InputError(f"{fields.path} does not list {name}; {WAY_OUT}")
+    return fields.path.with_name(name)
 
 
 def data_folder(runs: Path, data: ConceptDataModule) -> Path:

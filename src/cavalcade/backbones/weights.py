@@ -14,6 +14,7 @@ from cavalcade.errors import InputError
 
 WEIGHT_FILES = (".pth", ".pt", ".safetensors")
 PACKAGE = "package:"
+COUNTER = "num_batches_tracked"  # of BatchNorm, which decides on nothing
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def load_weights(model: nn.Module, source: str) -> None:
         path = Path(source).expanduser()
         state = read_state_dict(path)
     own = model.state_dict()
-    counters = {name: own[name] for name in own if name.endswith("num_batches_tracked")}
+    counters = {name: own[name] for name in own if name.endswith(COUNTER)}
     state = counters | state  # which decide on nothing, and which a frozen BatchNorm lacks
     check_fit(state, model.state_dict(), str(path))
     model.load_state_dict(state)
@@ -118,10 +119,10 @@ def _read(path: Path) -> object:
 
 
 def check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
-    """Raise unless names and shapes are those of the network.
+    """Raise unless names and shapes are those of the network, and all are numbers.
 
     Raises:
-        InputError: naming missing, unexpected and mis-shaped entries.
+        InputError: naming missing, unexpected and mis-shaped entries, and those of another kind.
     """
     missing = [name for name in wanted if name not in state]
     unexpected = [name for name in state if name not in wanted]
@@ -130,13 +131,24 @@ def check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source:
         for name in wanted
         if name in state and state[name].shape != wanted[name].shape
     ]
+    unlike = [
+        f"{name} {str(state[name].dtype).removeprefix('torch.')}"
+        for name in wanted
+        if name in state
+        and not name.endswith(COUNTER)
+        and _kind(state[name]) != _kind(wanted[name])
+    ]
+    kinds = [
+        ("missing", missing),
+        ("unexpected", unexpected),
+        ("mis-shaped", misshaped),
+        ("of another type", unlike),
+    ]
+    if not any(names for _, names in kinds):
+        kinds = [("that hold NaN", _not_numbers(state, wanted))]
     problems = [
         f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-        for what, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("mis-shaped", misshaped),
-        )
+        for what, names in kinds
         if names
     ]
     if problems:
@@ -144,6 +156,19 @@ def check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source:
             f"weights {source} do not fit the network: {'; '.join(problems)}; "
             "give those of this very architecture"
         )
+
+
+def _kind(tensor: Tensor) -> str:
+    """What a tensor can be copied from without a loss of more than digits."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
+        return "other"
+    return "float" if tensor.is_floating_point() else "whole"
+
+
+def _not_numbers(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Entries that hold NaN, which would make all activations NaN."""
+    floats = [name for name in wanted if state[name].is_floating_point()]
+    return [name for name in floats if bool(state[name].float().isnan().any())]
 
 
 def load_matching(

@@ -11,6 +11,8 @@ from cavalcade.folders import kind_of
 from cavalcade.runs import Run, load_run
 
 MOST_NAMED = 3  # runs that share a setting
+LONGEST = 200  # characters of a setting
+ASPECTS = ("method", "data set", "grid", "concepts", "test images")
 
 log = logging.getLogger(__name__)
 
@@ -76,18 +78,24 @@ def check_comparable(runs: Sequence[Run]) -> None:
                 f"{run.path} and {places[run.path.name]} are one run twice; leave one of them out"
             )
     for run in runs[1:]:
-        for what, ours, theirs in (
-            ("method", first.method, run.method),
-            ("data set", first.meta["data"]["name"], run.meta["data"]["name"]),
-            ("grid", first.meta["data"]["grid"], run.meta["data"]["grid"]),
-            ("concepts", list(first.labels), list(run.labels)),
-            ("test images", first.meta["data"]["test"][:12], run.meta["data"]["test"][:12]),
-        ):
+        for what, ours, theirs in zip(ASPECTS, _aspects(first), _aspects(run), strict=True):
             if ours != theirs:
                 raise InputError(
                     f"{first.path.name} and {run.path.name} cannot be compared: they differ in "
-                    f"their {what} ({ours}; {theirs}); compare runs that agree in it"
+                    f"their {what} ({_shown(ours)}; {_shown(theirs)}); compare runs that agree in "
+                    "it"
                 )
+
+
+def _aspects(run: Run) -> tuple[object, ...]:
+    """What compared runs share, as `ASPECTS` calls it."""
+    data = run.meta["data"]
+    return run.method, data["name"], data["grid"], list(run.labels), data["test"]
+
+
+def _shown(aspect: object) -> object:
+    """Of a fingerprint its beginning."""
+    return aspect[:12] if isinstance(aspect, str) else aspect
 
 
 def say_differences(runs: Sequence[Run]) -> None:
@@ -101,7 +109,7 @@ def say_differences(runs: Sequence[Run]) -> None:
             if setting in own:  # a random network has no seed here, and another fit has others
                 having.setdefault(str(own[setting]), []).append(name)
         if len(having) > 1:
-            found = (f"{value}: {listed(who, MOST_NAMED)}" for value, who in having.items())
+            found = (f"{_short(value)}: {listed(who, MOST_NAMED)}" for value, who in having.items())
             differences.append(f"{setting} ({'; '.join(found)})")
     if differences:
         log.warning(
@@ -133,6 +141,11 @@ def images_left_out(runs: Sequence[Run]) -> str:
         "images that could not be read were left out of the data (data.on_error=skip), and "
         f"left_out.csv in the run folder names them: {counts}"
     )
+
+
+def _short(value: str) -> str:
+    """A value as a terminal can show it."""
+    return value if value.isprintable() and len(value) <= LONGEST else ascii(value)[:LONGEST]
 
 
 def _settings(run: Run) -> dict[str, object]:

@@ -43,15 +43,21 @@ from cavalcade.comparing.match_galleries import draw_match_galleries
 from cavalcade.comparing.pictures import MOST_PAIRS, REPORT, draw_all, drawn_pairs
 from cavalcade.comparing.report_parts import write_report
 from cavalcade.comparing.series import series_table
-from cavalcade.folders import digest_of, read_meta, read_table, write_meta, written_whole
+from cavalcade.errors import InputError
+from cavalcade.folders import digest_of, read_meta, write_meta, written_whole
 from cavalcade.locks import locked
+from cavalcade.meta_fields import WAY_OUT, Fields, read_json
 from cavalcade.progress import progress
 from cavalcade.runs import Run
+from cavalcade.similarity import KEYS
 from cavalcade.similarity.nearer import NEAREST
-from cavalcade.table_files import write_table
+from cavalcade.table_files import read_table, write_table
 
 log = logging.getLogger(__name__)
 
+SUMMARY = "summary.json"
+CELL = (*KEYS, "measure", "value")
+NEEDED = {"layer_similarity": CELL, "pairs": ("network_a", "network_b", "measure", "value")}
 TABLES = (
     *("pairs", "best_matches", "concept_matches", "ceilings", "flow", "nearer", "nearer_layers"),
     *("agreement", "disagreements"),
@@ -143,7 +149,7 @@ def write_comparison(
         if report:
             write_report(analysis, runs, tables.get("names"), folder / REPORT)
         summary = json.dumps(summarise(analysis), indent=1)
-        (folder / "summary.json").write_text(summary, encoding="utf-8")
+        (folder / SUMMARY).write_text(summary, encoding="utf-8")
         meta = {
             "networks": list(comparison.networks),
             "runs": [run.path.name for run in runs],
@@ -200,8 +206,16 @@ def load_comparison(path: str | os.PathLike[str]) -> LoadedComparison:
     """
     folder = Path(path)
     files = read_meta(folder, "comparison")["files"]
-    tables = {Path(name).stem: read_table(folder / name) for name in files if name.endswith(".csv")}
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    names = [name for name in files if "/" not in name and name.endswith(".csv")]
+    tables = {Path(name).stem: read_table(folder / name) for name in names}
+    for name in {f"{needed}.csv" for needed in NEEDED} | {SUMMARY}:
+        if name not in files:
+            raise InputError(f"{folder / 'meta.json'} does not list {name}; {WAY_OUT}")
+    for name in NEEDED:
+        missing = [column for column in NEEDED[name] if column not in tables[name].columns]
+        if missing:
+            raise InputError(f"{folder / name}.csv has no column {missing[0]}; {WAY_OUT}")
+    summary = Fields(read_json(folder / SUMMARY), folder / SUMMARY).content
     return LoadedComparison(folder, summary, tables)
 
 

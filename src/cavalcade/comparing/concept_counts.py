@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from cavalcade.comparing.chunks import (
     rectangles,
     warn_of_memory,
 )
-from cavalcade.comparing.pair_store import Arrays, PairStore, bytes_digest
-from cavalcade.comparing.stored_pairs import StoredPairs, halves_of, masks_of
+from cavalcade.comparing.pair_store import Arrays, PairStore, Shapes, bytes_digest
+from cavalcade.comparing.stored_pairs import StoredPairs, halves_of, masks_of, shapes_of
 from cavalcade.progress import progress
 from cavalcade.runs import ProbedRun, Run
 from cavalcade.similarity import CONCEPT_MEASURES, PairCells, similarity_of_pairs
@@ -25,6 +26,7 @@ from cavalcade.truth import Truth
 
 # re-paired images do not share their labels either: see `concept_cells._repaired`
 REPAIRED = {"jaccard": 0, "adjusted": 1, "label_conditional": 1}
+REPAIRED_KINDS = len(set(REPAIRED.values()))
 
 
 class ConceptCounts:
@@ -48,14 +50,26 @@ class ConceptCounts:
         setting = _setting(self.truth)
         self.pairs = StoredPairs(
             *(store, "probes", setting | {"orders": bytes_digest(orders)}),
-            *([masks_of(run) for run in runs], pairs, defined_concepts),
+            *([masks_of(run) for run in runs], pairs, partial(self._shapes, len(orders))),
+            defined_concepts,
         )
         self.halves = StoredPairs(
             *(store, "halves", setting, [halves_of(run) for run in runs]),
             [(i, i) for i, run in enumerate(runs) if run.has_halves],
-            defined_concepts,
+            *(partial(self._shapes, 0), defined_concepts),
         )
         self._count()
+
+    def _shapes(self, repairings: int, i: int, j: int) -> Shapes:
+        """Of what is stored of two runs; see `_arrays`."""
+        cells, concepts = (
+            (len(self.runs[i].layers), len(self.runs[j].layers)),
+            len(self.truth.concepts),
+        )
+        blocks, measures = int(self.blocks.max()) + 1, len(CONCEPT_MEASURES)
+        return shapes_of(
+            (measures, concepts), cells, blocks, (REPAIRED_KINDS, concepts, repairings)
+        )
 
     def _count(self) -> None:
         if self.pairs.missing and len(self.orders):

@@ -13,8 +13,8 @@ from cavalcade.comparing.chunks import (
     rectangles,
     warn_of_memory,
 )
-from cavalcade.comparing.pair_store import PairsInMemory, PairStore, bytes_digest
-from cavalcade.comparing.stored_pairs import StoredPairs, estimates_of, features_of
+from cavalcade.comparing.pair_store import PairsInMemory, PairStore, Shapes, bytes_digest
+from cavalcade.comparing.stored_pairs import StoredPairs, estimates_of, features_of, shapes_of
 from cavalcade.progress import progress
 from cavalcade.runs import Run
 from cavalcade.similarity import Estimate, LayerMatrix, Pair, feature_similarity, prepare
@@ -45,7 +45,12 @@ def feature_matrices(
     """
     setting = {"blocks": blocks.tolist(), "orders": bytes_digest(orders)}
     contents = [features_of(run) for run in runs]
-    stored = StoredPairs(store or PairsInMemory(), measure, setting, contents, pairs)
+
+    def shapes(i: int, j: int) -> Shapes:
+        cells = len(runs[i].layers), len(runs[j].layers)
+        return shapes_of((), cells, int(blocks.max()) + 1, (len(orders),))
+
+    stored = StoredPairs(store or PairsInMemory(), measure, setting, contents, pairs, shapes)
     counts = FeatureCounts(runs, stored, measure, blocks, orders)
     total = len(stored.missing) * (1 + len(orders))
     for _ in progress(counts.all(), measure, total) if total else ():

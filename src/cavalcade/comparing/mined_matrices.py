@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 
 from cavalcade.comparing.chunks import Key
 from cavalcade.comparing.concept_counts import warn_of_repaired
-from cavalcade.comparing.pair_store import Arrays, PairStore, bytes_digest
-from cavalcade.comparing.stored_pairs import StoredPairs, estimates_of, masks_of
+from cavalcade.comparing.pair_store import Arrays, PairStore, Shapes, bytes_digest
+from cavalcade.comparing.stored_pairs import StoredPairs, estimates_of, masks_of, shapes_of
 from cavalcade.progress import progress
 from cavalcade.runs import MinedRun
 from cavalcade.similarity import (
@@ -56,7 +56,7 @@ class MinedMatrices:
             "orders": bytes_digest(orders),
         }
         contents = [masks_of(run) for run in runs]
-        self.counted = StoredPairs(store, "mined", setting, contents, pairs)
+        self.counted = StoredPairs(store, "mined", setting, contents, pairs, self._shapes)
         missing = self.counted.missing
         if missing and len(orders):
             warn_of_repaired(runs, max(len(run.concepts) for run in runs))
@@ -64,6 +64,15 @@ class MinedMatrices:
         for key in counting if missing else ():
             self.counted.write(key, self._count(*key))
         self._matrices = {key: self._read(key) for key in pairs}
+
+    def _shapes(self, i: int, j: int) -> Shapes:
+        """Of what is stored of two runs; see `_count`."""
+        one, other = self.runs[i], self.runs[j]
+        cells, blocks = (len(one.layers), len(other.layers)), int(self.blocks.max()) + 1
+        measures = len(MINED_MEASURES)
+        layers = shapes_of((measures,), cells, blocks, (measures, len(self.orders)))
+        concepts = (len(one.concepts), len(other.concepts))
+        return dict.fromkeys(("jaccard", "adjusted", "stderr"), concepts) | layers
 
     def _count(self, i: int, j: int) -> Arrays:
         """Compare two runs; what is large is reduced at once."""

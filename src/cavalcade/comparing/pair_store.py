@@ -15,9 +15,10 @@ import logging
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from cavalcade.errors import InputError
+from cavalcade.errors import InputError, one_line
 from cavalcade.version import __version__
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,11 @@ PARTIAL = ".cavalcade-*.partial"  # what is not whole yet
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 A_DAY = 86400.0  # seconds, after which a file that is not whole is nobody's
 
+FLOAT_BYTES = 8  # at most
+HEADER_BYTES = 10_000  # of a file with some arrays, and its checksum
+
 Arrays = dict[str, np.ndarray]
+Shapes = Mapping[str, Sequence[int]]
 
 
 def content_digest(identity: Mapping[str, Any]) -> str:
@@ -65,8 +70,8 @@ class PairStore(ABC):
         self.computed: set[tuple[int, int]] = set()
 
     @abstractmethod
-    def read(self, kind: str, digest: str) -> Arrays | None:
-        """What is stored; None for nothing."""
+    def read(self, kind: str, digest: str, shapes: Shapes) -> Arrays | None:
+        """What is stored; None for nothing, or for other arrays than of these shapes."""
 
     @abstractmethod
     def write(self, kind: str, digest: str, arrays: Arrays) -> None:
@@ -84,8 +89,8 @@ class PairsInMemory(PairStore):
         super().__init__()
         self._arrays: dict[tuple[str, str], Arrays] = {}
 
-    def read(self, kind: str, digest: str) -> Arrays | None:
-        """See `PairStore`."""
+    def read(self, kind: str, digest: str, shapes: Shapes) -> Arrays | None:  # noqa: ARG002
+        """See `PairStore`; what is here was made by this process."""
         return self._arrays.get((kind, digest))
 
     def write(self, kind: str, digest: str, arrays: Arrays) -> None:
@@ -110,19 +115,19 @@ class PairsOnDisk(PairStore):
         """The file of an entry."""
         return self.folder / kind / digest[:2] / f"{digest}.safetensors"
 
-    def read(self, kind: str, digest: str) -> Arrays | None:
+    def read(self, kind: str, digest: str, shapes: Shapes) -> Arrays | None:
         """See `PairStore`; a file that is damaged counts as none."""
-        own = self._not_kept.read(kind, digest)
+        own = self._not_kept.read(kind, digest, shapes)
         if own is not None:
             return own
         path = self.place(kind, digest)
         try:
-            arrays: Arrays = load(path.read_bytes())
+            arrays = _load(path, shapes)
             checksum = arrays.pop(CHECKSUM)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            log.warning("%s cannot be read (%s): computed again", path, error)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            log.warning("%s cannot be read (%s): computed again", path, one_line(error))
             return None
         if not np.array_equal(checksum, _checksum(digest, arrays)):
             log.warning("%s is damaged: computed again", path)
@@ -192,6 +197,24 @@ class PairsOnDisk(PairStore):
                 *(self.folder, error.strerror),
             )
         self._said = True
+
+
+def _load(path: Path, shapes: Shapes) -> Arrays:
+    """The arrays of a file, which is no larger than they are.
+
+    Raises:
+        ValueError: if it is no file, or holds others.
+    """
+    size = HEADER_BYTES + FLOAT_BYTES * sum(map(prod, shapes.values()))
+    if path.stat() and not path.is_file():
+        raise ValueError("it is no file")
+    if path.stat().st_size > size:
+        raise ValueError("it is larger than what it should hold")
+    arrays: Arrays = load(path.read_bytes())
+    found = {k: x.shape for k, x in arrays.items() if k != CHECKSUM and x.dtype.kind == "f"}
+    if found != {name: tuple(shape) for name, shape in shapes.items()}:
+        raise ValueError("it holds other arrays")
+    return arrays
 
 
 def versions() -> dict[str, Any]:

@@ -23,7 +23,8 @@ def stored_numbers(
         ((_digest(each, weights_digest), each) for each in (matrix, matrix.transposed())),
         key=lambda found: found[0],
     )
-    arrays = store.read(KIND, digest)
+    length = 1 + len(weights) + len(matrix.repaired)
+    arrays = store.read(KIND, digest, dict.fromkeys(NUMBERS, (length,)))
     if arrays is None:
         arrays = _arrays(pair_numbers(chosen, weights))
         store.write(KIND, digest, arrays)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cavalcade.comparing.chunks import Key
-from cavalcade.comparing.pair_store import Arrays, PairStore, content_digest, versions
+from cavalcade.comparing.pair_store import Arrays, PairStore, Shapes, content_digest, versions
 from cavalcade.errors import InputError
 from cavalcade.runs import HALF_MASKS, Run
 from cavalcade.similarity import Estimate
@@ -53,6 +53,7 @@ class StoredPairs:
         setting: Mapping[str, Any],
         contents: Sequence[str],
         pairs: Iterable[Key],
+        shapes: Callable[[int, int], Shapes],
         note: Callable[[Arrays], np.ndarray] | None = None,
     ) -> None:
         """Look up which of the pairs are stored.
@@ -63,12 +64,13 @@ class StoredPairs:
             setting: all that changes the numbers, other than the runs.
             contents: a digest of what is read of each run.
             pairs: of positions of runs.
+            shapes: of the arrays of a pair of positions of runs.
             note: what is remembered of each pair, so that all need not be read twice.
 
         Raises:
             InputError: if some are missing and nothing can be stored.
         """
-        self.store, self.kind = store, kind
+        self.store, self.kind, self.shapes = store, kind, shapes
         self.setting = content_digest({**setting, "kind": kind, **versions()})
         self.contents = sorted(set(contents))
         self.representatives = [list(contents).index(content) for content in self.contents]
@@ -93,7 +95,7 @@ class StoredPairs:
             InputError: if they were deleted meanwhile.
         """
         key, swapped = self._stored_as(i, j)
-        arrays = self.store.read(self.kind, self._digest(key))
+        arrays = self._read(key)
         if arrays is None:
             raise InputError("compared pairs were deleted from cache= meanwhile; compare again")
         if not swapped:
@@ -105,10 +107,14 @@ class StoredPairs:
         return self.notes[self._stored_as(i, j)[0]]
 
     def _is_stored(self, key: Key) -> bool:
-        arrays = self.store.read(self.kind, self._digest(key))
+        arrays = self._read(key)
         if arrays is not None:
             self._remember(key, arrays)
         return arrays is not None
+
+    def _read(self, key: Key) -> Arrays | None:
+        one, other = (self.representatives[position] for position in key)
+        return self.store.read(self.kind, self._digest(key), self.shapes(one, other))
 
     def _remember(self, key: Key, arrays: Arrays) -> None:
         if self.note is not None:
@@ -122,6 +128,24 @@ class StoredPairs:
     def _digest(self, key: Key) -> str:
         one, other = (self.contents[position] for position in key)
         return content_digest({"setting": self.setting, "pair": [one, other]})
+
+
+def shapes_of(
+    leading: Sequence[int], cells: tuple[int, int], blocks: int, repaired: Sequence[int]
+) -> dict[str, tuple[int, ...]]:
+    """Of numbers of pairs of layers, the same left out each block, and of re-paired images.
+
+    Args:
+        leading: axes before all others, such as measures.
+        cells: layers of both networks.
+        blocks: of images.
+        repaired: axes before those of the cells, of re-paired images.
+    """
+    return {
+        "value": (*leading, *cells),
+        "without": (*leading, blocks, *cells),
+        "repaired": (*repaired, *cells),
+    }
 
 
 def estimates_of(arrays: Arrays, *index: int) -> tuple[Estimate, np.ndarray]:

@@ -143,7 +143,9 @@ class ActivationCache:
             there = [name for name, place in places.items() if (place / META).exists()]
             if there:  # said first: it takes as long as the disk does
                 log.info("%s are read from %s", writer.described(split, there), self.folder)
-            layers = _whole_entries(places)  # of which none is removed while others wait
+            layers = writer.whole_entries(
+                split, places
+            )  # of which none is removed while others wait
             missing = {name: place for name, place in places.items() if name not in layers}
             if missing and not writable:
                 lacking = writer.described(split, missing)
@@ -328,6 +330,15 @@ class _Writer:
         self.new_trainer(limit_test_batches=1).test(first, images, verbose=False)
         return first.layers
 
+    def whole_entries(self, split: str, places: Mapping[str, Path]) -> dict[str, CachedLayer]:
+        """Those that are there, whole, and of this network and split."""
+        shapes = {own.name: (own.channels, *own.grid) for own in self.backbone.layers}
+        size = len(self.data.splits[split])
+        found = {
+            name: whole_entry(place, name, shapes[name], size) for name, place in places.items()
+        }
+        return {name: entry for name, entry in found.items() if entry is not None}
+
     def described(self, split: str, names: Collection[str]) -> str:
         """Activations of some layers for one split, in words."""
         layers = counted(len(names), "layer")
@@ -376,12 +387,6 @@ class _Writer:
             for partial in partials.values():
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-
-
-def _whole_entries(places: Mapping[str, Path]) -> dict[str, CachedLayer]:
-    """Those that are there and whole."""
-    found = ((name, whole_entry(place)) for name, place in places.items())
-    return {name: entry for name, entry in found if entry is not None}
 
 
 def _reserve(path: Path, size: int) -> None:

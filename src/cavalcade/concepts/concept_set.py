@@ -7,16 +7,20 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from cavalcade.concepts.nnls import encode
-from cavalcade.errors import check_choice
+from cavalcade.errors import InputError, check_choice, one_line
+from cavalcade.meta_fields import WAY_OUT, Fields, parsed
+from cavalcade.tensor_files import check_tensor, read_tensors
 
 KINDS = ("probe", "nmf", "pca", "kmeans")
 TRANSFORMS = ("none", "quantile", "relu", "shift", "split")
+TAKES = {"quantile": ("quantiles",), "shift": ("lowest",)}  # tensors of transforms
 THRESHOLDS_OF = ("data", "image")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 ROWS = 4096  # that are encoded at a time
 
 
@@ -49,6 +53,12 @@ class LayerConcepts:
         check_choice("kind of concepts", self.kind, KINDS)
         check_choice("input transform of concepts", self.transform, TRANSFORMS)
         check_choice("thresholds of concepts", self.thresholds_of, THRESHOLDS_OF)
+
+    @property
+    def channels(self) -> int:
+        """Of the activations that it takes."""
+        width = self.vectors.shape[1]
+        return width // 2 if self.transform == "split" else width
 
     def encode(
         self, activations: Float[Tensor, "images channels rows columns"]
@@ -211,25 +221,49 @@ class ConceptSet:
 
     @classmethod
     def load(cls, path: Path) -> "ConceptSet":
-        """Read what `save` wrote; runs no code."""
-        with safe_open(path, framework="pt") as file:
-            described = json.loads(file.metadata()["layers"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        layers = {}
-        for name, what in described.items():
-            prefix = f"{name}/transform/"
-            layers[name] = LayerConcepts(
-                names=tuple(what["names"]),
-                vectors=tensors[f"{name}/vectors"],
-                bias=tensors[f"{name}/bias"],
-                thresholds=tensors[f"{name}/thresholds"],
-                kind=what["kind"],
-                transform=what["transform"],
-                thresholds_of=what.get("thresholds_of", "data"),
-                transform_tensors={
-                    key.removeprefix(prefix): tensor
-                    for key, tensor in tensors.items()
-                    if key.startswith(prefix)
-                },
-            )
-        return cls(layers)
+        """Read what `save` wrote; runs no code.
+
+        Raises:
+            InputError: if the file is missing or damaged, or what it holds does not fit together.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                described = parsed((file.metadata() or {}).get("layers", "null"))
+        except (OSError, ValueError, RecursionError, SafetensorError) as error:
+            raise InputError(f"{path} cannot be read ({one_line(error)}); {WAY_OUT}") from error
+        fields, tensors = Fields(described, path, "layers"), read_tensors(path)
+        return cls({name: _read_layer(fields.fields(name), name, tensors) for name in described})
+
+
+def _read_layer(fields: Fields, name: str, tensors: Mapping[str, Tensor]) -> LayerConcepts:
+    """The concepts of a layer as they lie in a file."""
+
+    def tensor(what: str, *shape: int) -> Tensor:
+        found = tensors.get(f"{name}/{what}")
+        if found is None:
+            raise InputError(f"{fields.path} has no tensor {name}/{what}; {WAY_OUT}")
+        dtype = found.dtype if found.dtype in FLOATS else torch.float32
+        limits = found.nan_to_num(0, torch.inf, 0) if what == "thresholds" else found
+        check_tensor(fields.path, f"{name}/{what}", limits, dtype, shape or found.shape)
+        return found
+
+    names, vectors = fields.texts("names", distinct=True), tensor("vectors")
+    count, width = len(names), vectors.shape[-1] if vectors.ndim else 0
+    transform = fields.text("transform")
+    limits = "thresholds_of" in fields.content
+    try:
+        return LayerConcepts(
+            names=names,
+            vectors=tensor("vectors", count, width),
+            bias=tensor("bias", count),
+            thresholds=tensor("thresholds", count),
+            kind=fields.text("kind"),
+            transform=transform,
+            thresholds_of=fields.text("thresholds_of") if limits else "data",
+            transform_tensors={
+                key: tensor(f"transform/{key}", width) for key in TAKES.get(transform, ())
+            },
+        )
+    except InputError as error:
+        told = str(error).startswith(str(fields.path))
+        raise error if told else InputError(f"{fields.path}: {name}: {error}") from error

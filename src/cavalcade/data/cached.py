@@ -15,11 +15,16 @@ from torch import Tensor
 from cavalcade.data.geometry import Frame
 from cavalcade.errors import InputError
 from cavalcade.locks import hold
+from cavalcade.meta_fields import Fields, read_json
 
 log = logging.getLogger(__name__)
 
 META = "meta.json"
 MAPS, FRAMES = "maps.bin", "frames.bin"
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
 
 
 @dataclass(frozen=True)
@@ -95,12 +100,21 @@ class CachedLayer:
     """
 
     def __init__(self, folder: Path) -> None:
+        """Open an entry.
+
+        Raises:
+            InputError: if its `meta.json` does not say how to read it.
+        """
         hold(folder / META, self)  # first: what is held stays as it is then read
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
         self.folder = folder
-        self.layer = StoredLayer(meta["layer"], tuple(meta["shape"]), getattr(torch, meta["dtype"]))
-        self.num_images = int(meta["images"])
-        self._crc32 = int(meta["crc32"])
+        fields = Fields(read_json(folder / META), folder / META)
+        shape, dtype = fields.wholes("shape", 1), fields.text("dtype")
+        if len(shape) != 3 or dtype not in DTYPES:
+            raise fields.wrong("shape", f"that of maps of {', '.join(DTYPES)}")
+        channels, rows, columns = shape
+        self.layer = StoredLayer(fields.text("layer"), (channels, rows, columns), DTYPES[dtype])
+        self.num_images = fields.whole("images", 1)
+        self._crc32 = int(fields.number("crc32", 0.0, 2.0**32))
         self._opened: tuple[Tensor, Tensor] | None = None
 
     def is_whole(self) -> bool:
@@ -135,8 +149,16 @@ class CachedActivations:
         return {own.layer.name: own.tensors[0][index : index + 1].clone() for own in self.layers}
 
 
-def whole_entry(folder: Path) -> CachedLayer | None:
+def whole_entry(
+    folder: Path, name: str, shape: tuple[int, int, int], num_images: int
+) -> CachedLayer | None:
     """What a folder holds; None if there is none, and with a warning if it is damaged.
+
+    Args:
+        folder: of an entry.
+        name: of the layer that it must be of.
+        shape: of its maps.
+        num_images: of the split.
 
     Raises:
         InputError: if it cannot be read, for which it may yet be whole.
@@ -144,14 +166,22 @@ def whole_entry(folder: Path) -> CachedLayer | None:
     if not (folder / META).exists():
         return None
     try:
+        if not (folder / META).is_file():
+            raise ValueError(f"{META} is no file")
         entry = CachedLayer(folder)
-        if entry.is_whole():
+        asked = (entry.layer.name, entry.layer.shape, entry.num_images) == (name, shape, num_images)
+        if asked and entry.is_whole():
             return entry
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        pass
+    except (FileNotFoundError, ValueError) as error:
+        if isinstance(error.__cause__, OSError):
+            raise _unreadable(folder, error.__cause__) from error
     except OSError as error:
-        raise InputError(
-            f"activations in {folder} cannot be read ({error}); mend it, or set cache=null"
-        ) from error
+        raise _unreadable(folder, error) from error
     log.warning("activations in %s are damaged: they are computed again", folder)
     return None
+
+
+def _unreadable(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"activations in {folder} cannot be read ({error}); mend it, or set cache=null"
+    )

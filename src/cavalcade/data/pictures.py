@@ -99,7 +99,10 @@ def upper_8_bits(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def opened(
-    source: Path | io.BytesIO, called: Path | str, formats: Sequence[str] = FORMATS
+    source: Path | io.BytesIO,
+    called: Path | str,
+    formats: Sequence[str] = FORMATS,
+    way_out: str = "mend or remove it",
 ) -> Iterator[Image.Image]:
     """A picture of which the header is read; what is wrong then or later becomes one sentence.
 
@@ -107,6 +110,7 @@ def opened(
         source: the file.
         called: what it is in messages.
         formats: those that it may have, as Pillow calls them.
+        way_out: what to do about a damaged one.
 
     Raises:
         InputError: if the picture cannot be read, or is too large; `WholeError` if the machine
@@ -133,6 +137,4 @@ def opened(
             ) from error
         if isinstance(error, UnidentifiedImageError):
             reason = f"it is none of {', '.join(formats)}"
-        raise InputError(
-            f"{called} cannot be read as an image ({reason}); mend or remove it"
-        ) from error
+        raise InputError(f"{called} cannot be read as an image ({reason}); {way_out}") from error

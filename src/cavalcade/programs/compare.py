@@ -42,6 +42,7 @@ KEYS = (
 def main(config: DictConfig) -> None:
     """Compare runs, write tables and pictures, print the pairs."""
     cli.check_config(config, KEYS)
+    cli.forget_secrets(config)
     tracker = new_tracker(config)  # says what is misspelt before the work
     measure = str(config.similarity)
     against = listed(config.agreement)

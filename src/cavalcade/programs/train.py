@@ -36,6 +36,7 @@ def main(config: DictConfig) -> Visited | None:
         print_choices(str(config.list))
         return None
     cli.check_config(config, KEYS)
+    cli.forget_secrets(config)
     cli.check_switches(config.compile, config.cache, config.cache_gigabytes)
     if config.list_layers:
         print_layers(instantiate(config.backbone, _convert_="all"), config.list_layers)

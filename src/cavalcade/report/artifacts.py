@@ -14,7 +14,7 @@ from typing import Any
 import wandb
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from cavalcade.errors import InputError
+from cavalcade.errors import InputError, one_line
 from cavalcade.folders import check_name, is_whole, put_whole, read_meta
 from cavalcade.locks import locked
 from cavalcade.report.tracking import safe_name
@@ -170,7 +170,7 @@ def fetch_run(reference: str, root: Path) -> Path:
             artifact.download(root=str(scratch), skip_cache=True)
         except (wandb.Error, OSError, ValueError) as error:
             raise InputError(
-                f"the artifact {reference} cannot be fetched ({_line(error)}); try again"
+                f"the artifact {reference} cannot be fetched ({one_line(error)}); try again"
             ) from error
         _check_content(reference, scratch, inside)
         with locked(home / "truth"):
@@ -187,7 +187,7 @@ def _artifact(reference: str) -> Any:  # noqa: ANN401
         artifact = wandb.Api().artifact(reference)
     except (wandb.Error, OSError, ValueError) as error:
         raise InputError(
-            f"W&B does not give the artifact {reference} ({_line(error)}); log in with wandb "
+            f"W&B does not give the artifact {reference} ({one_line(error)}); log in with wandb "
             "login, and name it as wandb:entity/project/name:version"
         ) from error
     if artifact.type != "run":
@@ -217,7 +217,7 @@ def _check_content(reference: str, scratch: Path, inside: str) -> None:
         matches = truth["fingerprint"] == run["data"]["test"]
     except (InputError, KeyError, TypeError) as error:
         raise InputError(
-            f"the artifact {reference} holds no whole run ({_line(error)}); log it again"
+            f"the artifact {reference} holds no whole run ({one_line(error)}); log it again"
         ) from error
     listed = {inside: run["files"], "truth": truth["files"]}
     expected = {f"{f}/{name}" for f, names in listed.items() for name in ("meta.json", *names)}
@@ -252,8 +252,3 @@ def _scratch(root: Path) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _line(error: Exception) -> str:
-    """An error on one line."""
-    return " ".join(str(error).split())

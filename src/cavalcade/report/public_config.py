@@ -13,7 +13,7 @@ _SECRET = re.compile(  # at the end of a name in snake case
     r"(?:_headers?)?_?\d*$"
 )
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
-_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+_USER = re.compile(r"(?<=[A-Za-z]{2}:/)(/?)[^/?#\s]*@")  # a path of a URL has one slash less
 _HEADER = re.compile(r"(authorization\s*:\s*(?:\w+\s+)?|\bbearer\s+)\S{6,}", re.IGNORECASE)
 _QUERY = re.compile(r"(?:(?<=[?&#;])|(?<=--))([^=&#;\s]+)=[^&#;\s]+")
 _INNER_KEY = re.compile(r"[{,]\s*['\"]?([^\s'\"{},:]+)['\"]?\s*:")  # of a mapping in an argument
@@ -41,6 +41,15 @@ def hold_secrets(arguments: Iterable[str]) -> bool:
     return False
 
 
+def without_passwords(text: str) -> str:
+    """A text without users and passwords in its URLs, and without signatures.
+
+    >>> without_passwords("cannot read https://me:pass@host/data?sig=abc")
+    'cannot read https://host/data?sig=removed'
+    """
+    return _shown(text)
+
+
 def _is_secret(name: str) -> bool:
     """Whether what a key or a part of a query is called says that its value is to be hidden."""
     return bool(_SECRET.search(_WORD.sub("_", name).lower()))
@@ -50,7 +59,7 @@ def _shown(text: str) -> str:
     def hidden(part: re.Match[str]) -> str:
         return f"{part[1]}={REMOVED}" if _is_secret(part[1]) else part[0]
 
-    return _HEADER.sub(rf"\1{REMOVED}", _QUERY.sub(hidden, _USER.sub("", text)))
+    return _HEADER.sub(rf"\1{REMOVED}", _QUERY.sub(hidden, _USER.sub(r"\1", text)))
 
 
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:

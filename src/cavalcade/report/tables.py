@@ -26,19 +26,24 @@ def print_table(
         table.add_column(header, justify=justify, overflow="fold")
     for number, row in enumerate(frame.itertuples(index=False)):
         table.add_row(*(_written(value) for value in row), end_section=number in apart)
-    Console(width=width, markup=False, highlight=False).print(table)
+    _console(width=width).print(table)
 
 
 def print_places(places: dict[str, Path]) -> None:
     """Say where results lie, a line each."""
-    console = Console(soft_wrap=True)
+    console = _console(soft_wrap=True)
     for what, path in places.items():
-        console.print(f"{what}: {path}", highlight=False, markup=False)
+        console.print(f"{what}: {path}")
 
 
 def print_sentence(sentence: str) -> None:
     """Print a sentence, broken at words."""
-    Console().print(sentence, highlight=False, markup=False)
+    _console().print(sentence)
+
+
+def _console(*, width: int | None = None, soft_wrap: bool = False) -> Console:
+    """One that prints names as they are: `[red]` and `:car:` may be the names of concepts."""
+    return Console(width=width, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
 
 
 def _written(value: object) -> str:

@@ -16,7 +16,12 @@ import wandb
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from cavalcade.errors import InputError, closest
-from cavalcade.report.public_config import hold_secrets, without_paths, without_secrets
+from cavalcade.report.public_config import (
+    hold_secrets,
+    without_passwords,
+    without_paths,
+    without_secrets,
+)
 
 MAX_LENGTH = 64  # characters of the id and of a tag of a W&B run
 MERGED = ("tags", "settings")  # hold what the user set and more
@@ -142,11 +147,15 @@ class Tracker:
         return None
 
     def _chosen(self, job: TrackedJob) -> dict[str, Any]:
-        """What a W&B run is called, where the user or W&B's agent does not say."""
+        """What a W&B run is called, where the user or W&B's agent does not say.
+
+        And the user's own words without passwords: W&B keeps notes in the run and in its logs.
+        """
         given = self._settings
         if given is None:
             return {}
-        tags = [tag[:MAX_LENGTH] for tag in (*(given.get("tags") or ()), *job.tags)]
+        tags = [*map(without_passwords, given.get("tags") or ()), *job.tags]
+        tags = [tag[:MAX_LENGTH] for tag in tags]
         chosen: dict[str, Any] = {"job_type": job.kind, "tags": list(dict.fromkeys(tags))}
         chosen |= {"name": job.name} if not os.environ.get("WANDB_NAME") else {}
         chosen |= {"group": self.group} if not os.environ.get("WANDB_RUN_GROUP") else {}
@@ -158,7 +167,10 @@ class Tracker:
             settings = given.get("settings") or wandb.Settings()
             chosen["settings"] = settings.model_copy(update={"x_disable_meta": True})
         own = {name: value for name, value in given.items() if value is not None}
-        return {name: value for name, value in chosen.items() if name not in own or name in MERGED}
+        shown = without_secrets({k: v for k, v in own.items() if k not in MERGED})
+        hidden = {name: value for name, value in shown.items() if value != own[name]}
+        chosen = {name: x for name, x in chosen.items() if name not in own or name in MERGED}
+        return chosen | hidden
 
 
 def tracker_of(

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 import torch
@@ -72,9 +72,11 @@ def redraw_galleries(place: Path, truth: Truth) -> None:
         for layer in run.layers
     }
     captions = captions_of(run.table, run.names)
-    others = shutil.ignore_patterns("galleries", "meta.json")
+    kept = [name for name in run.meta["files"] if not name.startswith("galleries/")]
     with written_whole(place, kind="run") as again:
-        shutil.copytree(place, again, ignore=others, dirs_exist_ok=True)
+        for name in kept:
+            (again / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(place / name, again / name)
         draw_galleries(run.label, run.layers, encodings, captions, truth, again / "galleries")
         write_meta(again, "run", run.meta)
 
@@ -98,7 +100,8 @@ def track_mined(run: MinedRun, logger: Logger | None) -> None:
     """Say where a run lies and what was found; log its tables and galleries."""
     log.info("%s: finished: %s", run.label, run.path)
     tracking.log_table(logger, "concepts", run.table)
-    for path in sorted((run.path / "galleries").glob("*.jpg")):
+    drawn = [name for name in run.meta["files"] if PurePosixPath(name).match("galleries/*.jpg")]
+    for path in (run.path / name for name in sorted(drawn)):
         tracking.log_picture(logger, f"galleries/{path.stem}", path)
     errors = run.table.groupby("layer", sort=False)["relative_error"].first()
     log.info(

@@ -12,11 +12,11 @@ from cavalcade.concepts.checkpoints import FOLDER, LAST, forget_previous
 from cavalcade.concepts.encoding import Encoded, Encoding
 from cavalcade.concepts.scoring import score_matrix, score_table
 from cavalcade.data import ConceptDataModule
-from cavalcade.folders import read_table
 from cavalcade.report import tracking
 from cavalcade.report.figures import DEPTH_UNIT, NO_UNIT, save
 from cavalcade.report.heatmap import draw_matrices, with_depth
 from cavalcade.runs import ProbedRun, write_halves
+from cavalcade.table_files import read_table
 from cavalcade.visiting.trainers import Trainers
 
 LOSSES = "losses.csv"  # of each layer after each epoch
@@ -112,8 +112,9 @@ def _draw_scores(
 def track_probed(run: ProbedRun, logger: Logger | None) -> None:
     """Say where a run lies; log scores and losses as tables, a picture, and its best layer."""
     tracking.log_table(logger, "scores", run.scores)
-    if (run.path / LOSSES).exists():
-        tracking.log_table(logger, "losses", read_table(run.path / LOSSES))
+    losses = run.file(LOSSES)
+    if losses is not None:
+        tracking.log_table(logger, "losses", read_table(losses))
     tracking.log_picture(logger, "scores_by_layer", run.path / "scores.png")
     scores = run.score_matrix("jaccard", "test")
     per_layer = scores.dropna(axis=1).mean(axis=1)
