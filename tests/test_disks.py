@@ -179,7 +179,9 @@ def while_closing():
 
 
 @pytest.mark.parametrize(
-    "work", [refusing(errno.ENOSPC), refusing(errno.EDQUOT), while_closing], ids=str
+    "work",
+    [refusing(errno.ENOSPC), refusing(errno.EDQUOT), while_closing],
+    ids=["no space", "no quota", "while closing"],
 )
 def test_a_disk_that_is_full_is_said(tmp_path, work):
     with (
