@@ -39,6 +39,10 @@ def state_of(folder):
     }
 
 
+def said(place):
+    return place.name.replace("_", " ")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def nothing_is_written():
     before = state_of(FORMATS)
@@ -71,7 +75,9 @@ def test_folders_of_every_format_are_kept():
 def test_a_run_says_what_it_said(place, run, tried):
     kept = FACTS_OF[place.name][run]
     assert_same(facts_of(load_run(place / run)), kept)
-    tried("versions", "runs of format 1, read now", "every number as it was when they were made")
+    tried(
+        "versions", f"runs of {said(place)}, read now", "every number as it was when they were made"
+    )
 
 
 @pytest.mark.parametrize(("place", "method"), COMPARED, ids=lambda x: getattr(x, "name", x))
@@ -93,7 +99,7 @@ def test_runs_compare_as_they_did(place, method, tried):
         if name in tables:
             found, table = tables[name].reset_index(drop=True), kept.tables[name]
             pd.testing.assert_frame_equal(found, table, check_dtype=False, rtol=2e-5, atol=1e-6)
-    tried("versions", "runs of format 1, compared now", "layers as alike as they were then")
+    tried("versions", f"runs of {said(place)}, compared now", "layers as alike as they were then")
 
 
 @pytest.mark.parametrize(("place", "method"), COMPARED, ids=lambda x: getattr(x, "name", x))
@@ -106,7 +112,7 @@ def test_a_comparison_is_read(place, method, tried):
     np.testing.assert_allclose(matrix, stored, atol=1e-6, rtol=1e-5)
     assert kept.summary["similarity"] == "adjusted"
     assert set(kept.pairs["measure"]) >= {"adjusted", "cka", "procrustes"}
-    tried("versions", "comparisons of format 1, read now", "every table and matrix there")
+    tried("versions", f"comparisons of {said(place)}, read now", "every table and matrix there")
 
 
 @pytest.mark.parametrize("place", KEPT, ids=lambda place: place.name)
