@@ -169,7 +169,9 @@ def test_ghostscript_is_not_started(tmp_path, tried, monkeypatch):
     for reader in (read, image_shape, read_index_map):
         assert is_refused(lambda reader=reader: reader(path), str(path))
     pictures = Thumbnails((torch.tensor([*path.read_bytes()], dtype=torch.uint8),))
-    with pytest.raises(InputError, match=r"thumbnail 0 cannot be read .*it is none of JPEG"):
+    with pytest.raises(
+        InputError, match=r"picture 0 of thumb.* cannot be read .*it is none of JPEG"
+    ):
         Thumbnails.__getitem__(pictures, 0)
     assert not started.exists()
     with contextlib.suppress(Exception), Image.open(path) as image:

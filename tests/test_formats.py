@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
 
 from cavalcade import Analysis, InputError, compare, load_comparison, load_run
 from cavalcade.comparing import pair_store
@@ -80,6 +81,13 @@ def test_a_run_says_what_it_said(place, run, tried):
     )
 
 
+def test_strengths_that_were_infinite_are_as_strong_as_can_be():
+    run = load_run(next((KEPT[0] / "runs").glob("*/probes/quantile-*")))
+    assert run.strengths("6").isinf().all()
+    assert (run.relative_strengths("6") == 1).all()
+    assert run.relative_strengths("2").amax() == 1
+
+
 @pytest.mark.parametrize(("place", "method"), COMPARED, ids=lambda x: getattr(x, "name", x))
 def test_runs_compare_as_they_did(place, method, tried):
     runs, comparison = compared(place, method)
@@ -121,7 +129,8 @@ def test_pairs_that_were_kept_are_read(place):
     files = sorted((place / "pairs").rglob("*.safetensors"))
     assert {path.parents[1].name for path in files} >= {"probes", "halves", "mined"}
     for path in files:
-        arrays = store.read(path.parents[1].name, path.stem)
+        shapes = {name: a.shape for name, a in load_file(path).items() if a.dtype.kind == "f"}
+        arrays = store.read(path.parents[1].name, path.stem, shapes)
         assert arrays is not None
         assert np.isfinite(arrays["value"]).all()
         assert {"without", "repaired"} <= set(arrays)

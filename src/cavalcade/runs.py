@@ -38,6 +38,7 @@ from cavalcade.truth import Truth
 
 MASKS = "masks.safetensors"
 HALF_MASKS = "halves/masks.safetensors"
+SMALLEST = 1e-12  # strength that counts
 PACKAGES = ("cavalcade", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn")
 Content = TypeVar("Content")
 
@@ -120,7 +121,14 @@ class Run:
     def strengths(self, layer: str) -> Float[Tensor, "images concepts"]:
         """How strongly the concepts of a layer fire on each test image; see `LayerEncoding`."""
         size = len(self.truth.ids), self._num_concepts(layer)
-        return self._tensor("strengths.safetensors", layer, torch.float32, *size)
+        # versions before 0.9 wrote infinity where a concept fires everywhere
+        return self._tensor("strengths.safetensors", layer, torch.float32, *size, infinite=True)
+
+    def relative_strengths(self, layer: str) -> Float[Tensor, "images concepts"]:
+        """The same as shares of what each concept reaches on any image."""
+        strengths = self.strengths(layer)
+        strengths = strengths.clamp(max=torch.finfo(strengths.dtype).max)
+        return strengths / strengths.amax(dim=0).clamp(min=SMALLEST)
 
     def features(self, layer: str) -> Float[Tensor, "images channels"]:
         """Activations of a layer on the test images, averaged over its map."""
@@ -186,9 +194,11 @@ class Run:
         with unchanged(path, self.versions.get(path)):
             return read(path)
 
-    def _tensor(self, file: str, name: str, dtype: torch.dtype, *shape: int) -> Tensor:
+    def _tensor(
+        self, file: str, name: str, dtype: torch.dtype, *shape: int, infinite: bool = False
+    ) -> Tensor:
         tensor = self._read(file, lambda path: read_tensors(path, name))[name]
-        return check_tensor(self.path / file, name, tensor, dtype, shape)
+        return check_tensor(self.path / file, name, tensor, dtype, shape, infinite=infinite)
 
     def _table(self, file: str, expected: Expected) -> pd.DataFrame:
         return self._read(file, lambda path: read_expected(path, expected))

@@ -25,9 +25,15 @@ def read_tensors(path: Path, *names: str) -> dict[str, Tensor]:
 
 
 def check_tensor(
-    path: Path, name: str, tensor: Tensor, dtype: torch.dtype, shape: Sequence[int]
+    path: Path,
+    name: str,
+    tensor: Tensor,
+    dtype: torch.dtype,
+    shape: Sequence[int],
+    *,
+    infinite: bool = False,
 ) -> Tensor:
-    """The same tensor, if it is of a type and shape; numbers must be finite.
+    """The same tensor, if it is of a type and shape, its numbers finite unless it may be infinite.
 
     Raises:
         InputError: naming the file, the tensor and what it is.
@@ -37,7 +43,9 @@ def check_tensor(
             f"{path}: {name} is {_described(tensor.dtype, tensor.shape)}, not "
             f"{_described(dtype, shape)}; {WAY_OUT}"
         )
-    if dtype.is_floating_point and not bool(tensor.isfinite().all()):
+    if dtype.is_floating_point and not bool(
+        (~tensor.isnan() if infinite else tensor.isfinite()).all()
+    ):
         raise InputError(f"{path}: {name} holds numbers that are not finite; {WAY_OUT}")
     return tensor
 

@@ -14,7 +14,6 @@ from cavalcade.runs import MinedRun, Run
 from cavalcade.similarity import Pair
 
 LAYERS, PARTNERS, TILES = 6, 2, 4  # on a page: pairs of layers, rows of each, images in a row
-SMALLEST = 1e-12
 
 
 def draw_match_galleries(
@@ -75,8 +74,7 @@ def _match_row(
     strengths, masks, notes = [], [], []
     for run, network, layer, concept in places:
         k = run.concept_set.layers[layer].names.index(concept)
-        strength = run.strengths(layer)[:, k]
-        strengths.append(strength / strength.max().clamp(min=SMALLEST))
+        strengths.append(run.relative_strengths(layer)[:, k])
         masks.append(run.bits(layer)[:, k])
         label = f": {labels.get((network, layer, concept), NO_LABEL)}" if labels else ""
         notes.append(f"{layer} {concept}{label}")

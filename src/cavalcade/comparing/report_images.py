@@ -14,7 +14,6 @@ from cavalcade.truth import Truth
 MOST_IMAGES, FEWEST_IMAGES = 16, 4
 MASK_BYTES = 20_000_000  # about, as they are written
 SAMPLED = 12  # layers whose masks tell how well masks can be compressed
-SMALLEST = 1e-12
 
 
 def shown_images(runs: Sequence[Run]) -> list[int]:
@@ -26,7 +25,7 @@ def shown_images(runs: Sequence[Run]) -> list[int]:
     if not len(truth.thumbnails):
         return []
     layers = [(run, layer.name) for run in runs for layer in run.layers]
-    best = torch.cat([_relative(run.strengths(layer)) for run, layer in layers], dim=1)
+    best = torch.cat([run.relative_strengths(layer) for run, layer in layers], dim=1)
     room = int(MASK_BYTES / (best.shape[1] * _mask_size(layers)))
     return sorted(_covering(best, truth, min(max(room, FEWEST_IMAGES), MOST_IMAGES)))
 
@@ -57,7 +56,7 @@ def masks(run: Run, layer: str, images: Sequence[int]) -> dict[str, Any]:
     return {
         "names": list(run.concept_set.layers[layer].names),
         "bits": run.bits(layer)[chosen].numpy(),
-        "strengths": Rounded(_relative(run.strengths(layer))[chosen].numpy()),
+        "strengths": Rounded(run.relative_strengths(layer)[chosen].numpy()),
     }
 
 
@@ -79,10 +78,3 @@ def _covering(strengths: Float[Tensor, "images concepts"], truth: Truth, count: 
         other_blocks &= blocks != blocks[image]
         shown = torch.maximum(shown, strengths[image])
     return chosen
-
-
-def _relative(
-    strengths: Float[Tensor, "images concepts"],
-) -> Float[Tensor, "images concepts"]:
-    """As shares of what each concept reaches on any image."""
-    return strengths / strengths.amax(dim=0).clamp(min=SMALLEST)
