@@ -4,7 +4,7 @@ A test asks for the fixture `tried` and says, when it knows, what it did and wha
 
     tried("images", "cut short at any byte", "refused, with the file named", times=200)
 
-`pytest --tried FILE` keeps what the tests that passed said, by test, so that the file grows over
+`pytest --tried=FILE` keeps what the tests that passed said, by test, so that the file grows over
 several calls. `python tests/hardening.py FILE` says whether the table in the docs is that of the
 file; with `--write` it makes it so.
 """
