@@ -1,11 +1,16 @@
 """The adapter of torchvision: names, weights, sizes, and what of a network runs."""
 
+import os
+import pickle
 import re
 import socket
+import zipfile
 
 import pytest
 import torch
-from torchvision.models import get_model
+from torch import hub
+from torchvision.models import get_model, get_model_weights
+from torchvision.ops import FrozenBatchNorm2d
 
 from cavalcade.backbones import torchvision_backbone, torchvision_zoo
 from cavalcade.errors import InputError
@@ -193,17 +198,114 @@ def test_without_a_network(cut_off, name, weights):
     assert cut_off == ["download.pytorch.org"]
 
 
-def test_downloaded_weights_are_used(tmp_path, monkeypatch):
+@pytest.fixture
+def downloads(tmp_path, monkeypatch):
+    """The folder of earlier downloads, where torch looks first."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub/checkpoints"
+    assert str(folder.parent) == hub.get_dir()
     folder.mkdir(parents=True)
+    return folder
+
+
+def file_of(name, downloads):
+    return downloads / get_model_weights(name).DEFAULT.url.rpartition("/")[2]
+
+
+def test_downloaded_weights_are_used(downloads):
     state = small(seed=7).model.state_dict()
-    torch.save(state, folder / "mobilenet_v3_small-047dcff4.pth")
+    torch.save(state, downloads / "mobilenet_v3_small-047dcff4.pth")
     for weights, label in (("IMAGENET1K_V1", f"{SMALL}-IMAGENET1K_V1"), ("pretrained", SMALL)):
         backbone = small(weights=weights)
         assert backbone.label == label
         assert not backbone.random
         assert same(backbone.model.state_dict(), state)
+    assert torchvision_zoo.NO_CODE not in os.environ
+
+
+@pytest.mark.parametrize("name", ["densenet121", "googlenet", "fasterrcnn_resnet50_fpn"])
+def test_a_network_of_downloaded_weights_is_that_of_torchvision(downloads, name):
+    """Which renames the layers of one, leaves out heads, freezes normalisations and their eps."""
+    is_detector = name.startswith("faster")
+    settings = {"weights_backbone": None} if is_detector else {}
+    if name == "googlenet":
+        settings |= {"init_weights": False, "aux_logits": True}
+    torch.manual_seed(7)
+    state = get_model(name, weights=None, **settings).state_dict()
+    if name == "densenet121":  # as they were published
+        names = {each: re.sub(r"(norm|conv)([12])\.", r"\1.\2.", each) for each in state}
+        state = {names[n]: t for n, t in state.items() if not n.endswith("num_batches_tracked")}
+    torch.save(state, file_of(name, downloads))
+    settings.pop("aux_logits", None)
+    expected = get_model(name, weights="DEFAULT", **settings)
+    found = torchvision_backbone(name, image_size=64).model
+    assert same(found.state_dict(), expected.state_dict())
+    assert str(found) == str(expected)
+    frozen = [part.eps for part in found.modules() if isinstance(part, FrozenBatchNorm2d)]
+    assert frozen == ([0.0] * 53 if is_detector else [])
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def as_zip(content, path):
+    torch.save(content, path)
+
+
+def as_pickles(content, path):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def as_packed_pickles(content, path):
+    as_pickles(content, path.with_name("inner"))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(path.with_name("inner"), "inner.pth")
+    path.with_name("inner").unlink()
+
+
+def as_damaged(content, path):
+    torch.save(content, path)
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def as_other(content, path):  # noqa: ARG001
+    torch.save({"weight": torch.zeros(2)}, path)
+
+
+@pytest.mark.parametrize("write", [as_zip, as_pickles, as_packed_pickles, as_damaged, as_other])
+def test_no_code_of_downloaded_weights_is_run(downloads, tmp_path, tried, write):
+    """Also not of a file that lies where torch keeps its downloads."""
+    path, harm = file_of(SMALL, downloads), tmp_path / "harm"
+    write({"weight": torch.zeros(2), "more": Evil(harm)}, path)
+    told = f"^weights {path} cannot be read as plain tensors of {SMALL} .*; delete it, and it is"
+    with pytest.raises(InputError, match=told):
+        small(weights="pretrained")
+    assert not harm.exists()
+    assert torchvision_zoo.NO_CODE not in os.environ
+    if write in (as_zip, as_pickles):
+        with pytest.raises((RuntimeError, pickle.UnpicklingError)):
+            get_model(SMALL, weights="DEFAULT")
+        assert harm.exists()  # torchvision alone runs it
+    what = "downloaded weights that hold code, or are others"
+    tried("code", what, "refused, and not run")
+
+
+def test_a_damaged_download_is_not_kept(downloads, tmp_path, monkeypatch):
+    torch.save(small().model.state_dict(), tmp_path / "other.pth")
+    fetch = hub.download_url_to_file
+    monkeypatch.setattr(
+        hub,
+        "download_url_to_file",
+        lambda _, *rest, **kw: fetch((tmp_path / "other.pth").as_uri(), *rest, **kw),
+    )
+    with pytest.raises(InputError, match=r"cannot be downloaded \(invalid hash value"):
+        small(weights="pretrained")
+    assert list(downloads.iterdir()) == []
 
 
 # sizes and crops

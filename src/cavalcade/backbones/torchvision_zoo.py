@@ -1,12 +1,15 @@
 """Adapter of torchvision's zoo: classification, segmentation and detection."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import torchvision
-from torch import nn
+from torch import hub, nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
@@ -21,7 +24,7 @@ from cavalcade.backbones.weights import (
     seeded,
     variant,
 )
-from cavalcade.errors import InputError, closest
+from cavalcade.errors import InputError, closest, one_line
 
 MODULES = (torchvision.models, torchvision.models.segmentation, torchvision.models.detection)
 # an adaptive pool may upsample, and is no part of any trunk
@@ -29,6 +32,7 @@ HEADS = (
     *("fc", "classifier", "aux_classifier", "heads", "head", "AuxLogits", "aux1", "aux2"),
     "avgpool",
 )
+NO_CODE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # asks torch.load so, whatever its caller says
 
 
 def torchvision_backbone(
@@ -98,13 +102,45 @@ def _build(name: str, weights: str, published: type[WeightsEnum], seed: int) -> 
         settings["transform_input"] = weights != "random"  # as those of torchvision expect
     with seeded(seed, name):
         if weights == "pretrained" or weights in published.__members__:
-            with downloading(name):
-                chosen = "DEFAULT" if weights == "pretrained" else weights
-                return get_model(name, weights=chosen, **settings).eval()
+            chosen = "DEFAULT" if weights == "pretrained" else weights
+            return _downloaded(name, published[chosen], settings).eval()
         model = get_model(name, weights=None, **settings)
     if weights != "random":
         load_weights(model, weights)
     return model.eval()
+
+
+def _downloaded(name: str, weights: WeightsEnum, settings: dict[str, Any]) -> nn.Module:
+    """A network with weights of torchvision, downloaded or from the folder of earlier downloads.
+
+    It is built by torchvision, which turns and renames things for some of its weights.
+    """
+    try:
+        with downloading(name), _no_code():
+            return get_model(name, weights=weights, **settings)
+    except InputError as error:
+        path = Path(hub.get_dir(), "checkpoints", Path(urlparse(weights.url).path).name)
+        if not path.exists():
+            raise
+        reason = one_line(error.__cause__ or error).partition(". ")[0]
+        raise InputError(
+            f"weights {path} cannot be read as plain tensors of {name} ({reason}): the file is "
+            "damaged, or needs code to be run; delete it, and it is downloaded again"
+        ) from error
+
+
+@contextmanager
+def _no_code() -> Iterator[None]:
+    """Have weights read as plain tensors: torchvision would run what a pickle holds."""
+    before = os.environ.get(NO_CODE)
+    os.environ[NO_CODE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[NO_CODE]
+        else:
+            os.environ[NO_CODE] = before
 
 
 def _check_weights(name: str, weights: str, named: Sequence[str]) -> None:
