@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from scipy.optimize import nnls
 
 from cavalcade.concepts import ConceptSet, LayerConcepts
 from cavalcade.concepts.concept_set import apply_transform
 from cavalcade.errors import InputError
+from fuzzing import REFUSED
 
 
 def some_set():
@@ -169,3 +170,43 @@ def test_sets_of_older_versions_have_thresholds_of_the_data(tmp_path):
     save_file(tensors, tmp_path / "old.safetensors", metadata={"layers": json.dumps(described)})
     old = ConceptSet.load(tmp_path / "old.safetensors")
     assert {layer.thresholds_of for layer in old.layers.values()} == {"data"}
+
+
+FLOAT8 = torch.float8_e4m3fn
+TYPES = {
+    "vectors": (FLOAT8, torch.complex64, torch.int64),
+    "bias": (FLOAT8, torch.float16, torch.float64),
+    "thresholds": (FLOAT8, torch.int8, torch.bool),
+    "transform/quantiles": (FLOAT8, torch.float16, torch.int32),
+}
+
+
+@pytest.mark.parametrize("own", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_tensors_of_a_layer_are_of_one_type(tmp_path, tried, own):
+    layer = LayerConcepts(
+        names=("sky", "road"),
+        vectors=torch.ones(2, 3, dtype=own),
+        bias=torch.zeros(2, dtype=own),
+        thresholds=torch.tensor([0.5, torch.nan]),
+        transform="quantile",
+        transform_tensors={"quantiles": torch.zeros(3, dtype=own)},
+    )
+    path = tmp_path / "c.safetensors"
+    ConceptSet({"layer4": layer}).save(path)
+    maps = ConceptSet.load(path).encode({"layer4": torch.ones(1, 3, 2, 2)})["layer4"]
+    assert maps.dtype == own
+    refused = 0
+    for what, types in TYPES.items():
+        for dtype in {*types} - {own}:
+            tensors = load_file(path)
+            tensors[f"layer4/{what}"] = tensors[f"layer4/{what}"].nan_to_num(0).to(dtype)
+            with safe_open(path, "pt") as file:
+                save_file(tensors, tmp_path / "bad.safetensors", file.metadata())
+            kind = str(dtype).removeprefix("torch.")
+            named = what if what != "vectors" else ".*"
+            with pytest.raises(InputError, match=f"bad.safetensors: layer4/{named} is .*{kind}"):
+                ConceptSet.load(tmp_path / "bad.safetensors")
+            refused += 1
+    assert refused >= 10
+    what = "tensors of other shapes, types or numbers, checksums made to fit"
+    tried("folders", what, REFUSED, refused)

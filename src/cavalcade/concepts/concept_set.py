@@ -237,18 +237,21 @@ class ConceptSet:
 
 def _read_layer(fields: Fields, name: str, tensors: Mapping[str, Tensor]) -> LayerConcepts:
     """The concepts of a layer as they lie in a file."""
+    names, vectors = fields.texts("names", distinct=True), tensors.get(f"{name}/vectors")
+    own = vectors.dtype if vectors is not None and vectors.dtype in FLOATS else torch.float32
 
     def tensor(what: str, *shape: int) -> Tensor:
+        """All are of the type of the vectors, but what is compared with maps alone."""
         found = tensors.get(f"{name}/{what}")
         if found is None:
             raise InputError(f"{fields.path} has no tensor {name}/{what}; {WAY_OUT}")
-        dtype = found.dtype if found.dtype in FLOATS else torch.float32
-        limits = found.nan_to_num(0, torch.inf, 0) if what == "thresholds" else found
-        check_tensor(fields.path, f"{name}/{what}", limits, dtype, shape or found.shape)
+        limits = what == "thresholds" and found.dtype in FLOATS
+        checked = found.nan_to_num(0, torch.inf, 0) if limits else found  # NaN: fires nowhere
+        dtype = found.dtype if limits else own
+        check_tensor(fields.path, f"{name}/{what}", checked, dtype, shape)
         return found
 
-    names, vectors = fields.texts("names", distinct=True), tensor("vectors")
-    count, width = len(names), vectors.shape[-1] if vectors.ndim else 0
+    count, width = len(names), vectors.shape[-1] if vectors is not None and vectors.ndim else 0
     transform = fields.text("transform")
     limits = "thresholds_of" in fields.content
     try:
