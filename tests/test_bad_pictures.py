@@ -170,7 +170,7 @@ def test_ghostscript_is_not_started(tmp_path, tried, monkeypatch):
         assert is_refused(lambda reader=reader: reader(path), str(path))
     pictures = Thumbnails((torch.tensor([*path.read_bytes()], dtype=torch.uint8),))
     with pytest.raises(
-        InputError, match=r"picture 0 of thumb.* cannot be read .*it is none of JPEG"
+        InputError, match=r"^thumbnails.safetensors: picture 0 cannot be read .*it is none of JPEG"
     ):
         Thumbnails.__getitem__(pictures, 0)
     assert not started.exists()

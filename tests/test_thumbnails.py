@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cavalcade.data.sample import LARGEST_THUMBNAIL
 from cavalcade.errors import InputError
 from cavalcade.thumbnails import Thumbnails, thumbnail
 from cavalcade.truth import Truth
@@ -50,3 +51,30 @@ def test_a_size_that_is_none_is_refused():
         InputError, match=r"data.thumbnails \(null for none\) is 3; give a whole number from 16 up"
     ):
         faces.__post_init__()
+
+
+def test_the_largest_that_are_written_can_be_read(tmp_path):
+    faces = tiny_faces()
+    faces.thumbnails = LARGEST_THUMBNAIL
+    faces.__post_init__()
+    wide = picture(height=2, width=LARGEST_THUMBNAIL + 100)
+    Thumbnails((thumbnail(wide, LARGEST_THUMBNAIL),)).save(tmp_path / "t.safetensors")
+    assert Thumbnails.load(tmp_path / "t.safetensors")[0].shape[2] == LARGEST_THUMBNAIL
+    faces.thumbnails = LARGEST_THUMBNAIL + 1
+    with pytest.raises(
+        InputError, match=r"data.thumbnails \(null for none\) is 8193; give at most 8192"
+    ):
+        faces.__post_init__()
+    Thumbnails((thumbnail(wide, LARGEST_THUMBNAIL + 1),)).save(tmp_path / "t.safetensors")
+    with pytest.raises(
+        InputError, match=r"t.safetensors: picture 0 .*\(8193 x 2 pixels are no thu"
+    ):
+        Thumbnails.load(tmp_path / "t.safetensors")
+
+
+def test_a_damaged_picture_is_named_with_its_file(tmp_path):
+    content = thumbnail(picture(), 30)
+    Thumbnails((content, content[:-60].clone())).save(tmp_path / "t.safetensors")
+    loaded = Thumbnails.load(tmp_path / "t.safetensors")  # of which the headers are read alone
+    with pytest.raises(InputError, match=f"^{tmp_path}/t.safetensors: picture 1 cannot be read"):
+        loaded[1]

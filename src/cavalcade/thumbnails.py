@@ -2,7 +2,7 @@
 
 import io
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cavalcade.data.pictures import opened
+from cavalcade.data.sample import LARGEST_THUMBNAIL
 from cavalcade.errors import InputError
 from cavalcade.meta_fields import WAY_OUT
 from cavalcade.tensor_files import read_tensors
 
 FILE = "thumbnails.safetensors"
 QUALITY = 85
-LARGEST = 8192  # pixels along a side
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class Thumbnails:
 
     Attributes:
         pictures: of each the bytes of a JPEG file.
+        path: of the file that they were read from, for messages.
     """
 
     pictures: tuple[UInt8[Tensor, "_"], ...]
+    path: Path | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -41,7 +43,7 @@ class Thumbnails:
         Raises:
             InputError: if it is damaged.
         """
-        with _opened(self.pictures[index], f"picture {index} of {FILE}") as picture:
+        with _opened(self.pictures[index], f"{self.path or FILE}: picture {index}") as picture:
             return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
 
     def save(self, path: Path) -> None:
@@ -58,7 +60,7 @@ class Thumbnails:
         tensors = read_tensors(path)
         for k in range(len(tensors)):
             _check(path, str(k), tensors.get(str(k)))
-        return cls(tuple(tensors[str(k)] for k in range(len(tensors))))
+        return cls(tuple(tensors[str(k)] for k in range(len(tensors))), path)
 
 
 def _opened(picture: UInt8[Tensor, " bytes"], called: str) -> AbstractContextManager[Image.Image]:
@@ -72,7 +74,7 @@ def _check(path: Path, name: str, picture: Tensor | None) -> None:
     if picture is None or picture.dtype != torch.uint8 or picture.ndim != 1:
         raise InputError(f"{called} is missing, or no file; {WAY_OUT}")
     with _opened(picture, called) as found:
-        if max(found.size) > LARGEST:
+        if max(found.size) > LARGEST_THUMBNAIL:
             raise ValueError(f"{found.size[0]} x {found.size[1]} pixels are no thumbnail")
 
 

@@ -17,6 +17,7 @@ from cavalcade.data.names import brief, check_plain
 from cavalcade.errors import InputError, check_choice, check_whole, closest
 
 SPLITS = ("train", "val", "test")
+SMALLEST_THUMBNAIL, LARGEST_THUMBNAIL = 16, 8192  # pixels along the longer side
 MAX_CELLS = 2**32  # pixels of all masks of one image, each a byte
 ON_ERROR = ("stop", "skip")
 
@@ -181,7 +182,10 @@ class ConceptData(ABC):
         for what, count in {**limits, "test_images": self.test_images}.items():
             check_whole(f"data.{what}", count, 1)
         if self.thumbnails is not None:
-            check_whole("data.thumbnails (null for none)", self.thumbnails, 16)
+            what = "data.thumbnails (null for none)"
+            check_whole(what, self.thumbnails, SMALLEST_THUMBNAIL)
+            if self.thumbnails > LARGEST_THUMBNAIL:
+                raise InputError(f"{what} is {self.thumbnails}; give at most {LARGEST_THUMBNAIL}")
         whole = isinstance(self.grid, Sequence) and len(self.grid) == 2
         if not whole or not all(isinstance(n, int) and n > 0 for n in self.grid):
             raise InputError(f"data.grid is {self.grid!r}; give a height and a width in pixels")
