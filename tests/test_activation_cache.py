@@ -432,6 +432,20 @@ def test_a_damaged_entry_is_made_again(tmp_path, harm, caplog, tried):
     tried("folders", f"an entry of cached activations {whose}", "computed again, with a warning")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"shape": [4, 16]}, r"shape is \[4, 16\], not that of maps: channels, rows and columns"),
+        ({"dtype": "int32"}, "dtype is 'int32', not one of float16, bfloat16, float32, float64"),
+    ],
+)
+def test_what_is_wrong_with_an_entry_is_named(tmp_path, change, said):
+    meta = {"layer": "2", "shape": [4, 16, 16], "dtype": "float32", "images": 2, "crc32": 0}
+    (tmp_path / "meta.json").write_text(json.dumps(meta | change))
+    with pytest.raises(InputError, match=f"meta.json: {said}"):
+        CachedLayer(tmp_path)
+
+
 def layer_of(entry):
     return json.loads((entry / "meta.json").read_text())["layer"]
 

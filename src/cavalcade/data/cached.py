@@ -109,8 +109,10 @@ class CachedLayer:
         self.folder = folder
         fields = Fields(read_json(folder / META), folder / META)
         shape, dtype = fields.wholes("shape", 1), fields.text("dtype")
-        if len(shape) != 3 or dtype not in DTYPES:
-            raise fields.wrong("shape", f"that of maps of {', '.join(DTYPES)}")
+        if len(shape) != 3:
+            raise fields.wrong("shape", "that of maps: channels, rows and columns")
+        if dtype not in DTYPES:
+            raise fields.wrong("dtype", f"one of {', '.join(DTYPES)}")
         channels, rows, columns = shape
         self.layer = StoredLayer(fields.text("layer"), (channels, rows, columns), DTYPES[dtype])
         self.num_images = fields.whole("images", 1)

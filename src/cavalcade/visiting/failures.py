@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from cavalcade.backbones.memory import is_out_of_memory
 from cavalcade.children import AGAIN
 from cavalcade.errors import InputError
+from cavalcade.processes import ORIGIN
 
 LOST_WORKER = "DataLoader worker (pid"  # as torch begins to say it
 SHARED_MEMORY = "out of shared memory"
@@ -29,7 +30,8 @@ def failures_said(label: str, num_workers: int) -> Iterator[None]:
         if sentence is None:
             raise
         said = InputError(sentence)
-        said.__dict__.update(error.__dict__)  # which of several processes it comes from
+        if hasattr(error, ORIGIN):  # which of several processes it comes from
+            setattr(said, ORIGIN, getattr(error, ORIGIN))
         raise said from error
 
 
