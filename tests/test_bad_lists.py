@@ -23,7 +23,7 @@ from cavalcade.data import (
     PascalVoc,
 )
 from cavalcade.data.contents import read_splits
-from cavalcade.data.tables import read_json
+from cavalcade.data.tables import read_json_list
 from cavalcade.errors import InputError
 from celeba_folder import write_celeba
 from coco_folder import write_coco
@@ -224,6 +224,8 @@ def test_another_thing_in_place_of_a_list(listed, tried):
         ('{"names": ["a"], "void": 1e3}', "must be an index or a list of indices"),
         ('{"names": ["a"], "viod": 255}', "has the field 'viod' of no meaning; closest: void"),
         (r'{"names": ["a\nb"]}', r"has 'a\\nb', with a control character"),
+        ('{"names": ["a"], "void": 1e999}', "'1e999' is larger than a number can be"),
+        ('{"names": ["a"], "void": [-1E400]}', "'-1E400' is larger than a number can be"),
         (r'{"names": ["\ud800"]}', r"has '\\ud800', with .* what is not UTF-8"),
         (r'{"names": ["\udcff"]}', r"has b'\\xff', with .* what is not UTF-8"),
     ],
@@ -242,7 +244,7 @@ def test_many_double_keys_take_no_time(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("{" + ",".join(f'"{i % 99_999}":0' for i in range(200_000)) + "}")
     with pytest.raises(InputError, match="an object has the key '0' twice"):
-        read_json(path, missing="", damaged="")
+        read_json_list(path, missing="", damaged="")
 
 
 def test_run_lengths_without_end_take_no_time(drawn, tmp_path):

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from cavalcade.data.names import brief, is_plain, stays_below
-from cavalcade.data.tables import read_json
+from cavalcade.data.tables import read_json_list
 from cavalcade.errors import InputError
 
 Entry = Mapping[str, Any]
@@ -149,7 +149,7 @@ def _annotation(entry: Entry) -> Annotation:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content = read_json(
+    content = read_json_list(
         path,
         missing="unpack annotations_trainval<year>.zip of https://cocodataset.org/#download in "
         "data.root, or set data.year",

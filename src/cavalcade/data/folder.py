@@ -13,7 +13,7 @@ from cavalcade.data.links import Links
 from cavalcade.data.names import brief, check_plain, is_plain
 from cavalcade.data.pictures import image_shape
 from cavalcade.data.sample import SPLITS, Labels, check_room
-from cavalcade.data.tables import read_json
+from cavalcade.data.tables import read_json_list
 from cavalcade.errors import InputError, closest
 
 KEYS = ("names", "void", "background")
@@ -36,7 +36,7 @@ class Classes:
             InputError: if the file is missing, is not JSON, has a field of no meaning, or one of
                 another type.
         """
-        content = read_json(
+        content = read_json_list(
             path,
             missing="data.root must be the folder of it, images/ and masks/; write "
             '{"names": ["sky", …], "void": 255}',

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,15 +40,20 @@ def read_lines(path: Path, way_out: str) -> list[str]:
         raise InputError(f"{path} cannot be read ({error}); {way_out}") from error
 
 
-def read_json(path: Path, *, missing: str, damaged: str) -> Any:  # noqa: ANN401
+def read_json_list(path: Path, *, missing: str, damaged: str) -> Any:  # noqa: ANN401
     """The contents of a JSON file, in which no key stands twice and every number is finite.
+
+    It may be of any size: COCO's list of training images has 450 MB.
 
     Raises:
         InputError: if it is `missing` or `damaged`, which say what to do then.
     """
     try:
         return json.loads(
-            read_bytes(path), object_pairs_hook=_unique, parse_constant=_refuse_constant
+            read_bytes(path),
+            object_pairs_hook=_unique,
+            parse_float=_finite,
+            parse_constant=_refuse_constant,
         )
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; {missing}") from error
@@ -119,6 +125,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         (twice, _), *_ = (Counter(key for key, _ in pairs) - Counter([*found])).items()
         raise ValueError(f"an object has the key {brief(twice)} twice")
     return found
+
+
+def _finite(text: str) -> float:
+    """A number of JSON, which may be written larger than any."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{brief(text)} is larger than a number can be")
+    return value
 
 
 def _refuse_constant(word: str) -> float:
