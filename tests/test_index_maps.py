@@ -11,6 +11,7 @@ from PIL import Image
 
 from cavalcade.data.files import ImageFile
 from cavalcade.data.index_maps import IndexMapSplit, Legend, image_shape, read_index_map
+from cavalcade.data.links import Links
 from cavalcade.errors import InputError
 
 LEGEND = Legend(
@@ -98,14 +99,18 @@ def split(tmp_path):
     image, index_map = tmp_path / "a.png", tmp_path / "map.png"
     Image.fromarray(np.zeros((2, 3, 3), np.uint8)).save(image)
     Image.fromarray(VALUES).save(index_map)
-    return IndexMapSplit([ImageFile(image, "a.png", "a")], {image: index_map}, LEGEND)
+    links = Links(tmp_path, follow=False)
+    return IndexMapSplit([ImageFile(image, "a.png", "a")], {image: index_map}, LEGEND, links)
 
 
 def test_a_split_reads_nothing_before_it_is_asked(split):
     split.images[0].unlink()
     split.index_maps[0].unlink()
     again = IndexMapSplit(
-        [ImageFile(split.images[0], "a.png", "a")], {split.images[0]: split.index_maps[0]}, LEGEND
+        [ImageFile(split.images[0], "a.png", "a")],
+        {split.images[0]: split.index_maps[0]},
+        LEGEND,
+        split.links,
     )
     assert (again.ids, again.concepts) == (("a",), ("tree", "car"))
 

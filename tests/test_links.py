@@ -19,6 +19,8 @@ from cavalcade.data import (
     PascalVoc,
 )
 from cavalcade.data.contents import read_splits
+from cavalcade.data.links import LeadsOutError, Links
+from cavalcade.data.pictures import IMAGE_SUFFIXES
 from cavalcade.errors import InputError
 from celeba_folder import write_celeba
 from coco_folder import write_coco
@@ -95,7 +97,7 @@ def used(root):
 
 def move_out(path, outside):
     """The file lies outside, and a link to it in its place."""
-    outside.mkdir(exist_ok=True)
+    outside.mkdir(parents=True, exist_ok=True)
     shutil.move(path, outside / "private")
     path.symlink_to(outside / "private")
 
@@ -131,6 +133,42 @@ def test_links_that_lead_out_are_refused(drawn, tmp_path, tried, kind):
     assert refused >= 2 * {"folder": 7, "images": 2}.get(kind, 3)
     tried("images", "a link of a data set to a file outside of data.root", OUTSIDE, refused)
     tried("images", "a link outside that the user asks to follow", FOLLOWED, refused // 2)
+
+
+def read_first(opened):
+    for dataset in opened.values():
+        dataset.labels(0)
+        dataset.image(0)
+
+
+ONE = {"train": 1, "val": 1, "test": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_files_that_are_read_are_looked_at(drawn, tmp_path, tried, monkeypatch, kind):
+    """Of 118,000 images on the disk of another machine it takes long to look at each."""
+    root = shutil.copytree(drawn[kind], tmp_path / "root")
+    looked, check = [], Links.check
+    monkeypatch.setattr(Links, "check", lambda own, path: looked.append(path) or check(own, path))
+    splits = ("train", "test") if kind == "images" else tuple(ONE)
+    opened = {split: KINDS[kind][1](root=str(root), limit=ONE).split(split) for split in splits}
+    assert not [path for path in looked if path.suffix in IMAGE_SUFFIXES]
+    for dataset in opened.values():
+        assert len(dataset) == 1
+    read_first(opened)
+    unread = [path for path in used(root) if path.suffix in IMAGE_SUFFIXES and path not in looked]
+    for path in unread:
+        move_out(path, tmp_path / "outside" / path.relative_to(root))
+    read(kind, root, limit=ONE)
+    if unread:
+        tried("images", "a link outside of data.root that data.limit leaves out", "not read")
+    pictures = {path for path in looked if path.is_file() and path.suffix in IMAGE_SUFFIXES}
+    assert len(pictures) >= len(opened)
+    for path in pictures:
+        move_out(path, tmp_path / "outside")  # what was no link when the files were listed
+        with pytest.raises(LeadsOutError, match=f"{path} {SENTENCE}"):
+            read_first(opened)
+        move_back(path, tmp_path / "outside")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -125,9 +125,8 @@ class BrodenSplit(FileSplit):
         tables: Mapping[str, Table],
         links: Links,
     ) -> None:
-        super().__init__(files, concepts)
+        super().__init__(files, concepts, links)
         self.rows, self.tables, self.root = list(rows), dict(tables), links.root
-        self.links = links
         self.of_category = {
             name: np.isin(np.arange(len(concepts)), t) for name, t in tables.items()
         }

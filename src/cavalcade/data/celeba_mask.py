@@ -135,8 +135,8 @@ class CelebAMaskSplit(FileSplit):
         masks: Path,
         links: Links,
     ) -> None:
-        super().__init__(files, list(parts))
-        self.parts, self.mask_folder, self.links = dict(parts), masks, links
+        super().__init__(files, list(parts), links)
+        self.parts, self.mask_folder = dict(parts), masks
         self.numbers = [int(file.path.stem) for file in files]
 
     def named_in(self, index: int) -> str:  # noqa: ARG002

@@ -11,6 +11,7 @@ import torch
 from cavalcade.data.coco_concepts import MEANINGS, Meaning
 from cavalcade.data.coco_json import CocoImage, CocoJson
 from cavalcade.data.files import FileData, FileSplit, ImageFile
+from cavalcade.data.links import Links
 from cavalcade.data.pictures import image_shape
 from cavalcade.data.sample import Labels, check_room
 from cavalcade.errors import InputError, check_choice, check_whole
@@ -68,7 +69,8 @@ class Coco(FileData):
         if self.containing:
             files = [file for file in files if _shows(images[file.path], indexed)]
         self._check_files(files, split, folder, indexed)
-        return CocoSplit(files, [images[file.path] for file in files], indexed)
+        annotated = [images[file.path] for file in files]
+        return CocoSplit(files, annotated, indexed, self.links)
 
     def _index(self, part: str) -> Indexed:
         """Read a JSON file once for all splits, and keep what is told of the chosen concepts."""
@@ -113,9 +115,13 @@ class CocoSplit(FileSplit):
     """Some images, and what is told of the chosen concepts in each of them."""
 
     def __init__(
-        self, files: Sequence[ImageFile], annotated: Sequence[CocoImage], indexed: Indexed
+        self,
+        files: Sequence[ImageFile],
+        annotated: Sequence[CocoImage],
+        indexed: Indexed,
+        links: Links,
     ) -> None:
-        super().__init__(files, indexed.chosen)
+        super().__init__(files, indexed.chosen, links)
         self.annotated, self.meaning = annotated, indexed.meaning
 
     def labels(self, index: int) -> Labels:
@@ -146,7 +152,7 @@ class CocoSplit(FileSplit):
         return Labels(torch.from_numpy(present), labelled)
 
     def _check_size(self, index: int) -> None:
-        path, image = self.images[index], self.annotated[index]
+        path, image = self.links.check(self.images[index]), self.annotated[index]
         height, width = image_shape(path)
         if (height, width) != (image.height, image.width):
             raise InputError(

@@ -73,12 +73,11 @@ class FileData(ConceptData):
 
         Raises:
             InputError: if an image has no group, two share an id, or a name has a control
-                character or is not UTF-8; `LeadsOutError` if an image lies elsewhere.
+                character or is not UTF-8; `LeadsOutError` if the folder lies elsewhere.
         """
+        self.links.check(home)
         names = [path.relative_to(home).as_posix() for path in paths]
         check_plain(f"{home} holds the name", names, "rename the file")
-        for path in paths:
-            self.links.check(path)
         files = list(map(ImageFile, paths, names, self._groups(paths, names)))
         files.sort(key=lambda file: (file.group, file.name))
         twins = {file.id: file.path for file in files}
@@ -117,10 +116,14 @@ class FileData(ConceptData):
 
 
 class FileSplit(ConceptDataset):
-    """A split whose images are files; nothing is read before it is asked for."""
+    """A split whose images are files; nothing is read before it is asked for.
 
-    def __init__(self, files: Sequence[ImageFile], concepts: Sequence[str]) -> None:
-        self.images = [file.path for file in files]
+    Where links lead is looked at then too: only of the files that are read, for on the disk of
+    another machine a look at every file that is listed takes long.
+    """
+
+    def __init__(self, files: Sequence[ImageFile], concepts: Sequence[str], links: Links) -> None:
+        self.images, self.links = [file.path for file in files], links
         self.ids = tuple(file.id for file in files)
         self.groups = tuple(file.group for file in files)
         self.concepts = tuple(concepts)
@@ -129,9 +132,10 @@ class FileSplit(ConceptDataset):
         """A picture in RGB, whatever its file holds.
 
         Raises:
-            InputError: if there is none, or it cannot be read.
+            InputError: if there is none, or it cannot be read; `LeadsOutError` if it lies
+                elsewhere.
         """
-        path = self.images[index]
+        path = self.links.check(self.images[index])
         if not path.is_file():
             raise InputError(
                 f"{self.named_in(index)} names the image {path}, which is not there; unpack the "

@@ -121,8 +121,8 @@ class FolderSplit(IndexMapSplit):
     ) -> None:
         """`names` are those of all concepts, of which the legend may hold a few."""
         index_maps = {file.path: masks / f"{file.path.stem}.png" for file in files}
-        super().__init__(files, index_maps, legend)
-        self.names, self.links = tuple(names), links
+        super().__init__(files, index_maps, legend, links)
+        self.names = tuple(names)
 
     def labels(self, index: int) -> Labels:
         """The truth about each pixel.
@@ -130,7 +130,7 @@ class FolderSplit(IndexMapSplit):
         Raises:
             InputError: if there is no mask, or one is damaged, of another size or of no concept.
         """
-        path, image = self.index_maps[index], self.images[index]
+        path, image = self.index_maps[index], self.links.check(self.images[index])
         folder = path.parent / image.stem
         if self.links.check(folder).is_dir():
             return self._boolean_masks(folder, image)
@@ -138,7 +138,6 @@ class FolderSplit(IndexMapSplit):
             raise InputError(
                 f"image {image} has no mask; put one at {path}, or a folder {folder.name}/"
             )
-        self.links.check(path)
         return super().labels(index)
 
     def _boolean_masks(self, folder: Path, image: Path) -> Labels:

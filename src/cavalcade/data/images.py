@@ -54,7 +54,7 @@ class Images(FileData):
                 f"data=images has no labels and thus no split {split!r}, so that probes cannot "
                 "be fitted: use concepts=factorisation, or data=folder for labelled images"
             )
-        return ImagesSplit(self._files[split], concepts=())
+        return ImagesSplit(self._files[split], (), self.links)
 
     @cached_property
     def _files(self) -> dict[str, list[ImageFile]]:
@@ -130,7 +130,7 @@ class ImagesSplit(FileSplit):
 
     def image(self, index: int) -> UInt8[Tensor, "3 height width"]:
         """A picture as a viewer shows it."""
-        return read_rgb(self.images[index], upright_rgb)
+        return read_rgb(self.links.check(self.images[index]), upright_rgb)
 
     def labels(self, index: int) -> Labels:  # noqa: ARG002
         """None."""

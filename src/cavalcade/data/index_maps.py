@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Integer
 
 from cavalcade.data.files import FileSplit, ImageFile
+from cavalcade.data.links import Links
 from cavalcade.data.pictures import LOSSLESS, image_shape, read_values
 from cavalcade.data.sample import Labels, check_room
 from cavalcade.errors import InputError
@@ -78,10 +79,14 @@ class IndexMapSplit(FileSplit):
     """A split with one index map for each image, of the image's size."""
 
     def __init__(
-        self, files: Sequence[ImageFile], index_maps: Mapping[Path, Path], legend: Legend
+        self,
+        files: Sequence[ImageFile],
+        index_maps: Mapping[Path, Path],
+        legend: Legend,
+        links: Links,
     ) -> None:
         """`index_maps` says where that of each image lies."""
-        super().__init__(files, tuple(legend.concepts))
+        super().__init__(files, tuple(legend.concepts), links)
         self.index_maps = [index_maps[path] for path in self.images]
         self.legend = legend
 
@@ -90,9 +95,9 @@ class IndexMapSplit(FileSplit):
 
         Raises:
             InputError: if there is no index map, or it is damaged, of another size or holds
-                what the legend does not.
+                what the legend does not; `LeadsOutError` if it lies elsewhere.
         """
-        path, image = self.index_maps[index], self.images[index]
+        path, image = map(self.links.check, (self.index_maps[index], self.images[index]))
         if not path.exists():
             raise InputError(f"image {image} has no mask; put one at {path}")
         values = read_index_map(path)

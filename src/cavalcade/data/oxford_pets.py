@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from cavalcade.data.files import ImageFile
 from cavalcade.data.index_maps import IndexMapSplit, Legend
+from cavalcade.data.links import Links
 from cavalcade.data.names import brief
 from cavalcade.data.published import ANEW, Published
 from cavalcade.data.tables import read_lines
@@ -78,7 +79,7 @@ class OxfordPets(Published):
         """A split that knows which pet each image shows."""
         names = {pet.image: self._name(pet) for pet in self._pets}
         shown = [names[file.path.stem] for file in files]
-        return PetSplit(files, index_maps, self.chosen(self.legend()), shown)
+        return PetSplit(files, index_maps, self.chosen(self.legend()), self.links, shown)
 
     @cached_property
     def _pets(self) -> list[Pet]:
@@ -103,10 +104,11 @@ class PetSplit(IndexMapSplit):
         files: Sequence[ImageFile],
         index_maps: Mapping[Path, Path],
         legend: Legend,
+        links: Links,
         shown: Sequence[str],
     ) -> None:
         """`shown` names the pet of each image."""
-        super().__init__(files, index_maps, legend)
+        super().__init__(files, index_maps, legend, links)
         self.shown = tuple(shown)
         self.legends = {
             name: replace(legend, concepts={**legend.concepts, name: (PET,)})

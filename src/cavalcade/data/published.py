@@ -37,8 +37,6 @@ class Published(FileData):
         official = self.official[split == "test"]
         home, index_maps = self.listed(official)
         listed = self.in_groups(list(index_maps), home)
-        for index_map in index_maps.values():
-            self.links.check(index_map)
         files = self.part(listed, split)
         if not files:
             raise InputError(
@@ -60,7 +58,7 @@ class Published(FileData):
         self, files: Sequence[ImageFile], index_maps: Mapping[Path, Path]
     ) -> IndexMapSplit:
         """A split of some files."""
-        return IndexMapSplit(files, index_maps, self.chosen(self.legend()))
+        return IndexMapSplit(files, index_maps, self.chosen(self.legend()), self.links)
 
     def chosen(self, legend: Legend) -> Legend:
         """The legend of the concepts that the user chose."""
