@@ -13,7 +13,10 @@ from lightning.pytorch import Trainer
 from cavalcade.concepts import checkpoints
 from cavalcade.concepts.checkpoints import WholeCheckpointIO, forget_previous, whole_epochs
 from cavalcade.concepts.fitting import ProbeFit
+from cavalcade.disks import refusals_said
+from cavalcade.errors import InputError
 from faults import Kill, contents, no_child_is_left  # noqa: F401
+from test_disks import again, disk  # noqa: F401
 from test_faults import KILLED, STEPS, undisturbed, world  # noqa: F401
 
 EPOCHS = {"last.ckpt": 2, "previous.ckpt": 1}
@@ -197,6 +200,30 @@ def test_a_disk_that_refuses_a_checkpoint_leaves_those_that_are_there(tmp_path, 
         io_of.save_checkpoint({"epoch": 2}, last)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
     assert whole_epochs(last) == 2
+
+
+def test_a_disk_that_is_full_anywhere_in_a_checkpoint_is_said(
+    disk,  # noqa: F811
+    tried,
+):
+    """Torch says it in an error of its own, or in what that comes of."""
+    last, io_of = disk / "checkpoints/last.ckpt", WholeCheckpointIO()
+    state = {"epoch": 0, "large": torch.zeros(40_000), "small": [torch.zeros(99)] * 9}
+    again(disk, "size=1m")
+    io_of.save_checkpoint(state, last)
+    size, times = last.stat().st_size, 0
+    for left in range(0, size, 4 * 4096):
+        (disk / "other").write_bytes(bytes(2**20 - left - (size // 4096 + 2) * 4096))
+        with (
+            pytest.raises(InputError, match=f"^the disk of {disk} is full; make room there"),
+            refusals_said(disk),
+        ):
+            io_of.save_checkpoint(state | {"epoch": 1}, last)
+        (disk / "other").unlink()
+        assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
+        assert io_of.load_checkpoint(last)["epoch"] == 0
+        times += 1
+    tried("disk", "a file of any kind on a full disk", "one sentence that says where", times)
 
 
 @pytest.mark.parametrize("how", ["a checkpoint", pytest.param("a pickle", marks=pytest.mark.slow)])

@@ -8,7 +8,6 @@ Disks damage files that were written whole. Torch does not look at the checksums
 checkpoint, so that a damaged number would be one of the fit.
 """
 
-import io
 import logging
 import os
 import zipfile
@@ -61,10 +60,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 def _write(checkpoint: dict[str, Any], part: Path) -> None:
     """Write a file that is on the disk then, or none."""
-    content = io.BytesIO()  # torch does not tell why a disk refuses a file
-    torch.save(checkpoint, content)
     try:
-        part.write_bytes(content.getbuffer())
+        with part.open("wb") as file:  # to a path, torch would not tell why a disk refuses it
+            torch.save(checkpoint, file)
         sync(part)
     except BaseException:
         part.unlink(missing_ok=True)
