@@ -14,7 +14,9 @@ from PIL import Image
 from cavalcade.data import Folder, Images
 from cavalcade.data.contents import read_splits
 from cavalcade.data.groups import halves_of_groups
+from cavalcade.data.images import DEEPEST
 from cavalcade.errors import InputError
+from fuzzing import REFUSED
 
 GREY = np.full((4, 6, 3), 90)
 VIDEO = "^([^_/]+)_"
@@ -445,3 +447,29 @@ def test_there_are_no_concepts_to_choose(root):
     refused(root, message, concepts=["hair"])
     for option in ("min_pixels", "min_images"):
         refused(root, "choose among labels, and frames has none", **{option: 1})
+
+
+def test_folders_within_folders_are_read_up_to_a_depth(tmp_path, tried):
+    folders = [tmp_path]
+    for _ in range(1500):
+        folders.append(folders[-1] / "d")
+        folders[-1].mkdir()
+    put(folders[DEEPEST - 1] / "a.png")
+    with pytest.raises(InputError, match=rf"(/d){{{DEEPEST}}} lies in more than 100 folders; move"):
+        opened(tmp_path)
+    for folder in reversed(folders[DEEPEST:]):
+        folder.rmdir()
+    put(tmp_path / "b.png")
+    assert sorted(map(len, (opened(tmp_path), opened(tmp_path, "test")))) == [1, 1]
+    tried("images", "1,500 folders within each other", REFUSED)
+
+
+def test_exif_data_that_cannot_be_read_are_named(tmp_path, monkeypatch):
+    def getexif(_):
+        raise KeyError("what Pillow does not expect")
+
+    put(tmp_path / "train/a.png")
+    put(tmp_path / "test/a.png")
+    monkeypatch.setattr(Image.Image, "getexif", getexif)
+    with pytest.raises(InputError, match=r"train/a.png cannot be read .*\(its EXIF data cannot be"):
+        opened(tmp_path).image(0)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
@@ -16,11 +17,12 @@ from cavalcade.data.files import FileData, FileSplit, ImageFile, images_among
 from cavalcade.data.groups import halves_of_groups, two_halves
 from cavalcade.data.pictures import deep, read_rgb, upper_8_bits
 from cavalcade.data.sample import Labels
-from cavalcade.errors import InputError
+from cavalcade.errors import InputError, one_line
 
 log = logging.getLogger(__name__)
 
 BOTH = ("train", "test")
+DEEPEST = 100  # folders within each other
 
 # How to turn a picture of each EXIF orientation upright. ImageOps.exif_transpose would also
 # write all EXIF data anew, which fails on what some cameras put there.
@@ -95,6 +97,8 @@ class Images(FileData):
         real = os.path.realpath(self.links.check(folder))
         if real in above:
             raise InputError(f"{folder} is a link to a folder that it lies in; remove it")
+        if len(above) == DEEPEST:
+            raise InputError(f"{folder} lies in more than {DEEPEST} folders; move it up")
         try:
             entries = sorted(folder.iterdir())
         except OSError as error:
@@ -148,7 +152,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         ValueError: if its values are not of 8 or 16 bits.
     """
     image.load()  # Pillow turns a TIFF while it loads, and only then forgets the orientation
-    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    turn = TURNS.get(_orientation(image))
     if turn is not None:
         image = image.transpose(turn)
     if deep(image):
@@ -157,3 +161,11 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> Any:  # noqa: ANN401
+    """As the EXIF data say, which may be anything."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception as error:  # at damaged data, Pillow raises nearly anything
+        raise ValueError(f"its EXIF data cannot be read: {one_line(error)}") from error
