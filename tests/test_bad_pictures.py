@@ -112,6 +112,25 @@ def test_a_mask_with_other_bytes_is_refused_or_a_mask(tmp_path, tried, name):
     tried("images", "a mask with damaged bytes", REFUSED_OR_READ, times=len(times))
 
 
+def test_a_mistake_of_ours_is_no_damage(tmp_path, monkeypatch, tried):
+    """It would leave out all images where data.on_error is skip, with a warning alone."""
+    path = written(tmp_path, "a.png")
+    mistakes = (TypeError, AttributeError, KeyError, IndexError, AssertionError, RuntimeError)
+    for mistake in mistakes:
+
+        def convert(_, mistake=mistake):
+            raise mistake("of ours")
+
+        with pytest.raises(mistake, match="of ours"):
+            read_rgb(path, convert)
+        monkeypatch.setattr(Image.Image, "load", convert)  # there, it is Pillow's at a damaged file
+        with pytest.raises(InputError, match=r"a.png cannot be read as an image \('?of ours'?\)"):
+            read_rgb(path, as_rgb)
+        monkeypatch.undo()
+    tried("images", "a mistake of the program while a picture is converted", "raised as it is",
+          len(mistakes))  # fmt: skip
+
+
 # Another thing than a picture
 
 

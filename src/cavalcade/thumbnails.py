@@ -43,7 +43,8 @@ class Thumbnails:
         Raises:
             InputError: if it is damaged.
         """
-        with _opened(self.pictures[index], f"{self.path or FILE}: picture {index}") as picture:
+        called = f"{self.path or FILE}: picture {index}"
+        with _opened(self.pictures[index], called, decoded=True) as picture:
             return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
 
     def save(self, path: Path) -> None:
@@ -63,9 +64,12 @@ class Thumbnails:
         return cls(tuple(tensors[str(k)] for k in range(len(tensors))), path)
 
 
-def _opened(picture: UInt8[Tensor, " bytes"], called: str) -> AbstractContextManager[Image.Image]:
-    """A JPEG file, not decoded yet."""
-    return opened(io.BytesIO(picture.numpy().tobytes()), called, ("JPEG",), WAY_OUT)
+def _opened(
+    picture: UInt8[Tensor, " bytes"], called: str, *, decoded: bool = False
+) -> AbstractContextManager[Image.Image]:
+    """A JPEG file."""
+    source = io.BytesIO(picture.numpy().tobytes())
+    return opened(source, called, ("JPEG",), WAY_OUT, decoded=decoded)
 
 
 def _check(path: Path, name: str, picture: Tensor | None) -> None:

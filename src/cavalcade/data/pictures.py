@@ -2,6 +2,7 @@
 
 import errno
 import io
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from cavalcade.data.sample import WholeError
-from cavalcade.errors import InputError
+from cavalcade.errors import InputError, one_line
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # Pillow looks at what a file holds, not at its suffix, and knows formats for which it starts
@@ -24,6 +25,7 @@ LOSSLESS = ("PNG", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 2**30 // 12
 MAX_SIDE = 2**16 - 1  # as in a JPEG; old decoders of BMP add up to 255 rows at a time
 SHORTAGES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of the machine
+DAMAGED = (OSError, ValueError, SyntaxError, OverflowError, struct.error, MemoryError)
 TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 Convert = Callable[[Image.Image], Image.Image]
@@ -51,7 +53,7 @@ def read_values(
     Raises:
         InputError: if it cannot be read, or is larger than `MAX_PIXELS` or `MAX_SIDE`.
     """
-    with opened(path, path, formats) as image:
+    with opened(path, path, formats, decoded=True) as image:
         return np.array(convert(image) if convert else image)
 
 
@@ -103,25 +105,34 @@ def opened(
     called: Path | str,
     formats: Sequence[str] = FORMATS,
     way_out: str = "mend or remove it",
+    *,
+    decoded: bool = False,
 ) -> Iterator[Image.Image]:
     """A picture of which the header is read; what is wrong then or later becomes one sentence.
+
+    Later, that is what pictures raise and no other error, which would be one of ours.
 
     Args:
         source: the file.
         called: what it is in messages.
         formats: those that it may have, as Pillow calls them.
         way_out: what to do about a damaged one.
+        decoded: read its pixels too.
 
     Raises:
         InputError: if the picture cannot be read, or is too large; `WholeError` if the machine
             lacks what it takes.
     """
+    is_read = False
     try:
         if isinstance(source, Path) and source.exists() and not source.is_file():
             raise OSError("it is no file")  # a pipe would never end
         with Image.open(source, formats=list(formats)) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise Image.DecompressionBombError
+            if decoded:
+                image.load()
+            is_read = True
             yield image
     except TOO_LARGE as error:
         raise InputError(
@@ -129,7 +140,9 @@ def opened(
             "side; make it smaller or remove it"
         ) from error
     except Exception as error:  # at damaged files, Pillow's decoders raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        if is_read and not isinstance(error, DAMAGED):
+            raise
+        reason = one_line(error) or type(error).__name__
         if isinstance(error, MemoryError) or getattr(error, "errno", None) in SHORTAGES:
             raise WholeError(
                 f"{called} cannot be read, for lack of memory or open files ({reason}); free some "
