@@ -11,6 +11,7 @@ import torch
 
 from cavalcade.data import Labels
 from cavalcade.data.files import FileData, FileSplit, ImageFile, images_in
+from cavalcade.data.links import Links
 from cavalcade.data.pictures import image_shape
 from cavalcade.errors import InputError, closest
 
@@ -46,7 +47,7 @@ class Boxes(FileData):
             if name.startswith(f"{split}/") and name not in names:
                 raise InputError(f"boxes.csv names {name}, no image here; {closest(name, names)}")
         concepts = sorted({box.concept for own in boxes.values() for box in own})
-        return BoxesSplit(files, self.wanted(concepts), boxes)
+        return BoxesSplit(files, self.wanted(concepts), self.links, boxes)
 
 
 class BoxesSplit(FileSplit):
@@ -56,9 +57,10 @@ class BoxesSplit(FileSplit):
         self,
         files: Sequence[ImageFile],
         concepts: Sequence[str],
+        links: Links,
         boxes: Mapping[str, Sequence[Box]],
     ) -> None:
-        super().__init__(files, concepts)
+        super().__init__(files, concepts, links)
         self.boxes = [boxes.get(file.name, ()) for file in files]
 
     def labels(self, index: int) -> Labels:
