@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from cavalcade.backbones import FrozenBackbone
-from cavalcade.concepts import ActivationCache, Probes, activation_cache
+from cavalcade.concepts import ActivationCache, Probes, activation_cache, activation_writer
 from cavalcade.data.cached import CachedLayer, StoredLayer
 from cavalcade.errors import InputError
 from cavalcade.locks import is_held
@@ -632,7 +632,7 @@ def test_what_a_kill_left_half_written_goes_and_what_is_being_written_counts(tmp
         waits_for(tmp_path / "go")
 
     writer = child_of(
-        tmp_path, 0, writes_slowly, Kill(activation_cache._Fill, "test_step", act=pause)
+        tmp_path, 0, writes_slowly, Kill(activation_writer.Fill, "test_step", act=pause)
     )
     writer.wait_for(tmp_path / "there")
     being_written = partials(cache)
