@@ -68,11 +68,13 @@ def check_switch(what: str, value: object) -> None:
         raise InputError(f"{what} is {value!r}; give true or false")
 
 
-def check_whole(what: str, value: object, least: int) -> None:
-    """Raise unless `value` is a whole number of at least `least`; True and False are none.
+def check_whole(what: str, value: object, least: int, most: int | None = None) -> None:
+    """Raise unless `value` is a whole number within bounds; True and False are none.
 
     Raises:
         InputError: naming the setting and the value.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"{what} is {value!r}; give a whole number from {least} up")
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        bounds = f"from {least} up" if most is None else f"from {least} to {most}"
+        raise InputError(f"{what} is {value!r}; give a whole number {bounds}")

@@ -12,6 +12,7 @@ from cavalcade.errors import InputError
 MOST_BYTES = 100_000_000  # of a file, as the library allows a header of safetensors
 DEEPEST = 30  # lists and objects within each other
 MOST = 2**31 - 1
+MOST_SEED = 2**63 - 1
 LONGEST_NAME = 110  # bytes: a picture of two networks is called after both, in at most 255
 LONGEST_WORD = 1000  # characters
 WAY_OUT = "delete the folder and make it again"
@@ -127,9 +128,9 @@ class Fields:
             raise self.wrong(name, "true or false")
         return value
 
-    def whole(self, name: str, least: int) -> int:
-        """A whole number from `least` up."""
-        (value,) = self._wholes(name, [self._value(name)], "a whole number", least)
+    def whole(self, name: str, least: int, most: int = MOST) -> int:
+        """A whole number within some bounds."""
+        (value,) = self._wholes(name, [self._value(name)], "a whole number", least, most)
         return value
 
     def wholes(self, name: str, least: int) -> tuple[int, ...]:
@@ -172,11 +173,11 @@ class Fields:
         ]
 
     def _wholes(
-        self, name: str, values: Sequence[object], wanted: str, least: int
+        self, name: str, values: Sequence[object], wanted: str, least: int, most: int = MOST
     ) -> tuple[int, ...]:
         found = [n for n in values if isinstance(n, int) and not isinstance(n, bool)]
-        if len(found) < len(values) or not all(least <= n <= MOST for n in found):
-            raise self.wrong(name, f"{wanted} from {least} to {MOST}")
+        if len(found) < len(values) or not all(least <= n <= most for n in found):
+            raise self.wrong(name, f"{wanted} from {least} to {most}")
         return tuple(found)
 
     def _list(self, name: str) -> list[Any]:

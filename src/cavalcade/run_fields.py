@@ -7,7 +7,7 @@ from typing import Any
 from cavalcade.backbones import Layer
 from cavalcade.concepts.concept_set import KINDS
 from cavalcade.errors import InputError
-from cavalcade.meta_fields import WAY_OUT, Fields
+from cavalcade.meta_fields import MOST_SEED, WAY_OUT, Fields
 
 PROBES = "probes"
 METHODS = (PROBES, *(kind for kind in KINDS if kind != "probe"))
@@ -93,7 +93,7 @@ def _check_identity(identity: Fields) -> None:
     for settings in ("method", "trainer"):
         identity.fields(settings)
     for number in ("seed", "batch_size"):
-        identity.whole(number, -(2**63))
+        identity.whole(number, -MOST_SEED, MOST_SEED)
     images = identity.fields("data")
     for split in images.content:
         images.word(split)
