@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -183,12 +184,45 @@ def while_closing():
     [refusing(errno.ENOSPC), refusing(errno.EDQUOT), while_closing],
     ids=["no space", "no quota", "while closing"],
 )
-def test_a_disk_that_is_full_is_said(tmp_path, work):
+def test_a_disk_that_is_full_is_said(tmp_path, monkeypatch, work):
+    has_room(monkeypatch, free=0)
     with (
         pytest.raises(InputError, match=f"^the disk of {tmp_path} is full; make room there"),
         refusals_said(tmp_path),
     ):
         work()
+
+
+def has_room(monkeypatch, free):
+    usage = SimpleNamespace(free=free)
+    monkeypatch.setattr("cavalcade.disks.shutil.disk_usage", lambda _: usage)
+
+
+def hiding_its_reason():
+    try:
+        refusing(errno.ENOSPC)()
+    except OSError:
+        raise AttributeError("a bug of another kind") from None
+
+
+@pytest.mark.parametrize(
+    ("work", "kind"),
+    [
+        (refusing(errno.ENOSPC), OSError),  # of shared memory, with room on the disk
+        (refusing(errno.EACCES), PermissionError),  # of a semaphore
+        (refusing(errno.EPERM), PermissionError),
+        (refusing(errno.EROFS), OSError),
+        (hiding_its_reason, AttributeError),
+    ],
+)
+def test_what_names_no_file_of_the_folder_is_no_refusal_of_it(
+    tmp_path, monkeypatch, work, kind, tried
+):
+    has_room(monkeypatch, free=0 if work is hiding_its_reason else 10**12)
+    with pytest.raises(kind) as error, refusals_said(tmp_path):
+        work()
+    assert not isinstance(error.value, InputError)
+    tried("disk", "a refusal of something else than the folder", "left as it was")
 
 
 def test_the_disk_that_is_full_is_said(tmp_path):

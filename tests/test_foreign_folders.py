@@ -289,6 +289,25 @@ def test_files_that_meta_json_lists_lie_in_the_folder(folders, name, tried):
     tried("folders", "meta.json lists a file elsewhere", NAMED)
 
 
+@pytest.mark.parametrize("part", ["run", "truth"])
+def test_a_meta_json_elsewhere_is_not_taken(folders, tmp_path, part, tried):
+    folder = folders["probed"]
+    place = folder if part == "run" else truth_of(folder)
+    (place / "meta.json").rename(tmp_path / "outside.json")
+    (place / "meta.json").symlink_to(tmp_path / "outside.json")
+    assert f"{place}/meta.json is a link that leads out of its" in said(read_all, folder)
+    tried("folders", "a link that leads out of the folder", NAMED)
+
+
+def test_the_truth_may_lie_elsewhere(folders, tmp_path, tried):
+    """Whoever has a large one links it; it is held against the run as any other."""
+    folder = folders["probed"]
+    truth_of(folder).rename(tmp_path / "outside")
+    truth_of(folder).symlink_to(tmp_path / "outside")
+    read_all(folder)
+    tried("folders", "a truth folder that is a link", AS_IT_WAS)
+
+
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_links_that_lead_out_of_the_folder_are_not_followed(folders, tmp_path, what, tried):
     folder = folders["probed"]

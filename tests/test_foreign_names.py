@@ -58,10 +58,10 @@ def tempt(folder):
         (folder / name).write_text("open('sprung', 'w').write('x')\n")
 
 
-def written(folders, place):
+def written(folders, place, pictures=1):
     runs = [load_run(folder) for folder in folders]
     analysis = Analysis(compare(runs, against=["cka"], repairings=2))
-    write_comparison(analysis, runs, place, tables_of(analysis), pictures=1)
+    write_comparison(analysis, runs, place, tables_of(analysis), pictures=pictures)
     return analysis
 
 
@@ -93,7 +93,7 @@ def test_names_lead_to_no_other_folder(comparisons, hostile, method, tried):
 
 
 @pytest.mark.parametrize(
-    "label", ["../../x", "a/b", "..", ".x", "a\\b", "/etc/x", "", "x" * 111, "a\nb", "a\0b"]
+    "label", ["../../x", "a/b", "..", ".x", "a\\b", "/etc/x", "", "x" * 256, "a\nb", "a\0b"]
 )
 def test_labels_that_are_paths_are_refused(hostile, tmp_path, label, tried):
     home = hostile["probed"][0].parents[1]
@@ -105,6 +105,23 @@ def test_labels_that_are_paths_are_refused(hostile, tmp_path, label, tried):
     assert "meta.json: data.name is" in said(load_run, folder)
     tried("folders", "a label or a data set's name that is a path",
           "refused in one sentence that names the file", 2)  # fmt: skip
+
+
+def test_labels_are_as_long_as_a_name_of_a_folder(hostile, tmp_path, tried):
+    """Longer than what is made today: earlier versions had no bound."""
+    home, labels = hostile["mined"][0].parents[1], ("ä" * 127, "b" * 255)
+    copied = shutil.copytree(home, tmp_path / home.name)
+    folders = [copied / folder.relative_to(home) for folder in hostile["mined"]]
+    for folder, label in zip(folders, labels, strict=True):
+        reseal(folder, label=label)
+    place = tmp_path / "comparisons" / "c"
+    written(folders, place, pictures=None)
+    read = load_comparison(place)
+    assert {*read.pairs["network_a"], *read.pairs["network_b"]} == {*labels}
+    names = [Path(name).name for name in meta_of(place)["files"]]
+    assert len([name for name in names if name.endswith(".jpg")]) == 1  # a gallery
+    assert max(len(name.encode()) for name in names) == 254
+    tried("folders", "labels as long as a name of a folder can be", "read as it was", 2)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cavalcade.backbones import Layer
 from cavalcade.concepts.encoding import LayerEncoding
-from cavalcade.galleries import captions_of, draw_galleries, strongest, tiles
+from cavalcade.galleries import _in_a_path, captions_of, draw_galleries, strongest, tiles
 from cavalcade.truth import Truth
 from tiny import tiny_backbone, tiny_data
 
@@ -28,6 +28,14 @@ def test_the_strongest_images_are_far_apart(truth):
     assert strongest(torch.zeros(8), video, 6) == []
     singles = replace(truth, blocks=tuple(range(8)), groups=tuple("abcdefgh"))
     assert strongest(torch.arange(8, 0, -1.0), singles, 3) == [0, 1, 2]
+
+
+def test_names_of_layers_are_part_of_names_of_files():
+    assert _in_a_path("a/b\\c d\n\x1b[31m.0") == "a-b-c-d--[31m.0"
+    for letter in ("a", "ä", "\N{HIRAGANA LETTER A}"):
+        name = _in_a_path(letter * 300)
+        assert set(name) == {letter}
+        assert 107 < len(name.encode()) <= 110
 
 
 def test_tiles_are_whole_images_with_their_own_masks(truth):

@@ -162,6 +162,23 @@ def test_the_run_says_what_was_left_out(runs, tried):
     tried("images", "left_out.csv of a run, for folders of the machine", "none is named", len(runs))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [5, None, [], "3 test", {"test": "many"}, {"test": 0}, {"test": -1}, {"test": True},
+     {"test": {}}, {"a\nAll is well: run `x`": 1}, {"\x1b[31m": 1}],
+)  # fmt: skip
+def test_what_a_run_of_others_says_of_it_is_checked(runs, tmp_path, said, tried):
+    folder = shutil.copytree(runs[0], tmp_path / "run")
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["data"]["left_out"] = said
+    (folder / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(InputError, match=r"meta\.json: data\.left_out(\.test)? is ") as error:
+        load_run(folder)
+    assert str(error.value).isprintable()
+    tried("folders", "images left out that are no numbers", "refused in one sentence that names "
+          "the file")  # fmt: skip
+
+
 def test_a_run_of_whole_data_says_nothing_of_it(clean, tmp_path, caplog):
     backbone = tiny_backbone()
     run = tiny_visit(tmp_path, backbone, data=tiny_data(backbone, data_of(clean)))

@@ -335,6 +335,7 @@ FOREIGN = {  # with a checksum that fits
     "another shape": lambda arrays: {**arrays, "value": arrays["value"][..., :-1]},
     "axes turned": lambda arrays: {**arrays, "without": np.moveaxis(arrays["without"], 2, 0)},
     "whole numbers": lambda arrays: {**arrays, "value": np.ones(arrays["value"].shape, int)},
+    "whole numbers more": lambda arrays: {**arrays, "more": np.ones(3, int)},
     "far too large": lambda arrays: {**arrays, "more": np.zeros(10**6)},
 }
 

@@ -210,7 +210,7 @@ def test_place_that_cannot_be_written_is_named(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden", "a\\b"])
+@pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden", "a\\b", "x" * 111, "a\tb"])
 def test_names_are_plain(name):
     with pytest.raises(InputError, match="name is"):
         check_name("name", name)

@@ -112,6 +112,33 @@ def test_a_sentence_of_a_failure_shows_no_secret(tmp_path, home, tried):
     tried("secrets", "a password in a setting that is refused", "not in the sentence, nor in a log")
 
 
+REFUSED = {  # by what is wrong with the command
+    "a key of train.py": ("train.py", "+mistyped=1", *GIVEN),
+    "a key of compare.py": ("compare.py", "+mistyped=1", *GIVEN),
+    "a file without a sweep": ("train.py", "backbone.name=@names.txt", "backbone=timm", *GIVEN),
+    "no end": ("train.py", f"data.root=[{NOTES}"),
+    "a key of a sweep": ("train.py", "-m", "seed=0,1", "+mistyped=1", "estimate=false", *GIVEN),
+}
+
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(w, marks=pytest.mark.slow) if k else w for k, w in enumerate(REFUSED)]
+)
+def test_a_command_that_is_refused_leaves_no_secret(tmp_path, home, what, tried):
+    words, code = program(tmp_path, home, *REFUSED[what])
+    assert code == 1, words
+    assert "Traceback" not in words
+    if what != "a key of a sweep":
+        assert leaks(tmp_path, words) == []
+        tried("secrets", "a password in a command that is refused", "in no file, nor printed")
+        return
+    # Hydra lists the jobs on the terminal; in which file they lie is documented
+    assert {Path(where).name for where, _ in leaks(tmp_path)} == {"jobs.json"}
+    assert list(tmp_path.glob("outputs/*/*/1/train.log"))
+    assert not [*tmp_path.rglob(".hydra"), *tmp_path.rglob("multirun.yaml")]
+    tried("secrets", "a password in a sweep that is refused", "in no file but jobs.json")
+
+
 def test_leaks_are_found(tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 50 + zlib.compress(b"y" + KEY.encode()))
     assert leaks(tmp_path) == [(str(tmp_path / "a"), "the environment")]

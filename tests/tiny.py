@@ -79,6 +79,7 @@ def tiny_data(
     batch_size: int = 4,
     splits: Sequence[str] = SPLITS,
     num_workers: int = 0,
+    seed: int = 0,
 ) -> ConceptDataModule:
     return ConceptDataModule(
         data or tiny_faces(),
@@ -87,6 +88,7 @@ def tiny_data(
         batch_size=batch_size,
         splits=splits,
         num_workers=num_workers,
+        seed=seed,
     )
 
 

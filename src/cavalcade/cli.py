@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -23,8 +23,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cavalcade.children import end_with_parent
-from cavalcade.errors import InputError, check_switch, closest
+from cavalcade.errors import InputError, check_switch, closest, shown
 from cavalcade.hydra_errors import sentence
+from cavalcade.log_lines import AS_LINES
 from cavalcade.report.public_config import hold_secrets, without_passwords, without_secrets
 from cavalcade.value_files import with_values
 
@@ -33,6 +34,7 @@ SCRIPTS = "CAVALCADE_SCRIPTS"  # names the folder of the script that was called
 log = logging.getLogger(__name__)
 
 _failures: list[str] = []
+Job = TypeVar("Job")
 
 
 def fail(sentence: str) -> None:
@@ -44,9 +46,9 @@ def fail(sentence: str) -> None:
 def say_failure(sentence: str) -> None:
     """Print why a job failed."""
     if logging.getLogger().handlers:
-        log.error(sentence)
+        log.error(sentence, extra=AS_LINES)  # a bug has a traceback
     else:  # before the first job, nobody has set up logging
-        print(sentence, file=sys.stderr)
+        print(shown(sentence, keep="\n\t"), file=sys.stderr)
 
 
 def note_failure(sentence: str) -> None:
@@ -86,7 +88,7 @@ def _sentence_of(error: BaseException | None) -> str | None:
     found = None
     while error is not None:
         if isinstance(error, InputError):
-            return str(error).splitlines()[-1].removeprefix("cavalcade.errors.InputError: ")
+            return str(error)
         if isinstance(error, MisconfigurationException):
             return sentence(error)
         # a value of another type than its target takes, or a reference to nothing
@@ -98,18 +100,31 @@ def _sentence_of(error: BaseException | None) -> str | None:
     return found
 
 
-def forget_secrets(config: DictConfig) -> None:
-    """Remove Hydra's own record of a job's settings where they hold a password.
+def forgets_secrets(job: Callable[[DictConfig], Job]) -> Callable[[DictConfig], Job]:
+    """Remove Hydra's own record of a job's settings first where they hold a password.
 
-    What a run folder and W&B keep of them is without it.
+    Whatever becomes of the job. What a run folder and W&B keep of them is without it.
     """
-    hydra = HydraConfig.get()
-    plain = as_plain(config)
-    secret = without_secrets(plain) != plain or hold_secrets(hydra.overrides.task)
-    record = Path(hydra.runtime.output_dir) / str(hydra.output_subdir)
-    if secret and hydra.output_subdir is not None and record.is_dir():
-        shutil.rmtree(record, ignore_errors=True)
-        log.info("the settings hold a password, so that Hydra's record of them is removed")
+
+    @functools.wraps(job)
+    def forgetting(config: DictConfig) -> Job:
+        hydra = HydraConfig.get()
+        record = Path(hydra.runtime.output_dir) / str(hydra.output_subdir)
+        if hydra.output_subdir is not None and record.is_dir() and holds_secrets(config):
+            shutil.rmtree(record)
+            log.info("the settings hold a password, so that Hydra's record of them is removed")
+        return job(config)
+
+    return forgetting
+
+
+def holds_secrets(config: DictConfig) -> bool:
+    """Whether the settings of a job or of a sweep, as they were given, show a password."""
+    given = OmegaConf.to_container(config)  # unresolved: it may be wrong, and so Hydra keeps it
+    assert isinstance(given, dict)
+    plain = {str(key): value for key, value in given.items() if key != "hydra"}
+    overrides = HydraConfig.get().overrides if "hydra" not in config else config.hydra.overrides
+    return without_secrets(plain) != plain or hold_secrets([*overrides.task, *overrides.hydra])
 
 
 def run(main: Callable[[], None]) -> None:
@@ -122,7 +137,7 @@ def run(main: Callable[[], None]) -> None:
             sys.argv[1:] = with_values(sys.argv[1:])
         main()
     except (HydraException, OmegaConfBaseException, InputError) as error:
-        sys.exit(sentence(error))
+        sys.exit(shown(without_passwords(sentence(error))))
     except KeyboardInterrupt:
         sys.exit(130)
     if _failures:

@@ -1,14 +1,48 @@
 """The one error that a user can cause, and how sentences to the user are worded."""
 
 import difflib
+import math
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
+
+FROM_WORKER = re.compile(
+    r"Caught InputError in DataLoader worker process \d+\.\nOriginal Traceback \(most recent call"
+)
 
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message is one sentence with the way out.
 
-    The programs print it without a traceback. Anything else that is raised is a bug.
+    The programs print it without a traceback. Anything else that is raised is a bug. Names of
+    others that it holds cannot make another sentence of it: it is one line, see `shown`.
     """
+
+    def __str__(self) -> str:
+        """The sentence; of an error of a data worker too, around which torch puts a traceback."""
+        text = super().__str__()
+        if FROM_WORKER.match(text):  # there each sentence is a line
+            text = text.rstrip().rpartition(f"\n{__name__}.InputError: ")[2]
+        return shown(" ".join(text.split("\n")))
+
+
+def shown(text: str, keep: str = "") -> str:
+    r"""A text whose characters a terminal would obey, or not show, are replaced by their escapes.
+
+    Args:
+        text: which may hold names that anybody has given.
+        keep: characters that stay, such as line breaks.
+
+    >>> print(shown("a\nb \x1b[31m\u202e ä"))
+    a\nb \x1b[31m\u202e ä
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if _is_shown(c) or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def _is_shown(letter: str) -> bool:
+    return letter.isprintable() or unicodedata.category(letter) == "Zs"  # spaces of any width
 
 
 def closest(name: str, known: Iterable[str], count: int = 3) -> str:
@@ -68,11 +102,13 @@ def check_switch(what: str, value: object) -> None:
         raise InputError(f"{what} is {value!r}; give true or false")
 
 
-def check_whole(what: str, value: object, least: int) -> None:
-    """Raise unless `value` is a whole number of at least `least`; True and False are none.
+def check_whole(what: str, value: object, least: int, most: int | None = None) -> None:
+    """Raise unless `value` is a whole number within bounds; True and False are none.
 
     Raises:
         InputError: naming the setting and the value.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"{what} is {value!r}; give a whole number from {least} up")
+    whole = value if isinstance(value, int) and not isinstance(value, bool) else math.nan
+    if not least <= whole <= (math.inf if most is None else most):
+        bounds = f"from {least} up" if most is None else f"from {least} to {most}"
+        raise InputError(f"{what} is {value!r}; give a whole number {bounds}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cavalcade.disks import refusals_said
-from cavalcade.errors import InputError
+from cavalcade.errors import InputError, shown
 from cavalcade.meta_fields import (
     LONGEST_NAME,
     WAY_OUT,
@@ -205,17 +205,29 @@ def _newer(folder: Path, found: int) -> InputError:
     return InputError(f"{folder} has format {found}, this version reads {FORMAT}; update cavalcade")
 
 
-def check_name(what: str, name: str) -> None:
-    """Raise unless a name can be that of a folder.
+def check_name(what: str, name: str, most: int = LONGEST_NAME) -> None:
+    """Raise unless a name can be that of a folder, in at most so many bytes.
 
     Raises:
         InputError: naming the setting.
     """
-    if not is_plain_name(name):
+    if not is_plain_name(name, most):
         raise InputError(
-            f"{what} is {name!r}; give a plain name without slashes, of at most {LONGEST_NAME} "
-            "bytes"
+            f"{what} is {name!r}; give a plain name without slashes, of at most {most} bytes"
         )
+
+
+def short_name(name: str, most: int) -> str:
+    """A name of a file in at most so many bytes; of a longer one the beginning, and a digest.
+
+    >>> short_name("a" * 100, 20)
+    'aaaaaaa-2816597888e4'
+    """
+    if len(name.encode()) <= most:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    beginning = name.encode()[: most - len(digest) - 1].decode(errors="ignore")
+    return f"{beginning}-{digest}"
 
 
 def write_meta(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
@@ -248,6 +260,8 @@ def read_meta(folder: Path, kind: str) -> dict[str, Any]:
         meta = read_json(path)
     except FileNotFoundError as error:
         raise InputError(f"{folder} is no {kind} folder: it holds no meta.json") from error
+    if not lies_within(folder, path.name):
+        raise InputError(f"{path} is a link that leads out of its folder; {WAY_OUT}")
     fields = Fields(meta, path)
     is_kind, found, files = (
         fields.plain_name("kind"),
@@ -273,9 +287,9 @@ def _check_file(folder: Path, name: str, checksum: str) -> None:
     try:
         whole = path.is_file() and _checksum(path) == checksum
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error}); {WAY_OUT}") from error
+        raise InputError(f"{shown(str(path))} cannot be read ({error}); {WAY_OUT}") from error
     if not whole:
-        raise InputError(f"{path} is missing or damaged; {WAY_OUT}")
+        raise InputError(f"{shown(str(path))} is missing or damaged; {WAY_OUT}")
 
 
 def _checksum(path: Path) -> str:

@@ -1,6 +1,5 @@
 """Mined concepts of one network on the test images where they are strongest."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,7 +61,8 @@ def draw_galleries(
 
 def _in_a_path(layer: str) -> str:
     """The name of a layer as part of that of a file."""
-    return re.sub(r"[/\\\s]", "-", layer)[-LONGEST_NAME:]
+    name = "".join(c if c.isprintable() and c not in "/\\ " else "-" for c in layer)
+    return name.encode()[-LONGEST_NAME:].decode(errors="ignore")
 
 
 def strongest(strengths: Float[Tensor, " images"], truth: Truth, count: int = TILES) -> list[int]:

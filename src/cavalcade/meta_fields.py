@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cavalcade.errors import InputError
+from cavalcade.errors import InputError, shown
 
 MOST_BYTES = 100_000_000  # of a file, as the library allows a header of safetensors
 DEEPEST = 30  # lists and objects within each other
 MOST = 2**31 - 1
-LONGEST_NAME = 110  # bytes: a picture of two networks is called after both, in at most 255
+MOST_SEED = 2**63 - 1
+LONGEST_NAME = 110  # bytes of what is made: a picture is called after two networks
+LONGEST_FOLDER = 255  # bytes of what is read, as most file systems have it
 LONGEST_WORD = 1000  # characters
-WAY_OUT = "delete the folder and make it again"
+WAY_OUT = "move the folder away and make it again, or get it anew from where it came"
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401
@@ -68,9 +70,9 @@ def lies_within(folder: Path, name: str) -> bool:
     return os.path.realpath(folder / name).startswith(home.rstrip(os.sep) + os.sep)
 
 
-def is_plain_name(name: str) -> bool:
-    """Whether a folder can be called so."""
-    short = 0 < len(name.encode(errors="replace")) <= LONGEST_NAME
+def is_plain_name(name: str, most: int = LONGEST_FOLDER) -> bool:
+    """Whether a folder can be called so, in at most so many bytes."""
+    short = 0 < len(name.encode(errors="replace")) <= most
     return short and name.isprintable() and not name.startswith(".") and not set(name) & set("/\\")
 
 
@@ -110,7 +112,8 @@ class Fields:
         """What a folder can be called."""
         value = self.text(name)
         if not is_plain_name(value):
-            raise self.wrong(name, f"a plain name without slashes, of at most {LONGEST_NAME} bytes")
+            wanted = f"a plain name without slashes, of at most {LONGEST_FOLDER} bytes"
+            raise self.wrong(name, wanted)
         return value
 
     def word(self, name: str) -> str:
@@ -127,9 +130,9 @@ class Fields:
             raise self.wrong(name, "true or false")
         return value
 
-    def whole(self, name: str, least: int) -> int:
-        """A whole number from `least` up."""
-        (value,) = self._wholes(name, [self._value(name)], "a whole number", least)
+    def whole(self, name: str, least: int, most: int = MOST) -> int:
+        """A whole number within some bounds."""
+        (value,) = self._wholes(name, [self._value(name)], "a whole number", least, most)
         return value
 
     def wholes(self, name: str, least: int) -> tuple[int, ...]:
@@ -172,11 +175,11 @@ class Fields:
         ]
 
     def _wholes(
-        self, name: str, values: Sequence[object], wanted: str, least: int
+        self, name: str, values: Sequence[object], wanted: str, least: int, most: int = MOST
     ) -> tuple[int, ...]:
         found = [n for n in values if isinstance(n, int) and not isinstance(n, bool)]
-        if len(found) < len(values) or not all(least <= n <= MOST for n in found):
-            raise self.wrong(name, f"{wanted} from {least} to {MOST}")
+        if len(found) < len(values) or not all(least <= n <= most for n in found):
+            raise self.wrong(name, f"{wanted} from {least} to {most}")
         return tuple(found)
 
     def _list(self, name: str) -> list[Any]:
@@ -191,4 +194,5 @@ class Fields:
         return self.content[name]
 
     def _called(self, name: str) -> str:
+        name = shown(name)
         return f"{self.within}.{name}" if self.within else name

@@ -1,13 +1,15 @@
 """What the `meta.json` of a run folder must say, checked once when a run is loaded."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cavalcade.backbones import Layer
 from cavalcade.concepts.concept_set import KINDS
+from cavalcade.data.sample import SPLITS
 from cavalcade.errors import InputError
-from cavalcade.meta_fields import WAY_OUT, Fields
+from cavalcade.meta_fields import MOST_SEED, WAY_OUT, Fields
 
 PROBES = "probes"
 METHODS = (PROBES, *(kind for kind in KINDS if kind != "probe"))
@@ -27,6 +29,7 @@ class RunFields:
         data: the data set's name.
         test: fingerprint of the test images.
         grid: height and width of the common grid.
+        left_out: how many images of each split could not be read; none is named without any.
     """
 
     label: str
@@ -37,6 +40,7 @@ class RunFields:
     data: str
     test: str
     grid: tuple[int, int]
+    left_out: Mapping[str, int]
 
     @classmethod
     def of(cls, meta: dict[str, Any], path: Path) -> "RunFields":
@@ -58,6 +62,7 @@ class RunFields:
             data=data.plain_name("name"),
             test=data.word("test"),
             grid=data.size("grid"),
+            left_out=_left_out(data),
         )
         if found.method not in METHODS:
             raise fields.wrong("method", f"one of {', '.join(METHODS)}")
@@ -84,6 +89,15 @@ def _layers(fields: Fields) -> tuple[Layer, ...]:
     return layers
 
 
+def _left_out(data: Fields) -> dict[str, int]:
+    if "left_out" not in data.content:
+        return {}
+    counts = data.fields("left_out")
+    if not set(counts.content) <= set(SPLITS):
+        raise data.wrong("left_out", f"numbers of images of {', '.join(SPLITS)}")
+    return {split: counts.whole(split, 1) for split in counts.content}
+
+
 def _check_identity(identity: Fields) -> None:
     """Raise unless all is there that runs are told apart by, and warned of."""
     backbone = identity.fields("backbone")
@@ -93,7 +107,7 @@ def _check_identity(identity: Fields) -> None:
     for settings in ("method", "trainer"):
         identity.fields(settings)
     for number in ("seed", "batch_size"):
-        identity.whole(number, -(2**63))
+        identity.whole(number, -MOST_SEED, MOST_SEED)
     images = identity.fields("data")
     for split in images.content:
         images.word(split)

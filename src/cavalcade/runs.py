@@ -55,13 +55,14 @@ class Run:
         labels: the concepts that the data set names; none for images alone.
         layers: the taps, in execution order.
         random: the network's weights are random, not trained.
+        left_out: how many images of each split of the data could not be read.
     """
 
     def __init__(self, path: Path, meta: Mapping[str, Any], versions: FileVersions) -> None:
         self.path, self.meta, self.versions = path, meta, versions
         said = RunFields.of(dict(meta), path / "meta.json")
         self.label, self.method, self.random = said.label, said.method, said.random
-        self.labels, self.layers = said.labels, said.layers
+        self.labels, self.layers, self.left_out = said.labels, said.layers, said.left_out
         self._said = said
 
     @property

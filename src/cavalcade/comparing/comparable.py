@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cavalcade.errors import InputError, listed
+from cavalcade.errors import InputError, listed, shown
 from cavalcade.folders import kind_of
 from cavalcade.runs import Run, load_run
 
@@ -110,7 +110,7 @@ def say_differences(runs: Sequence[Run]) -> None:
                 having.setdefault(str(own[setting]), []).append(name)
         if len(having) > 1:
             found = (f"{_short(value)}: {listed(who, MOST_NAMED)}" for value, who in having.items())
-            differences.append(f"{setting} ({'; '.join(found)})")
+            differences.append(f"{_short(setting)} ({'; '.join(found)})")
     if differences:
         log.warning(
             "the runs differ in %s, so that more than networks is compared; name runs of one "
@@ -130,9 +130,8 @@ def images_left_out(runs: Sequence[Run]) -> str:
     """A sentence on the images that were left out of the data of runs; empty without any."""
     told: dict[str, list[str]] = {}
     for name, run in zip(distinct_names(runs), runs, strict=True):
-        found = run.meta["data"].get("left_out", {})
-        if found:
-            what = ", ".join(f"{count} {split}" for split, count in found.items())
+        if run.left_out:
+            what = ", ".join(f"{count} {split}" for split, count in run.left_out.items())
             told.setdefault(what, []).append(name)
     if not told:
         return ""
@@ -145,7 +144,7 @@ def images_left_out(runs: Sequence[Run]) -> str:
 
 def _short(value: str) -> str:
     """A value as a terminal can show it."""
-    return value if value.isprintable() and len(value) <= LONGEST else ascii(value)[:LONGEST]
+    return shown(value)[:LONGEST]
 
 
 def _settings(run: Run) -> dict[str, object]:

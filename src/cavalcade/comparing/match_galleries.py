@@ -2,18 +2,31 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from cavalcade.comparing.analysis import Analysis
+from cavalcade.comparing.pictures import picture_of
 from cavalcade.galleries import NO_LABEL, strongest, tiles
 from cavalcade.report.gallery import GalleryRow, draw_gallery
 from cavalcade.runs import MinedRun, Run
 from cavalcade.similarity import Pair
+from cavalcade.truth import Truth
 
 LAYERS, PARTNERS, TILES = 6, 2, 4  # on a page: pairs of layers, rows of each, images in a row
+
+
+class ShownLayer(NamedTuple):
+    """Names of the concepts of a layer, and how strongly and where they fire."""
+
+    names: Sequence[str]
+    strengths: Float[Tensor, "images concepts"]
+    bits: UInt8[Tensor, "images concepts bytes"]
 
 
 def draw_match_galleries(
@@ -34,21 +47,21 @@ def draw_match_galleries(
         if isinstance(run, MinedRun)
     }
     matches = analysis.concept_matches
-    if not len(matches) or not len(runs[0].truth.thumbnails):
+    truth = runs[0].truth
+    if not len(matches) or not len(truth.thumbnails):
         return
     folder.mkdir()
     labels = {} if names is None else _labels(names)
-    chosen = {(pair.network_a, pair.network_b) for pair in drawn}
+    chosen = {(pair.network_a, pair.network_b): picture_of(pair) for pair in drawn}
     for (a, b), table in matches.groupby(["network_a", "network_b"], sort=False):
         if (a, b) not in chosen:
             continue
-        rows = [
-            _match_row(mined[str(a)], mined[str(b)], match, labels)
-            for _, match in _spread(table).iterrows()
-        ]
+        spread = _spread(table)
+        shown = _layers(mined, spread)
+        rows = [_match_row(shown, match, labels, truth) for _, match in spread.iterrows()]
         draw_gallery(
             rows,
-            folder / f"{a}__{b}.jpg",
+            folder / f"{chosen[str(a), str(b)]}.jpg",
             title=f"Concepts of {a} and {b} that match: adjusted Jaccard index ± error",
             groups=(str(a), str(b)),
         )
@@ -65,20 +78,39 @@ def _spread(matches: pd.DataFrame) -> pd.DataFrame:
     return best.sort_values(["depth_a", "depth_b", "adjusted"], ascending=[True, True, False])
 
 
+def _layers(
+    mined: Mapping[str, MinedRun], matches: pd.DataFrame
+) -> dict[tuple[str, str], ShownLayer]:
+    """All layers that some matches name, each read once."""
+    sides = [matches[[f"network_{side}", f"layer_{side}"]].to_numpy() for side in ("a", "b")]
+    return {
+        (network, layer): ShownLayer(
+            mined[network].concept_set.layers[layer].names,
+            mined[network].relative_strengths(layer),
+            mined[network].bits(layer),
+        )
+        for network, layer in dict.fromkeys(map(tuple, np.concatenate(sides)))
+    }
+
+
 def _match_row(
-    a: MinedRun, b: MinedRun, match: pd.Series, labels: Mapping[tuple[str, str, str], str]
+    layers: Mapping[tuple[str, str], ShownLayer],
+    match: pd.Series,
+    labels: Mapping[tuple[str, str, str], str],
+    truth: Truth,
 ) -> GalleryRow:
     """Two partners on the images where both are strong."""
-    places = [(a, match["network_a"], match["layer_a"], match["concept_a"]),
-              (b, match["network_b"], match["layer_b"], match["concept_b"])]  # fmt: skip
     strengths, masks, notes = [], [], []
-    for run, network, layer, concept in places:
-        k = run.concept_set.layers[layer].names.index(concept)
-        strengths.append(run.relative_strengths(layer)[:, k])
-        masks.append(run.bits(layer)[:, k])
+    for side in ("a", "b"):
+        network, layer, concept = (
+            match[f"{what}_{side}"] for what in ("network", "layer", "concept")
+        )
+        shown = layers[network, layer]
+        k = shown.names.index(concept)
+        strengths.append(shown.strengths[:, k])
+        masks.append(shown.bits[:, k])
         label = f": {labels.get((network, layer, concept), NO_LABEL)}" if labels else ""
         notes.append(f"{layer} {concept}{label}")
-    truth = a.truth
     images = strongest(torch.minimum(*strengths), truth, TILES)
     return GalleryRow(
         f"{match['adjusted']:.2f} ±{match['stderr']:.2f}",

@@ -211,8 +211,10 @@ def _load(path: Path, shapes: Shapes) -> Arrays:
     if path.stat().st_size > size:
         raise ValueError("it is larger than what it should hold")
     arrays: Arrays = load(path.read_bytes())
-    found = {k: x.shape for k, x in arrays.items() if k != CHECKSUM and x.dtype.kind == "f"}
-    if found != {name: tuple(shape) for name, shape in shapes.items()}:
+    found = {name: x for name, x in arrays.items() if name != CHECKSUM}
+    expected = {name: tuple(shape) for name, shape in shapes.items()}
+    known = all(x.dtype.kind == "f" for x in found.values())
+    if not known or {name: x.shape for name, x in found.items()} != expected:
         raise ValueError("it holds other arrays")
     return arrays
 

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from cavalcade.comparing.analysis import Analysis
 from cavalcade.comparing.findings import summarise
+from cavalcade.errors import listed, shown
+from cavalcade.folders import short_name
 from cavalcade.progress import progress
 from cavalcade.report import tracking
 from cavalcade.report.curves import draw_best_matches, draw_flow, draw_series
@@ -24,6 +26,7 @@ from cavalcade.similarity.derived import null_difference
 log = logging.getLogger(__name__)
 
 MOST_PAIRS = 40
+LONGEST_PICTURE = 250  # bytes: a file has at most 255, with its suffix
 REPORT, FIGURES = "report", "figures"
 CELL_TABLES = ("layer_similarity", "concept_similarity", "undefined_cells", "nearer_layers")
 
@@ -74,7 +77,7 @@ def title_of(measure: str) -> str:
 
 def picture_of(pair: Pair) -> str:
     """The name of a picture of a pair, without a suffix."""
-    return f"{pair.network_a}__{pair.network_b}"
+    return short_name(f"{pair.network_a}__{pair.network_b}", LONGEST_PICTURE)
 
 
 def track_comparison(
@@ -131,7 +134,7 @@ def print_comparison(analysis: Analysis, place: Path) -> None:
         log.warning(
             "left out of all matrices, since in some pair, half or re-pairing they are empty, too "
             "rare, or without a chance level (undefined_cells.csv): %s",
-            ", ".join(analysis.comparison.left_out),
+            listed([shown(name) for name in analysis.comparison.left_out]),
         )
         if not any(each.concepts for each in analysis.comparison.matrices["jaccard"]):
             log.warning("no concept is left, so that all numbers are NaN: add test images")

@@ -93,7 +93,7 @@ def fit_kmeans(rows: Rows, num_concepts: int, seed: int) -> Reduced:
     precision where all centres are far from 0.
     """
     values = rows.double().cpu().numpy()
-    model = KMeans(min(num_concepts, len(values)), n_init=1, random_state=seed)
+    model = KMeans(min(num_concepts, len(values)), n_init=1, random_state=seed % 2**32)
     with warnings.catch_warnings(), threadpool_limits(1, "openmp"):  # threads sum in any order
         # fewer different rows than clusters; the same centre twice is taken once below
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -18,6 +18,7 @@ from cavalcade.data.left_out import table_of
 from cavalcade.data.sample import SPLITS, ConceptData, ConceptDataset
 from cavalcade.data.shared_batches import SharedBatches
 from cavalcade.errors import check_whole
+from cavalcade.meta_fields import MOST_SEED
 
 Preprocess = Callable[[UInt8[Tensor, "3 _ _"]], tuple[Float[Tensor, "3 _ _"], Frame]]
 Grid = tuple[int, int]
@@ -174,7 +175,7 @@ class ConceptDataModule(LightningDataModule):
         self.seed = seed
         check_whole("batch_size", batch_size, 1)
         check_whole("num_workers", num_workers, 0)
-        check_whole("seed", seed, 0)
+        check_whole("seed", seed, 0, MOST_SEED)
         self.splits = read_splits(data, splits)
         self.cached: dict[str, CachedActivations] = {}
 

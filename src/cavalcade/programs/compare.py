@@ -38,11 +38,11 @@ KEYS = (
 
 
 @hydra.main(version_base="1.3", config_path="pkg://cavalcade.conf", config_name="compare")
+@cli.forgets_secrets
 @cli.reports_errors
 def main(config: DictConfig) -> None:
     """Compare runs, write tables and pictures, print the pairs."""
     cli.check_config(config, KEYS)
-    cli.forget_secrets(config)
     tracker = new_tracker(config)  # says what is misspelt before the work
     measure = str(config.similarity)
     against = listed(config.agreement)

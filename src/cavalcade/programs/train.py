@@ -28,6 +28,7 @@ KEYS = (
 
 
 @hydra.main(version_base="1.3", config_path="pkg://cavalcade.conf", config_name="train")
+@cli.forgets_secrets
 @runs_apart
 @leaves_outcome
 def main(config: DictConfig) -> Visited | None:
@@ -36,7 +37,6 @@ def main(config: DictConfig) -> Visited | None:
         print_choices(str(config.list))
         return None
     cli.check_config(config, KEYS)
-    cli.forget_secrets(config)
     cli.check_switches(config.compile, config.cache, config.cache_gigabytes)
     if config.list_layers:
         print_layers(instantiate(config.backbone, _convert_="all"), config.list_layers)

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from cavalcade.errors import InputError, one_line
 from cavalcade.folders import check_name, is_whole, put_whole, read_meta
 from cavalcade.locks import locked
+from cavalcade.meta_fields import LONGEST_FOLDER
 from cavalcade.report.tracking import safe_name
 
 PREFIX = "wandb:"
@@ -158,7 +159,7 @@ def fetch_run(reference: str, root: Path) -> Path:
             "train.py has logged"
         ) from error
     for name in folders:
-        check_name(f"a folder of the artifact {reference}", name)
+        check_name(f"a folder of the artifact {reference}", name, LONGEST_FOLDER)
     data, method, name = folders
     home, inside = root / data, f"{method}/{name}"
     if is_whole(home / inside, "run") and is_whole(home / "truth", "truth"):

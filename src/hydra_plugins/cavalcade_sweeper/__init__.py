@@ -55,7 +55,8 @@ class TolerantSweeper(BasicSweeper):
         assert self.config is not None
         folder = Path(str(self.config.hydra.sweep.dir)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+        if not cli.holds_secrets(self.config):  # which Hydra keeps in no job's folder either
+            OmegaConf.save(self.config, folder / "multirun.yaml")
         jobs, configs = self._jobs(with_values([*self._parse_config(), *arguments]), folder)
         if any(config.get("list") is not None for config in configs):
             raise InputError("list= says what can be chosen, and needs no sweep; leave out -m")
