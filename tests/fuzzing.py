@@ -117,7 +117,7 @@ def refusal(read: Callable[[], Any], *paths: Path) -> str | None:
         said.encode()  # no lone surrogate
         assert len(said) < 1500, said[:3000]
         assert any(str(path) in said for path in (*paths, paths[0].parent)), said
-        assert re.search(r"; \w+ \w+", said), f"no way out: {said}"
+        assert re.search(r"; [a-z]| must ", said), f"no way out: {said}"
         return said
     return None
 
