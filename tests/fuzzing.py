@@ -104,7 +104,7 @@ def changed(value: Any, place: tuple, drawn: Random) -> str:
     return json.dumps(value)
 
 
-def refusal(read: Callable[[], Any], *paths: Path) -> str | None:
+def refusal(read: Callable[[], Any], first: Path, *paths: Path | str) -> str | None:
     """The sentence with which a reader refuses; None if it does not. All else is a bug.
 
     It names one of the paths, or the folder of the first, and says the way out.
@@ -116,13 +116,13 @@ def refusal(read: Callable[[], Any], *paths: Path) -> str | None:
         assert len(said.splitlines()) == 1, said
         said.encode()  # no lone surrogate
         assert len(said) < 1500, said[:3000]
-        assert any(str(path) in said for path in (*paths, paths[0].parent)), said
+        assert any(str(path) in said for path in (first, first.parent, *paths)), said
         assert re.search(r"; [a-z]| must ", said), f"no way out: {said}"
         return said
     return None
 
 
-def is_refused(read: Callable[[], Any], *paths: Path) -> bool:
+def is_refused(read: Callable[[], Any], *paths: Path | str) -> bool:
     """Whether a reader refuses, in such a sentence."""
     return refusal(read, *paths) is not None
 

@@ -247,7 +247,9 @@ def read_meta(folder: Path, kind: str) -> dict[str, Any]:
     try:
         meta = read_json(path)
     except FileNotFoundError as error:
-        raise InputError(f"{folder} is no {kind} folder: it holds no meta.json") from error
+        raise InputError(
+            f"{folder} is no {kind} folder: it holds no meta.json; name one"
+        ) from error
     fields = Fields(meta, path)
     is_kind, found, files = (
         fields.plain_name("kind"),
