@@ -125,6 +125,7 @@ NEEDED = (  # files; without others a run has no halves, labels or pictures
 OTHERWISE = (  # sentences that are about more than a field
     *("it is nested deeper than", "was made by an older version", "is of other test images"),
     *("does not list", ".safetensors: ", ".safetensors is missing or damaged", ".csv is missing"),
+    ".csv has other rows than",
 )
 
 
