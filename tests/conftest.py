@@ -1,29 +1,27 @@
 """Fixtures that several files share."""
 
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-from hardening import Plugin, Tried, said_by
-
+pytest_plugins = ["hardening"]  # the fixture `tried`
 torch.set_num_threads(1)  # two workers on two cores
 
 
-def pytest_addoption(parser):
-    parser.addoption("--tried", type=Path, help="where to keep what was tried; see hardening.py")
-
-
-def pytest_configure(config):
-    path = config.getoption("tried")
-    if path is not None and not hasattr(config, "workerinput"):  # workers report to this one
-        config.pluginmanager.register(Plugin(path.absolute()))
-
-
 @pytest.fixture
-def tried(record_property) -> Tried:
-    """Says what was tried and what came of it; see hardening.py."""
-    return said_by(record_property)
+def no_waiting():
+    """A test that waits for ever, as for a pipe into which nobody writes, fails after a minute."""
+
+    def fail(*_):
+        pytest.fail("waits for ever")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

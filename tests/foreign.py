@@ -2,17 +2,20 @@
 
 import copy
 import json
+import shutil
+from functools import partial
 
 import numpy as np
+import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from cavalcade.comparing.comparable import check_comparable, say_differences
 from cavalcade.concepts import Factorisation, Probes
-from cavalcade.errors import InputError
 from cavalcade.folders import write_meta
 from cavalcade.runs import MinedRun, load_run
 from cavalcade.table_files import read_table, write_table
+from fuzzing import refusal
 from tiny import PlantedSquares, tiny_backbone, tiny_data, tiny_visit
 
 METHODS = {
@@ -100,16 +103,28 @@ def read_all(path):
         run.truth.thumbnails[k]
 
 
-def said(work, *args):
-    """The sentence with which something is refused; None if it is not. All else is a bug."""
-    try:
-        work(*args)
-    except InputError as error:
-        sentence = str(error)
-        assert "\n" not in sentence
-        assert len(sentence) < 1500, sentence[:3000]
-        return sentence
-    return None
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run of each method, on the same truth."""
+    root = tmp_path_factory.mktemp("runs")
+    return {method: visit_squares(root, method) for method in METHODS}
+
+
+@pytest.fixture
+def folders(runs, tmp_path):
+    """Copies, which may be spoilt."""
+    home = runs["probed"].parents[1]
+    copied = shutil.copytree(home, tmp_path / "runs" / home.name)
+    return {method: copied / path.relative_to(home) for method, path in runs.items()}
+
+
+def truth_of(folder):
+    return folder.parents[1] / "truth"
+
+
+def read_refused(folder, *paths):
+    """The sentence with which a run is refused, which names one of the paths; None if it is not."""
+    return refusal(partial(read_all, folder), *paths)
 
 
 def spoilt(tensors):

@@ -2,14 +2,15 @@
 
 A test asks for the fixture `tried` and says, when it knows, what it did and what came of it:
 
-    tried("images", "cut short at any byte", "refused, with the file named", times=200)
+    tried("images", "a picture cut short", REFUSED, times=200)
 
 `pytest --tried=FILE` keeps what the tests that passed said, by test, so that the file grows over
-several calls. `python tests/hardening.py FILE` says whether the table in the docs is that of the
-file; with `--write` it makes it so.
+several calls; and which of them were skipped. `python tests/hardening.py FILE` says whether the
+table in the docs is that of the file; with `--write` it makes it so.
 """
 
 import argparse
+import difflib
 import json
 import sys
 from collections import defaultdict
@@ -19,7 +20,7 @@ from typing import Any
 
 import pytest
 
-PROPERTY = "tried"
+PROPERTY, ASKS = "tried", "asks for tried"
 PAGE = Path(__file__).parents[1] / "docs/hardening.md"
 BEGIN, END = "<!-- made by the tests: begin -->", "<!-- made by the tests: end -->"
 AREAS = {  # in the order of the tables
@@ -35,25 +36,67 @@ AREAS = {  # in the order of the tables
     "endurance": "Endurance",
 }
 
+# What happened, in the same words wherever the same did
+REFUSED = "refused, naming the file"
+REFUSED_FIELD = "refused, naming the file and the field"
+READ_OR_REFUSED = "refused, or read as what it says"
+NOTHING_RAN = "refused; nothing ran"
+STOPPED = "refused in one sentence"
+AS_IT_WAS = "read as it was"
+UNCHANGED = "unchanged"
+LEFT_OUT = "left out and named"
+AGAIN = "computed again, with a warning"
+SAME = "went on and ended the same"
+HIDDEN, SHOWN = "hidden", "shown"
+
 Saying = tuple[str, str, str, int]  # area, what was tried, what happened, how often
 Tried = Callable[..., None]
 
 
 class Plugin:
-    """Keeps what tests say in a file."""
+    """Keeps what tests say in a file; None of those that were skipped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.said: dict[str, list[Saying]] = {}
+        self.skipped: set[str] = set()
+        self.failed: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         said = [value for name, value in report.user_properties if name == PROPERTY]
-        if report.when == "call" and report.passed and said:
+        if report.failed:
+            self.failed.add(report.nodeid)
+        elif report.skipped and (ASKS, True) in map(tuple, report.user_properties):
+            self.skipped.add(report.nodeid)
+        elif report.when == "call" and said:
             self.said[report.nodeid] = [tuple(each) for each in said]
 
     def pytest_sessionfinish(self) -> None:
         before = json.loads(self.path.read_text()) if self.path.exists() else {}
-        self.path.write_text(json.dumps(before | self.said, indent=1))
+        found = dict.fromkeys(self.skipped) | before | self.said
+        found = {test: said for test, said in found.items() if test not in self.failed}
+        self.path.write_text(json.dumps(found, indent=1))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--tried", type=Path, help="where to keep what was tried; see hardening.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("tried")
+    if path is not None and not hasattr(config, "workerinput"):  # workers report to this one
+        config.pluginmanager.register(Plugin(path.absolute()))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if "tried" in getattr(item, "fixturenames", ()):
+        item.user_properties.append((ASKS, True))
+
+
+@pytest.fixture
+def tried(record_property: Callable[[str, Any], None]) -> Tried:
+    """Says what was tried and what came of it."""
+    return said_by(record_property)
 
 
 def said_by(record_property: Callable[[str, Any], None]) -> Tried:
@@ -67,13 +110,13 @@ def said_by(record_property: Callable[[str, Any], None]) -> Tried:
     return tried
 
 
-def rows_of(said: Mapping[str, Iterable[Saying]]) -> dict[str, dict[str, dict[str, int]]]:
+def rows_of(said: Mapping[str, Iterable[Saying] | None]) -> dict[str, dict[str, dict[str, int]]]:
     """How often each came of what was tried, by area; in the order of areas, then of names."""
     found: dict[str, dict[str, dict[str, int]]] = {
         area: defaultdict(lambda: defaultdict(int)) for area in AREAS
     }
     for entries in said.values():
-        for area, what, happened, times in entries:
+        for area, what, happened, times in entries or ():
             found[area][what][happened] += times
     return {area: {w: dict(rows[w]) for w in sorted(rows)} for area, rows in found.items() if rows}
 
@@ -94,11 +137,9 @@ def page_of(rows: Mapping[str, Mapping[str, Mapping[str, int]]]) -> str:
 
 
 def differences(page: str, made: str) -> list[str]:
-    """Lines that are on one side alone."""
-    ours, theirs = set(page.splitlines()), set(made.splitlines())
-    return [f"- {line}" for line in sorted(ours - theirs)] + [
-        f"+ {line}" for line in sorted(theirs - ours)
-    ]
+    """Lines that are on one side alone, or elsewhere."""
+    ours, theirs = page.strip().splitlines(), made.strip().splitlines()
+    return [*difflib.unified_diff(ours, theirs, PAGE.name, "the tests", lineterm="", n=0)]
 
 
 def main() -> int:
@@ -109,12 +150,15 @@ def main() -> int:
     asked = parser.parse_args()
     before, rest = PAGE.read_text().split(BEGIN)
     table, after = rest.split(END)
-    made = page_of(rows_of(json.loads(asked.file.read_text())))
+    said = json.loads(asked.file.read_text())
+    made = page_of(rows_of(said))
     if asked.write:
         PAGE.write_text(f"{before}{BEGIN}\n\n{made}\n{END}{after}")
         return 0
     found = differences(table, made)
     print("\n".join(found) or f"{PAGE.name}: the table is that of the tests")
+    if found and (skipped := sorted(test for test, own in said.items() if own is None)):
+        print("\nskipped, so that what they try is missing:", *skipped, sep="\n  ")
     return int(bool(found))
 
 

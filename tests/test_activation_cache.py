@@ -24,6 +24,7 @@ from cavalcade.locks import is_held
 from cavalcade.visiting.trainers import Trainers
 from cavalcade.visiting.visit import visit
 from faults import Child, Kill, no_child_is_left  # noqa: F401
+from hardening import AGAIN
 from run_folders import files_of
 from tiny import (
     adam,
@@ -397,6 +398,7 @@ FOREIGN = {  # entries of others, whole by their checksums
 }
 
 
+@pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize(
     "harm", ["no_meta", "cut_short", "not_json", "one_bit", "one_bit_frames", "a pipe", *FOREIGN]
 )
@@ -428,8 +430,13 @@ def test_a_damaged_entry_is_made_again(tmp_path, harm, caplog, tried):
     plain = next(iter(tiny_data(backbone).in_order("val")))
     for name, maps in backbone(plain.inputs).items():
         assert torch.equal(batch.activations[name], maps)
-    whose = "of another" if harm in FOREIGN else "that is damaged"
-    tried("folders", f"an entry of cached activations {whose}", "computed again, with a warning")
+    if harm == "no_meta":
+        what, happened = "kept activations without their meta.json", "computed again"
+    elif harm in FOREIGN:
+        what, happened = "kept activations of another layer, shape or type", AGAIN
+    else:
+        what, happened = "kept activations, damaged", AGAIN
+    tried("folders", what, happened)
 
 
 @pytest.mark.parametrize(

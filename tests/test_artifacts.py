@@ -22,7 +22,8 @@ from cavalcade.runs import load_run
 from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
 from tiny import tiny_visit
 
-REFUSED = "refused in one sentence that names it, nothing is kept"
+KEPT_NOTHING = "refused; nothing is kept"
+OUT = "a path out of the folder, in an artifact or in what it says of itself"
 REFERENCE = "team/cavalcade/tiny:v0"
 
 
@@ -183,7 +184,7 @@ def test_files_of_an_artifact_cannot_escape(run, stored, tmp_path, path, source,
     with pytest.raises(InputError, match="no file of a run folder, so nothing was fetched"):
         fetch_run(REFERENCE, tmp_path / "runs")
     assert not list(tmp_path.iterdir())
-    tried("folders", "an artifact with a file elsewhere", REFUSED)
+    tried("folders", OUT, KEPT_NOTHING)
 
 
 @pytest.mark.parametrize("key", ["data_folder", "method", "run"])
@@ -193,7 +194,7 @@ def test_metadata_of_an_artifact_cannot_escape(stored, tmp_path, key, value, tri
     with pytest.raises(InputError, match="a folder of the artifact"):
         fetch_run(REFERENCE, tmp_path / "runs")
     assert not list(tmp_path.iterdir())
-    tried("folders", "an artifact that says it lies elsewhere", REFUSED)
+    tried("folders", OUT, KEPT_NOTHING)
 
 
 def test_references_to_elsewhere_are_refused(stored, tmp_path, monkeypatch, tried):
@@ -201,8 +202,9 @@ def test_references_to_elsewhere_are_refused(stored, tmp_path, monkeypatch, trie
     entries["truth/more"] = SimpleNamespace(ref="file:///etc/passwd")
     monkeypatch.setattr(StoredArtifact, "manifest", SimpleNamespace(entries=entries))
     with pytest.raises(InputError, match="holds 'truth/more', which is no file of a run"):
-        fetch_run(REFERENCE, tmp_path)
-    tried("folders", "an artifact with a file elsewhere", REFUSED)
+        fetch_run(REFERENCE, tmp_path / "runs")
+    assert not list(tmp_path.iterdir())
+    tried("folders", OUT, KEPT_NOTHING)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +227,7 @@ def test_what_cannot_be_fetched_is_a_sentence_and_leaves_nothing(
         fetch_run(REFERENCE, tmp_path / "runs")
     assert "\n" not in str(caught.value)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path != other]
-    tried("folders", "an artifact that is none of a whole run", REFUSED)
+    tried("folders", "an incomplete artifact", KEPT_NOTHING)
 
 
 def damaged(artifact, name):
@@ -253,8 +255,9 @@ def test_another_truth_is_not_mixed_in(run, tmp_path, tried):
     (home / "truth/meta.json").write_text(json.dumps(meta | {"fingerprint": "another"}))
     with pytest.raises(InputError, match="is of other test images than"):
         fetch_run(REFERENCE, tmp_path)
-    assert not (home / "probes").exists()
-    tried("folders", "an artifact with another truth than is there", REFUSED)
+    assert [path.name for path in tmp_path.iterdir()] == [home.name]
+    assert [path.name for path in home.iterdir()] == ["truth"]
+    tried("folders", "an artifact with another truth than is there", KEPT_NOTHING)
 
 
 LEFT = "checkpoints/last.ckpt"  # of a visit that was killed

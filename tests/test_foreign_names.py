@@ -22,14 +22,15 @@ from cavalcade.report.gallery import GalleryRow, draw_gallery
 from cavalcade.report.tables import print_places, print_sentence, print_table
 from cavalcade.runs import load_run
 from faults import contents
-from foreign import METHODS, meta_of, renamed, reseal, said, visit_squares
+from foreign import METHODS, meta_of, renamed, reseal, visit_squares
+from fuzzing import Trap, refusal
+from hardening import REFUSED, UNCHANGED
 from tiny import streamed, tiny_visit
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>'
 LAYERS = {"2": SCRIPT, "4": "../../../escaped", "6": r"$\frac{[red]:car:"}
 CONCEPTS = {"red": IMAGE, "green": '=HYPERLINK("x") </script>{{7*7}} $(x) ../../x'}
 LABEL = "<img src=x onerror=alert(1)>$_{[red]"
-SHOWN = "shown as it is, and not interpreted"
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,11 @@ def comparisons(hostile, tmp_path_factory):
     return found
 
 
+def refused(load, folder, name):
+    """The sentence that names a file of a folder."""
+    return refusal(lambda: load(folder), folder / name)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_names_lead_to_no_other_folder(comparisons, hostile, method, tried):
     around, place, _ = comparisons[method]
@@ -89,7 +95,8 @@ def test_names_lead_to_no_other_folder(comparisons, hostile, method, tried):
     there = {p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file()}
     assert there == {*listed, "meta.json"}
     assert not list(hostile[method][0].parents[3].rglob("*escaped*"))
-    tried("folders", "names of layers and concepts that are paths", "no file outside is written")
+    assert not list(around.parent.glob("*escaped*"))  # where the name of a layer leads
+    tried("folders", "paths as names of layers and concepts", "no file outside is written")
 
 
 @pytest.mark.parametrize(
@@ -100,11 +107,10 @@ def test_labels_that_are_paths_are_refused(hostile, tmp_path, label, tried):
     copied = shutil.copytree(home, tmp_path / home.name)
     folder = copied / hostile["probed"][0].relative_to(home)
     reseal(folder, label=label)
-    assert "meta.json: label is" in said(load_run, folder)
+    assert "meta.json: label is" in refused(load_run, folder, "meta.json")
     reseal(folder, label="fine", data=meta_of(folder)["data"] | {"name": label})
-    assert "meta.json: data.name is" in said(load_run, folder)
-    tried("folders", "a label or a data set's name that is a path",
-          "refused in one sentence that names the file", 2)  # fmt: skip
+    assert "meta.json: data.name is" in refused(load_run, folder, "meta.json")
+    tried("folders", "a path as a label or as the name of a data set", REFUSED, 2)
 
 
 def test_labels_are_as_long_as_a_name_of_a_folder(hostile, tmp_path, tried):
@@ -133,9 +139,10 @@ def test_names_are_read_back_as_they_are(comparisons, method, tried):
     assert set(loaded.layer_similarity["network_a"]) == {f"{LABEL}{k}" for k in (0, 1)}
     if method == "probed":
         assert set(loaded.concept_similarity["concept"]) == set(CONCEPTS.values())
-    tried("code", "markup, formulas and LaTeX as names in tables", "read back as they were")
+    tried("code", "markup, formulas and LaTeX as names in CSV files", UNCHANGED)
 
 
+@pytest.mark.slow
 def test_names_are_shown_as_they_are_in_a_browser(comparisons, browser, tried):
     dialogs = []
     for method in METHODS:
@@ -157,7 +164,7 @@ def test_names_are_shown_as_they_are_in_a_browser(comparisons, browser, tried):
         assert dialogs == []
         assert not [said for said in visitor.said if "fonts" not in said]
         visitor.close()
-    tried("code", "markup as names of networks, layers and concepts in a report", SHOWN, 2)
+    tried("code", "markup as names in a report", "shown as text", 2)
 
 
 def test_parts_of_a_report_hold_no_markup(comparisons):
@@ -175,7 +182,7 @@ def test_names_are_printed_as_they_are(comparisons, method, tried):
     printed = comparisons[method][2]
     joined = "".join(line.strip(" │┃") for line in printed.splitlines())
     assert "[red]" in joined.replace(" ", "")
-    tried("code", "markup as names in tables of a terminal", SHOWN)
+    tried("code", "markup as names in tables of a terminal", "shown as text")
 
 
 def test_markup_of_terminals_is_text(capsys, tried):
@@ -184,7 +191,7 @@ def test_markup_of_terminals_is_text(capsys, tried):
     print_sentence(name)
     print_places({name: Path(name)})
     assert capsys.readouterr().out.count(name) == 6
-    tried("code", "markup as names in tables of a terminal", SHOWN)
+    tried("code", "markup as names in tables of a terminal", "shown as text")
 
 
 def test_a_gallery_takes_any_name(tmp_path):
@@ -246,9 +253,7 @@ def test_nothing_of_a_folder_runs(hostile, tmp_path, method, tried):
     assert watched(tmp_path, tmp_path / "c", hostile[method]) == "FOUND []"
     assert (tmp_path / "c" / "report" / "index.html").exists()
     assert not list(tmp_path.rglob("sprung"))
-    tried(
-        "code", "a run folder with programs in config.yaml and beside it, compared", "nothing ran"
-    )
+    tried("code", "code in a run folder that is compared", "compared; nothing ran")
 
 
 @pytest.mark.slow
@@ -258,18 +263,9 @@ def test_what_would_run_is_caught(hostile, tmp_path):
     assert (tmp_path / "sprung").exists()
 
 
-class Trap:
-    """Writes a file when unpickled without care."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def test_a_visit_that_goes_on_runs_nothing_that_it_finds(tmp_path, tried):
+def test_a_visit_that_goes_on_runs_nothing_that_it_finds(tmp_path, monkeypatch, tried):
     """As somebody may have left it at the place where an interrupted visit is looked for."""
+    monkeypatch.chdir(tmp_path)  # where what is tempting writes
     place = tiny_visit(tmp_path / "a", method=streamed())
     there = tmp_path / "b" / place.relative_to(tmp_path / "a")
     partial = there.with_name(f".{there.name}.partial")
@@ -280,14 +276,13 @@ def test_a_visit_that_goes_on_runs_nothing_that_it_finds(tmp_path, tried):
     assert again == there
     assert contents(again) == contents(place)
     assert not list(tmp_path.rglob("sprung"))
-    tried("code", "a checkpoint and a config.yaml with programs, where a visit goes on",
-          "nothing ran, and it started over")  # fmt: skip
+    tried("code", "code in a checkpoint", "nothing ran; started over")
 
 
 def test_a_comparison_of_somebody_else_is_read_or_named(comparisons, tmp_path, tried):
     _, place, _ = comparisons["probed"]
     folder = shutil.copytree(place, tmp_path / "c")
-    meta, refused = meta_of(folder), 0
+    meta, times = meta_of(folder), 0
     harms = {
         "summary.json": [b"[" * 100_000, b"null", b"{", b"\xff"],
         "layer_similarity.csv": [b"", b"a,b\n1,2\n", b'a,"b\n1', b"\xff\xfe\n1"],
@@ -297,18 +292,17 @@ def test_a_comparison_of_somebody_else_is_read_or_named(comparisons, tmp_path, t
         before = (folder / name).read_bytes()
         for bad in contents_of:
             (folder / name).write_bytes(bad)
-            assert name in said(load_comparison, folder)  # the checksum
+            assert name in refused(load_comparison, folder, name)  # the checksum
             reseal(folder)
-            assert name in said(load_comparison, folder), (name, bad[:20])
-            refused += 2
+            assert name in refused(load_comparison, folder, name), (name, bad[:20])
+            times += 2
         (folder / name).write_bytes(before)
         reseal(folder)
     for name in ("summary.json", "layer_similarity.csv", "pairs.csv"):
         files = {key: value for key, value in meta["files"].items() if key != name}
         (folder / "meta.json").write_text(json.dumps(meta | {"files": files}))
-        assert f"does not list {name}" in said(load_comparison, folder)
-        refused += 1
+        assert f"does not list {name}" in refused(load_comparison, folder, name)
+        times += 1
     reseal(folder)
     load_comparison(folder)
-    tried("folders", "a comparison folder whose files are others",
-          "refused in one sentence that names the file", refused)  # fmt: skip
+    tried("folders", "a comparison folder with damaged files", REFUSED, times)

@@ -175,7 +175,7 @@ def test_a_format_that_is_none_is_refused(copies, kind, tried):
     values = (*NO_FORMAT, MISSING)
     for value in values:
         with_format(copies[kind], value)
-        with pytest.raises(InputError, match=r"meta\.json.*format.*make it again$") as error:
+        with pytest.raises(InputError, match=r"meta\.json.*format.*make it again") as error:
             READERS[kind](copies[kind])
         assert str(copies[kind]) in str(error.value)
     what = "folders whose format is no number, below 1 or missing, read"

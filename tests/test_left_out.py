@@ -27,10 +27,12 @@ from cavalcade.runs import load_run
 from cavalcade.visiting.trainers import Trainers
 from cavalcade.visiting.visit import identify
 from coco_folder import write_coco
+from fuzzing import is_refused
+from hardening import LEFT_OUT, REFUSED, STOPPED, UNCHANGED
 from tiny import quiet_trainer, tiny_backbone, tiny_data, tiny_visit
 
 SPLITS = ("train", "val", "test")
-SKIPPED = "left out, counted and named in the log, meta.json and left_out.csv"
+WHOLE = "data.on_error=skip with a damaged list, a missing folder or duplicate names"
 
 
 def put(path, values):
@@ -115,7 +117,7 @@ def test_what_cannot_be_read_is_left_out_and_the_rest_is_as_without_it(root, tri
                 torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
                 for a, b in zip(own[index], other[index], strict=True)
             )
-    tried("images", "data.on_error=skip, with images or masks that cannot be read", SKIPPED, 3)
+    tried("images", "data.on_error=skip: all other images", UNCHANGED)
 
 
 def test_where_nothing_is_left_out_nothing_changes(clean, tried, caplog):
@@ -127,7 +129,7 @@ def test_where_nothing_is_left_out_nothing_changes(clean, tried, caplog):
         digests.append(identify(backbone, data, Probes(), Trainers(quiet_trainer)))
     assert digests[0] == digests[1]
     assert "left out" not in caplog.text
-    tried("images", "data.on_error=skip, with nothing to leave out", "the same run as without it")
+    tried("images", "data.on_error=skip with nothing to leave out", "the same run as without it")
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +161,9 @@ def test_the_run_says_what_was_left_out(runs, tried):
         assert "images/train/03.png cannot be read as an image" in text
         assert str(run.parents[3]) not in text
         assert "/tmp" not in text
-    tried("images", "left_out.csv of a run, for folders of the machine", "none is named", len(runs))
+    what = "data.on_error=skip with images or masks that cannot be read"
+    tried("images", what, LEFT_OUT, 3 * len(runs))
+    tried("images", "left_out.csv", "names no folder of the machine", len(runs))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +214,7 @@ def test_runs_with_the_same_left_out_are_compared_and_it_is_said(runs, caplog, t
     said = [r.getMessage() for r in caplog.records if "were left out of the data" in r.getMessage()]
     assert len(said) == 1
     assert "left_out.csv in the run folder names them: 2 train, 1 test of net0" in said[0]
-    tried("images", "comparing runs whose data had images left out", "compared, with a warning")
+    tried("images", "runs whose data had images left out", "compared, with a warning")
 
 
 @pytest.mark.slow  # a browser
@@ -231,7 +235,7 @@ def test_a_split_without_any_image_that_can_be_read_stops(root, tried):
     message = "data: none of the 8 val images can be read, the first for this reason: .*val/00.png"
     with pytest.raises(InputError, match=message):
         read_splits(data_of(root), SPLITS)
-    tried("images", "data.on_error=skip, with no image that can be read", "stops in one sentence")
+    tried("images", "data.on_error=skip with no image that can be read", REFUSED)
 
 
 @pytest.mark.parametrize(
@@ -247,9 +251,8 @@ def test_a_split_without_any_image_that_can_be_read_stops(root, tried):
 def test_what_is_wrong_with_the_whole_stops_in_both_modes(root, tried, spoil):
     spoil(root)
     for on_error in ("stop", "skip"):
-        with pytest.raises(InputError):
-            read_splits(data_of(root, on_error), SPLITS)
-    tried("images", "data.on_error=skip, with a fault of the whole", "stops in one sentence")
+        assert is_refused(lambda mode=on_error: read_splits(data_of(root, mode), SPLITS), root)
+    tried("images", WHOLE, REFUSED)
 
 
 def test_an_image_that_fails_after_it_was_read_stops(root, tried):
@@ -257,7 +260,7 @@ def test_an_image_that_fails_after_it_was_read_stops(root, tried):
     (root / "images/train/03.png").unlink()
     with pytest.raises(InputError, match=r"train/03.png, which is not there"):
         found["train"].image(3)
-    tried("images", "an image that is gone after it was read", "stops in one sentence")
+    tried("images", "an image that is gone after it was read", REFUSED)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "Too many open files")])
@@ -273,7 +276,7 @@ def test_what_the_machine_lacks_is_no_fault_of_an_image(clean, monkeypatch, trie
     for on_error in ("stop", "skip"):
         with pytest.raises(InputError, match=r"03.png cannot be read, for lack of memory or open"):
             read_splits(data_of(clean, on_error), SPLITS)
-    tried("images", "data.on_error=skip, while the machine lacks memory", "stops in one sentence")
+    tried("images", "data.on_error=skip while the machine lacks memory", REFUSED)
 
 
 def test_images_of_coco_that_are_missing_are_left_out(tmp_path):
@@ -335,7 +338,7 @@ def test_processes_that_read_different_images_stop(root, monkeypatch, tried):
         else:
             with pytest.raises(InputError, match=message):
                 check_agreed(data, own)
-    tried("images", "processes that leave out different images", "stops in one sentence", times=2)
+    tried("images", "processes that leave out different images", STOPPED, times=2)
 
 
 def test_a_map_outside_of_broden_is_left_out_with_its_reason(tmp_path):

@@ -29,6 +29,7 @@ from cavalcade.concepts import Factorisation, Probes
 from cavalcade.folders import kind_of, read_meta, write_meta
 from cavalcade.truth import Truth
 from faults import Child, Kill, no_child_is_left  # noqa: F401
+from hardening import AGAIN
 from tiny import PlantedSquares, tiny_backbone, tiny_data, tiny_visit
 
 NAMES = ("one", "two", "three", "four")
@@ -302,6 +303,9 @@ def test_other_repairings_are_computed(probed, tmp_path, counted):
     check_equal(none, compared(probed, NAMES[:2], None, against=[], repairings=0))
 
 
+KEPT = "kept pairs, damaged or of other shapes"
+
+
 def files_of(cache):
     return sorted(path for path in cache.rglob("*") if path.is_file())
 
@@ -326,7 +330,7 @@ def test_a_damaged_file_is_computed_again(harm, probed, tmp_path, counted, caplo
     assert str(path) in line.getMessage()
     assert path.read_bytes() == content
     check_equal(again, compared(probed, NAMES[:2], None, against=[]))
-    tried("folders", "a damaged file of stored numbers", "computed again, with a warning")
+    tried("folders", KEPT, AGAIN)
 
 
 FOREIGN = {  # with a checksum that fits
@@ -340,6 +344,7 @@ FOREIGN = {  # with a checksum that fits
 }
 
 
+@pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("harm", [*FOREIGN, "a pipe", "a folder"])
 def test_numbers_that_do_not_fit_are_computed_again(harm, probed, tmp_path, counted, caplog, tried):
     whole = compared(probed, NAMES[:2], tmp_path, against=[])
@@ -362,8 +367,7 @@ def test_numbers_that_do_not_fit_are_computed_again(harm, probed, tmp_path, coun
     assert counted["masks"] == 2
     (line,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert str(path) in line
-    tried("folders", "stored numbers of other shapes or types, checksums made to fit",
-          "computed again, with a warning")  # fmt: skip
+    tried("folders", KEPT, AGAIN)
 
 
 def test_a_killed_comparison_goes_on(probed, tmp_path, counted, monkeypatch):

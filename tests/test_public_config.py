@@ -9,6 +9,7 @@ from cavalcade.report.public_config import (
     without_paths,
     without_secrets,
 )
+from hardening import HIDDEN, SHOWN
 from test_config import OPTIONS, REQUIRED, composed
 
 SECRET_KEYS = (
@@ -56,11 +57,7 @@ def test_values_of_secret_keys_are_hidden_at_any_depth(key, tried):
         assert hold_secrets([argument]), argument
     assert hold_secrets([f"a=[{{n: 1, '{key}': abc}}]", "b=1"])
     assert hold_secrets([f"a={{n:1}},{{{key}:abc}}"])  # values of a sweep
-    tried(
-        "secrets",
-        "a password by what its key is called",
-        "hidden at any depth, in configs and commands",
-    )
+    tried("secrets", "a value under a key such as `api_key`", HIDDEN)
 
 
 @pytest.mark.parametrize("key", HARMLESS_KEYS)
@@ -68,7 +65,7 @@ def test_keys_that_only_look_like_secret_ones_stay(key, tried):
     config = {key: "abc", "a": {key: 3}}
     assert without_secrets(config) == config
     assert not hold_secrets([f"{key}=abc", f"a={{{key}: abc}}", f"root=https://host/x?{key}=abc"])
-    tried("secrets", "a key that only looks like a secret one", "shown as it is")
+    tried("secrets", "a value under a key such as `num_tokens`", SHOWN)
 
 
 @pytest.mark.parametrize("url", SIGNED)
@@ -77,7 +74,7 @@ def test_signatures_of_urls_are_taken_out(url, tried):
     assert "abc" not in shown
     assert ("n=1" in shown) == ("n=1" in url)
     assert hold_secrets([f"data.root={url}"])
-    tried("secrets", "a signature in a URL", "hidden at any depth, in configs and commands")
+    tried("secrets", "a signature in a URL", HIDDEN)
 
 
 @pytest.mark.parametrize(
@@ -88,11 +85,7 @@ def test_headers_and_options_in_lists_are_taken_out(text, tried):
     assert "abcdefgh" not in str(shown)
     assert shown["options"][1] == "--n=1"
     assert hold_secrets([f"headers=[{text}]"])
-    tried(
-        "secrets",
-        "a header or an option with a token",
-        "hidden at any depth, in configs and commands",
-    )
+    tried("secrets", "a header or an option with a token", HIDDEN)
 
 
 def test_arguments_without_a_key_are_looked_at():
@@ -132,4 +125,4 @@ def test_our_own_keys_come_through(program, overrides, tried):
     config = as_plain(composed(program, *overrides))
     assert without_secrets(config) == config
     assert not hold_secrets([f"{program}.py", *overrides])
-    tried("secrets", "every option of ours", "shown as it is")
+    tried("secrets", "every option of cavalcade", SHOWN)

@@ -408,7 +408,7 @@ def test_nothing_can_be_sent_from_the_page(browser, probed, tried):
     assert not [said for said in visitor.said if said.startswith("https:")]
     visitor.said.clear()
     visitor.close()
-    tried("secrets", "a report that would send something", "refused by the browser")
+    tried("secrets", "a script in a report that sends data", "blocked by the browser")
 
 
 def test_a_button_says_whether_colours_are_dark(probed, opened):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hardening import HIDDEN
 from test_cli import ROOT, SMALL
 
 KEY = "0123456789abcdef" * 2 + "5ec2e7aa"  # as W&B's are
@@ -97,11 +98,12 @@ def test_no_secret_is_in_any_file_that_is_written(tmp_path, home, tried):
                  "wandb/offline-run-*/*.wandb", "outputs/*/*/*.log"):  # fmt: skip
         assert list(tmp_path.glob(kind)), kind
     assert leaks(tmp_path, *said) == []
-    tried("secrets", "a password in every setting and variable, train.py and compare.py",
+    tried("secrets", "a secret in one of four settings, three variables or .netrc",
           "in no file that was written, nor printed", len(SECRETS))  # fmt: skip
     assert len(written) > 30
 
 
+@pytest.mark.slow
 def test_a_sentence_of_a_failure_shows_no_secret(tmp_path, home, tried):
     """It is printed, and kept in a log and in the outcome of the job."""
     words, code = program(tmp_path, home, "train.py", *SMALL, f'backbone.weights="{NOTES}"',
@@ -109,7 +111,7 @@ def test_a_sentence_of_a_failure_shows_no_secret(tmp_path, home, tried):
     assert code == 1
     assert "backbone.weights is 'https:/host/x?sig=removed&n=1'" in words
     assert leaks(tmp_path, words) == []
-    tried("secrets", "a password in a setting that is refused", "not in the sentence, nor in a log")
+    tried("secrets", "a password in a setting that is refused", HIDDEN)
 
 
 REFUSED = {  # by what is wrong with the command

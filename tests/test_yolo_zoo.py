@@ -16,6 +16,8 @@ from PIL import Image
 from cavalcade.backbones import yolo_backbone, yolo_zoo
 from cavalcade.backbones.yolo_zoo import _sizes
 from cavalcade.errors import InputError
+from fuzzing import Trap
+from hardening import NOTHING_RAN
 from zoo import built, needs_ultralytics
 
 ultralytics = needs_ultralytics()
@@ -233,16 +235,6 @@ def test_another_network_is_refused(tmp_path):
         yolo("yolo11n", weights=str(tmp_path / "w.pt"))
 
 
-class Trap:
-    """Writes a file when unpickled without care."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
 def unread(path):
     return exactly(
         f"weights {path} are neither a plain state dict nor a checkpoint that ultralytics "
@@ -258,7 +250,7 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, wrap, zipped, tried):
     with pytest.raises(InputError, match=unread(path)):
         yolo(weights=str(path))
     assert not sprung.exists()
-    tried("code", "a program in a file of weights", "refused, and nothing ran")
+    tried("code", "code in weights", NOTHING_RAN)
 
 
 def test_where_the_safe_loader_is_none(tmp_path, monkeypatch):

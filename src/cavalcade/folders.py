@@ -259,7 +259,9 @@ def read_meta(folder: Path, kind: str) -> dict[str, Any]:
     try:
         meta = read_json(path)
     except FileNotFoundError as error:
-        raise InputError(f"{folder} is no {kind} folder: it holds no meta.json") from error
+        raise InputError(
+            f"{folder} is no {kind} folder: it holds no meta.json; name one"
+        ) from error
     if not lies_within(folder, path.name):
         raise InputError(f"{path} is a link that leads out of its folder; {WAY_OUT}")
     fields = Fields(meta, path)

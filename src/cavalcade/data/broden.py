@@ -254,7 +254,8 @@ def read_labels(path: Path, categories: Iterable[str]) -> list[Label]:
     chosen = set(categories)
     found = [labels[number] for number in sorted(labels) if chosen & set(labels[number].categories)]
     if not found:
-        raise InputError(f"{path} lists no concept of data.categories {', '.join(sorted(chosen))}")
+        wanted = ", ".join(sorted(chosen))
+        raise InputError(f"{path} lists no concept of data.categories {wanted}; choose others")
     return found
 
 
