@@ -14,7 +14,7 @@ from cavalcade.concepts import checkpoints
 from cavalcade.concepts.checkpoints import WholeCheckpointIO, forget_previous, whole_epochs
 from cavalcade.concepts.fitting import ProbeFit
 from faults import Kill, contents, no_child_is_left  # noqa: F401
-from test_faults import KILLED, STEPS, undisturbed, world  # noqa: F401
+from worlds import KILLED, STEPS, undisturbed, world  # noqa: F401
 
 EPOCHS = {"last.ckpt": 2, "previous.ckpt": 1}
 FLIPPED = 300  # bytes, one at a time
