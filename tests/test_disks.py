@@ -116,7 +116,7 @@ def test_a_full_disk_is_a_sentence_and_with_room_it_ends_the_same(
     tried(
         "disk",
         f"{first_word(name)}: the disk is full at some point",
-        "one sentence that says where, and with room it ended the same",
+        "one sentence; with room: ended the same",
     )
 
 
