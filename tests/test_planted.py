@@ -166,7 +166,7 @@ def check_sentence(found: Told) -> None:
     if plan == LARGEST:
         assert told["depth_gap"]
         assert told["rank_correlation"]
-        assert "concepts lie at similar relative depth" in said
+        assert "concepts lie at more similar relative depth than by chance" in said
     assert ("concepts are more alike than by chance" in said) == (plan.shared > 0)
     assert ("does not show that they learnt similar" in said) == (plan.shared == 0)
     if plan.turned or not plan.shared:
