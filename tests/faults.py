@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -17,8 +18,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jaxtyping
 import pytest
 import torch
+
+PROCESSOR = 120  # seconds of work that a child may do, on a busy machine as on an idle one
+PATIENCE = 600.0  # seconds that it may take at all
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,8 @@ class Child:
         os.kill(self.pid, number)
         return self
 
-    def wait(self, seconds: float = 60.0) -> int:
-        """Its exit code; negative for the signal that ended it."""
+    def wait(self, seconds: float = PATIENCE) -> int:
+        """Its exit code; negative for the signal that ended it, SIGXCPU for too much work."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -109,8 +114,8 @@ class Child:
         """Until these words are in its log."""
         self._until(lambda: words in self.said, f"it never said {words!r}")
 
-    def _until(self, there: Callable[[], bool], otherwise: str, seconds: float = 30.0) -> None:
-        end = time.monotonic() + seconds
+    def _until(self, there: Callable[[], bool], otherwise: str) -> None:
+        end = time.monotonic() + PATIENCE
         while not there():
             assert time.monotonic() < end, f"{otherwise}; the child said: {self.said}"
             time.sleep(0.005)
@@ -130,6 +135,8 @@ def no_child_is_left():
 
 def _exit_code(work: Callable[[], Any], log: Path, kills: tuple[Kill, ...]) -> int:
     torch.set_num_threads(1)  # threads of the parent are not in this process
+    resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR, PROCESSOR + 10))
+    jaxtyping.config.update("jaxtyping_disable", True)  # shapes are checked where nothing is killed
     logging.getLogger("cavalcade").setLevel(logging.INFO)
     logging.getLogger().handlers = [logging.FileHandler(log)]
     for kill in kills:

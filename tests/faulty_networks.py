@@ -1,5 +1,8 @@
 """The small network, with activations with which nothing can be computed."""
 
+import os
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -42,6 +45,7 @@ def spoilt_for(image: torch.Tensor, kind: str, after: int = 0) -> nn.Sequential:
 def build() -> nn.Sequential:
     """For the programs: a network that gives no number in the second of two processes."""
     model = tiny_model()
+    Path(os.environ["PIDS"], f"pid-{processes.rank()}").write_text(str(os.getpid()))
 
     def spoil(_, inputs, output):  # noqa: ARG001
         return output * torch.nan if processes.rank() == 1 else output

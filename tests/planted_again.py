@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
@@ -73,7 +74,7 @@ def seen_again(
         if halves:
             write_halves(folder, halves, encoded.halves)
         meta = {key: run.meta[key] for key in ("label", "random", "method", "identity", "concepts")}
-        meta |= {"data": run.meta["data"] | {"test": truth.fingerprint}, "digest": ""}
+        meta |= {"data": run.meta["data"] | {"test": truth.fingerprint}, "digest": "planted"}
         write_run(folder, meta=meta, layers=run.layers, concepts=run.concept_set, encoded=encoded)
         found.append(load_run(folder))
     return found
@@ -81,7 +82,10 @@ def seen_again(
 
 @contextmanager
 def in_one_thread() -> Iterator[None]:
-    """Thousands of small comparisons one after the other: threads would only cost time."""
+    """Thousands of small comparisons one after the other: threads would only cost time.
+
+    So would the shapes that are checked at every call under pytest, which other tests see to.
+    """
 
     def one_by_one(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         return map(work, items)
@@ -89,6 +93,7 @@ def in_one_thread() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched, threadpool_limits(1):
         for module in (analysis, concept_cells, group_chance, group_counts, nearer):
             patched.setattr(module, "in_threads", one_by_one)
+        patched.setattr(jaxtyping.config, "jaxtyping_disable", True)
         patched.setattr(folders, "sync", lambda _: None)
         patched.setattr(runs, "version", lambda _: "0")
         yield

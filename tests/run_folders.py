@@ -9,10 +9,7 @@ from safetensors.numpy import load_file
 
 RELATIVE, OF_TABLES, OF_TENSORS = 1e-3, 1e-5, 2e-5  # the latter where a number is nearly 0
 OF_BITS = 1e-4  # pixels at their thresholds may fall on either side
-SAME = (
-    f"the same: numbers to {RELATIVE:g} of themselves, or {OF_TENSORS:g} near 0, "
-    f"masks but for less than {OF_BITS * 10_000:g} pixel of 10,000"
-)
+SAME = f"equal to {100 * RELATIVE:g} %, masks to {OF_BITS * 10_000:g} pixel in 10,000"
 
 
 def files_of(folder: Path) -> list[str]:

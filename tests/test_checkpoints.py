@@ -17,10 +17,11 @@ from cavalcade.disks import refusals_said
 from cavalcade.errors import InputError
 from faults import Kill, contents, no_child_is_left  # noqa: F401
 from test_disks import again, disk  # noqa: F401
-from test_faults import KILLED, STEPS, undisturbed, world  # noqa: F401
+from worlds import KILLED, STEPS, undisturbed, world  # noqa: F401
 
 EPOCHS = {"last.ckpt": 2, "previous.ckpt": 1}
-FLIPPED = 300  # bytes, one at a time
+FLIPPED = 300  # bits, one at a time
+CUT = 100  # lengths of a file, evenly from nothing to all but its last byte
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     tried(
         "disk",
         "the last checkpoint is cut short, emptied, or a bit of it flipped",
-        "said, went on from the one before and ended the same",
+        "said; went on from the one before; ended the same",
     )
 
 
@@ -117,7 +118,7 @@ def test_where_both_are_damaged_the_fit_starts_over(
     for name in EPOCHS:
         assert f"{name} is damaged; the fit starts over" in child.said
     assert contents(tmp_path / "runs") == undisturbed["probes"]
-    tried("disk", "both checkpoints are damaged", "said, started over and ended the same")
+    tried("disk", "both checkpoints are damaged", "said; started over; ended the same")
 
 
 def test_a_flipped_bit_anywhere_is_seen_or_changes_nothing(copy, caplog, tried):
@@ -140,8 +141,8 @@ def test_a_flipped_bit_anywhere_is_seen_or_changes_nothing(copy, caplog, tried):
     assert len(caplog.messages) == seen
     tried(
         "disk",
-        "a bit anywhere in a checkpoint is flipped",
-        "seen, or none of its numbers is another",
+        "one of 300 drawn bits of a checkpoint flipped",
+        "found, or no number changed",
         FLIPPED,
     )
 
@@ -149,13 +150,13 @@ def test_a_flipped_bit_anywhere_is_seen_or_changes_nothing(copy, caplog, tried):
 def test_a_checkpoint_of_any_length_is_seen_as_cut_short(copy, tried):
     last = copy / "last.ckpt"
     whole = last.read_bytes()
-    lengths = [*range(0, len(whole), len(whole) // 100), len(whole) - 1]
+    lengths = [len(whole) * k // (CUT - 1) for k in range(CUT - 1)] + [len(whole) - 1]
     for length in lengths:
         last.write_bytes(whole[:length])
         (copy / "previous.ckpt").unlink(missing_ok=True)
         assert whole_epochs(last) == 0
         assert not last.exists()
-    tried("disk", "a checkpoint is cut short at any length", "seen, and started over", len(lengths))
+    tried("disk", "one of 100 beginnings of a checkpoint", "found damaged, and removed", CUT)
 
 
 def equal(one, other):
@@ -240,7 +241,7 @@ def test_code_in_a_checkpoint_never_runs(world, undisturbed, copy, tmp_path, how
     assert child.said.count("is damaged; the fit starts over") == 2
     assert contents(tmp_path / "runs") == undisturbed["probes"]
     assert not mark.exists()
-    tried("code", "code in a checkpoint that a fit goes on from", "did not run; started over")
+    tried("code", "code in a checkpoint that a fit goes on from", "nothing ran; started over")
 
 
 def test_lightning_reads_a_checkpoint_as_plain_data(tmp_path, monkeypatch, tried):
@@ -257,4 +258,4 @@ def test_lightning_reads_a_checkpoint_as_plain_data(tmp_path, monkeypatch, tried
         strategy.load_checkpoint(path, weights_only=False)
     assert whole_epochs(path) == 0
     assert not mark.exists()
-    tried("code", "a checkpoint with code, read by Lightning", "refused, nothing ran")
+    tried("code", "a checkpoint with code, read by Lightning", "refused; nothing ran")

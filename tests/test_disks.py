@@ -19,11 +19,11 @@ from cavalcade.comparing.comparable import latest_runs
 from cavalcade.concepts import ActivationCache
 from cavalcade.disks import refusals_said
 from cavalcade.folders import kind_of, write_meta, written_whole
-from faults import Child, contents, no_child_is_left  # noqa: F401
-from test_faults import METHODS
-from test_kills import COMPARED, PATIENCE, TRAINED, comparing, finish, visiting
+from faults import Child, no_child_is_left  # noqa: F401
 from tiny import tiny_visit
+from worlds import COMPARED, METHODS, comparing, finish, first_word, program_of, visiting
 
+READ_ONLY = "a read-only cache= / runs= / comparisons="
 ROOM = "8m"  # for all of any program
 SIZES = {  # kilobytes, in which another phase finds no room
     "train by stream": (4, 40, 80, 160, 240),
@@ -74,10 +74,7 @@ def work(tmp_path_factory):
     def of(name):
         if name not in made:
             home = tmp_path_factory.mktemp("home")
-            is_train = name in TRAINED
-            does = (
-                visiting(*TRAINED[name]) if is_train else comparing(COMPARED[name], home / "runs")
-            )
+            does = program_of(name, home)
             made[name] = does, finish(does, home / "folder")
         return made[name]
 
@@ -86,7 +83,7 @@ def work(tmp_path_factory):
 
 def said(child):
     """The last line of one that failed."""
-    assert child.wait(PATIENCE) == 1, child.said
+    assert child.wait() == 1, child.said
     (sentence,) = (line for line in child.said.splitlines()[-1:])
     assert sentence.startswith("cavalcade.errors.InputError: "), child.said
     return sentence.removeprefix("cavalcade.errors.InputError: ")
@@ -117,11 +114,10 @@ def test_a_full_disk_is_a_sentence_and_with_room_it_ends_the_same(
     nothing_is_whole(disk)
     again(disk, f"size={ROOM}")
     assert finish(does, disk) == left
-    program = name.partition(",")[0].split()[0]
     tried(
         "disk",
-        f"{program}: the disk is full at some point",
-        "one sentence that says where, and with room it ended the same",
+        f"{first_word(name)}: the disk is full at some point",
+        "one sentence; with room: ended the same",
     )
 
 
@@ -133,22 +129,32 @@ def test_a_folder_of_runs_that_may_only_be_read_is_compared_and_not_written(disk
     expected = finish(compares, tmp_path / "before")
     again(disk, "ro")
     assert finish(compares, tmp_path / "after") == expected
-    tried("disk", "compare: the runs may only be read", "compared as ever")
+    tried("disk", "compare: runs that may only be read", "compared, and ended the same")
     refused = Child(partial(trains, disk), tmp_path / "log")
     assert re.match(rf"cannot write to {disk}/runs.*Read-only.*give another place$", said(refused))
-    tried("disk", "train: runs= may only be read", "refused in one sentence that names it")
+    tried("disk", READ_ONLY, "runs=: refused, naming the folder")
 
 
 @pytest.mark.slow
-def test_places_that_may_only_be_read_are_said(disk, tmp_path, tried):
-    compares = comparing(COMPARED["compare mined runs"], tmp_path / "runs")
+def test_comparisons_that_may_only_be_read_are_said(disk, tmp_path, tried):
+    """With pairs that are kept elsewhere, and with none kept."""
     again(disk, "ro")
-    for what, place in (("comparisons= and cache=", disk), ("runs=", disk / "runs")):
-        refused = Child(partial(compares, place), tmp_path / "log")
-        assert re.match(rf"cannot (write to|keep compared pairs in) {disk}", said(refused)), what
-    tried(
-        "disk", "compare: comparisons= may only be read", "refused in one sentence that names it", 2
-    )
+    for cache in (tmp_path / "pairs", None):
+        runs = tmp_path / f"runs-{bool(cache)}"
+        compares = comparing(COMPARED["compare mined runs"], runs, cache)
+        refused = Child(partial(compares, disk), tmp_path / "log")
+        assert re.match(rf"cannot write to {disk}/comparisons.*Read-only.*give an", said(refused))
+    assert list((tmp_path / "pairs").rglob("*.safetensors"))
+    tried("disk", READ_ONLY, "comparisons=: refused, naming the folder", 2)
+
+
+@pytest.mark.slow
+def test_pairs_that_may_not_be_kept_are_said(disk, tmp_path, tried):
+    compares = comparing(COMPARED["compare mined runs"], tmp_path / "runs", disk / "pairs")
+    again(disk, "ro")
+    refused = Child(partial(compares, tmp_path / "out"), tmp_path / "log")
+    assert re.match(rf"cannot (write to|keep compared pairs in) {disk}", said(refused))
+    tried("disk", READ_ONLY, "cache= of compare: refused, naming the folder")
 
 
 @pytest.mark.slow
@@ -162,7 +168,7 @@ def test_activations_are_computed_where_their_folder_may_only_be_read(disk, tmp_
 
     assert finish(cached, tmp_path / "cached") == expected
     assert "which cannot be written to: those images are computed" in (tmp_path / "log").read_text()
-    tried("disk", "train: cache= may only be read", "said, computed and ended the same")
+    tried("disk", READ_ONLY, "cache= of train: said; went on; ended the same")
 
 
 def refusing(number, *names):

@@ -1,15 +1,14 @@
 """A visit that is killed at any moment goes on when it is called again, and ends the same."""
 
-import random
+# ruff: noqa: F811  (fixtures of others)
+
 import shutil
-import time
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cavalcade import folders, runs, truth
-from cavalcade.concepts import Factorisation, Probes, checkpoints, probing
+from cavalcade.concepts import Factorisation, checkpoints, probing
 from cavalcade.concepts.encoding import Encoding
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.probe_sample import ProbeSample
@@ -20,19 +19,9 @@ from cavalcade.truth import Truth
 from cavalcade.visiting import mined_visit, probed_visit
 from cavalcade.visiting.visit import _keep_truth
 from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
-from tiny import streamed, tiny_backbone, tiny_data, tiny_visit
+from worlds import KILLED, SAME, STEPS, THUMBNAILS, undisturbed, world  # noqa: F401
 
-KILLED = -9
-THUMBNAILS = 192
-SAME = "went on and ended the same"
 WORDS = {"probes": "train by stream", "one_pass": "train in one pass", "nmf": "mine"}
-STEPS = 3  # of an epoch of the twelve training images
-
-METHODS = {
-    "probes": streamed(epochs=3),
-    "one_pass": Probes(rows=600),
-    "nmf": Factorisation(num_concepts=3, rows=200, restarts=2),
-}
 ANY = [
     Kill(truth, "save_file", when="torn"),
     Kill(truth, "write_meta"),
@@ -78,39 +67,6 @@ REPEATED = [("nmf", kill) for kill in ANY[:-1]] + [("one_pass", POINTS["one_pass
 RENAMES = [Kill(Path, "rename", nth, when) for nth in (1, 2) for when in ("before", "after")]
 
 
-class World:
-    """The network and the data, made once; each child visits with a copy of them."""
-
-    def __init__(self):
-        self.backbone = tiny_backbone()
-        self.data = tiny_data(self.backbone)
-
-    def visit(self, folder, method="probes", **options):
-        method = METHODS[method] if isinstance(method, str) else method
-        return tiny_visit(folder / "runs", self.backbone, data=self.data, method=method, **options)
-
-    def child(self, folder, *kills, **options):
-        folder.mkdir(exist_ok=True)
-        number = len(list(folder.glob("*.log")))
-        return Child(partial(self.visit, folder, **options), folder / f"{number}.log", *kills)
-
-    def finish(self, folder, **options):
-        child = self.child(folder, **options)
-        assert child.wait() == 0, child.said
-        return contents(folder / "runs")
-
-
-@pytest.fixture(scope="module")
-def world():
-    return World()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(world, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return {method: world.finish(folder / method, method=method) for method in METHODS}
-
-
 def both():
     """Every other point of probes by stream, and of others their own, are for every day."""
     points = [(method, kill) for method, kills in POINTS.items() for kill in kills]
@@ -131,7 +87,7 @@ def test_a_killed_visit_goes_on_and_ends_the_same(
 ):
     assert world.child(tmp_path, kill, method=method).wait() == KILLED
     assert world.finish(tmp_path, method=method) == undisturbed[method]
-    tried("kills", f"{WORDS[method]}: killed at a chosen step, or with half a file", SAME)
+    tried("kills", f"{WORDS[method]}: killed at a chosen step, or in the middle of a write", SAME)
 
 
 @pytest.fixture(scope="module")
@@ -242,23 +198,3 @@ def test_several_kills_of_one_visit(world, undisturbed, tmp_path, tried):
         assert world.child(tmp_path, kill).wait() == KILLED
     assert world.finish(tmp_path) == undisturbed["probes"]
     tried("kills", "train by stream: killed six times", SAME)
-
-
-def killed_after(world, folder, seconds, **options):
-    child = world.child(folder, **options)
-    time.sleep(seconds)
-    return child.signal().wait()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
-def test_a_kill_after_a_random_time(world, undisturbed, tmp_path, seed, tried):
-    drawn = random.Random(seed)
-    method = drawn.choice(list(METHODS))
-    start = time.monotonic()
-    world.finish(tmp_path / "whole", method=method)
-    longest = time.monotonic() - start
-    for _ in range(2):
-        killed_after(world, tmp_path / "killed", drawn.uniform(0, longest), method=method)
-    assert world.finish(tmp_path / "killed", method=method) == undisturbed[method]
-    tried("kills", "train and mine: ended twice after a drawn time", SAME)

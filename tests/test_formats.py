@@ -166,8 +166,8 @@ def test_a_newer_format_is_refused(copies, kind, tried):
         said = f"{copies[kind]} has format {value}, this version reads {FORMAT}; update cavalcade$"
         with pytest.raises(InputError, match=said):
             READERS[kind](copies[kind])
-    what = "folders of a newer format, read"
-    tried("versions", what, "refused in one sentence that names the folder", times=len(NEWER))
+    what = "a folder of a newer format, read"
+    tried("versions", what, "refused, naming the folder", times=len(NEWER))
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -178,8 +178,8 @@ def test_a_format_that_is_none_is_refused(copies, kind, tried):
         with pytest.raises(InputError, match=r"meta\.json.*format.*make it again") as error:
             READERS[kind](copies[kind])
         assert str(copies[kind]) in str(error.value)
-    what = "folders whose format is no number, below 1 or missing, read"
-    tried("versions", what, "refused in one sentence that names the file", times=len(values))
+    what = "a folder whose format is no whole number, below 1 or missing"
+    tried("versions", what, "refused, naming the file", times=len(values))
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -200,8 +200,8 @@ def test_what_a_newer_version_made_is_not_replaced(copies, kind, tried):
             each()
     assert state_of(place) == before
     assert (other / "meta.json").exists()
-    what = "folders of a newer format, written again"
-    tried("versions", what, "refused in one sentence that names the folder", times=len(tries))
+    what = "a folder of a newer format, at the place of a new run"
+    tried("versions", what, "refused, naming the folder", times=len(tries))
 
 
 def test_runs_of_a_newer_format_are_not_left_out_of_a_comparison(copies):

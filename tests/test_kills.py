@@ -6,28 +6,23 @@ a drawn time.
 
 import os
 import random
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
-from cavalcade import Analysis, compare, load_run
-from cavalcade.comparing.comparable import distinct_names
-from cavalcade.comparing.comparison_folder import tables_of, write_comparison
 from cavalcade.comparing.pair_store import A_DAY, PARTIAL
-from cavalcade.concepts import ActivationCache, Factorisation, Probes
-from cavalcade.names import names_of_runs
-from faults import Child, contents, no_child_is_left  # noqa: F401
-from test_faults import KILLED, METHODS, SAME
-from tiny import tiny_backbone, tiny_data, tiny_visit
+from faults import Child, no_child_is_left  # noqa: F401
+from worlds import COMPARED, KILLED, SAME, TRAINED, finish, first_word, program_of
 
+NAMES = (*COMPARED, *TRAINED)
 KILLS = 100
-PATIENCE = 300  # seconds that a child may take
 FILE_EVENTS = (  # of which Python tells before it does them
     *("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod"),
     *("os.utime", "os.link", "os.listdir", "os.scandir", "shutil.rmtree"),
@@ -40,18 +35,6 @@ PHASES = {  # of a path below the folder of a test, the first that fits
     "truth": lambda path: "truth" in path.parts or ".truth.partial" in path.parts,
     "checkpoints": lambda path: "checkpoints" in path.parts,
     "run": lambda path: path.parts[0] == "runs",
-}
-TRAINED = {
-    "train by stream": ("probes", False),
-    "train by stream, with a cache": ("probes", True),
-    "train in one pass": ("one_pass", False),
-    "train in one pass, with a cache": ("one_pass", True),
-    "mine": ("nmf", False),
-    "mine, with a cache": ("nmf", True),
-}
-COMPARED = {
-    "compare probed runs": Probes(rows=600),
-    "compare mined runs": Factorisation(num_concepts=3, rows=200, restarts=0),
 }
 
 
@@ -107,13 +90,6 @@ class Program:
         return cls(work, left, seconds, {phase: heard.count(phase) for phase in PHASES})
 
 
-def finish(work, folder):
-    folder.mkdir(exist_ok=True)
-    child = Child(partial(work, folder), folder.with_name("log"))
-    assert child.wait(PATIENCE) == 0, child.said
-    return contents(folder)
-
-
 def killed_before(work, folder, phase, nth):
     """Killed before the nth operation on a file of a phase."""
     left = iter([*[None] * (nth - 1), "now"])
@@ -128,7 +104,7 @@ def killed_before(work, folder, phase, nth):
 
     folder.mkdir()
     child = Child(doomed, folder.with_name("log"))
-    assert child.wait(PATIENCE) == KILLED, child.said
+    assert child.wait() == KILLED, child.said
 
 
 def killed_after(work, home, seconds):
@@ -138,75 +114,51 @@ def killed_after(work, home, seconds):
         folder.mkdir()
         child = Child(partial(work, folder), home / "log")
         time.sleep(seconds)
-        if child.signal().wait(PATIENCE) == KILLED:
+        if child.signal().wait() == KILLED:
             return folder
         seconds /= 2
 
 
-def visiting(method, cached):
-    backbone = tiny_backbone()
-    data = tiny_data(backbone)
-
-    def work(folder):
-        cache = ActivationCache(folder / "cache") if cached else None
-        tiny_visit(folder / "runs", backbone, data=data, method=METHODS[method], cache=cache)
-
-    return work
-
-
-def comparing(method, home):
-    places = []
-    for name, seed in (("one", 0), ("other", 1)):
-        backbone = tiny_backbone(label=name, seed=seed)
-        places.append(tiny_visit(home, backbone, method=method))
-
-    def work(folder):
-        runs = [load_run(place) for place in places]
-        home = folder / "comparisons"
-        names = names_of_runs(runs, distinct_names(runs), None)
-        compared = compare(runs, "adjusted", ["cka"], repairings=3, cache=home / ".pairs")
-        analysis = Analysis(compared)
-        write_comparison(analysis, runs, home / "both", tables_of(analysis, names), pictures=1)
-
-    return work
-
-
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    works = {name: visiting(*how) for name, how in TRAINED.items()}
-    for name, method in COMPARED.items():
-        works[name] = comparing(method, tmp_path_factory.mktemp("compared") / "runs")
-    return {
-        name: Program.of(work, tmp_path_factory.mktemp("undisturbed"))
-        for name, work in works.items()
-    }
+def program(tmp_path_factory):
+    """A program by its name; how it goes undisturbed is seen when it is first asked for."""
+
+    @cache
+    def of(name):
+        home = tmp_path_factory.mktemp("undisturbed")
+        return Program.of(program_of(name, home), home)
+
+    return of
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_a_kill_at_a_drawn_moment(programs, tmp_path, seed, tried):
+def test_a_kill_at_a_drawn_moment(program, tmp_path, seed, tried):
     drawn = random.Random(seed)
+    turn, name = divmod(seed // 2, len(NAMES))
+    whole = program(NAMES[name])
     if seed % 2:
-        name = sorted(programs)[seed // 2 % len(programs)]
-        program = programs[name]
-        folder = killed_after(program.work, tmp_path, drawn.uniform(0, program.seconds))
-        what = "after a drawn time"
+        folder = killed_after(whole.work, tmp_path, drawn.uniform(0, whole.seconds))
+        what = "at a drawn moment"
     else:
-        moments = [
-            (n, phase) for n, own in programs.items() for phase, c in own.counts.items() if c
-        ]
-        assert len(moments) <= KILLS / 2  # all are met
-        name, phase = moments[seed // 2 % len(moments)]
-        program, folder = programs[name], tmp_path / "folder"
-        nth = drawn.randint(1, program.counts[phase])
-        killed_before(program.work, folder, phase, nth)
-        what = "before any operation on a file"
-    a_day_goes_by(folder)
-    assert finish(program.work, folder) == program.left
-    tried("kills", f"{name}: killed {what}", SAME)
+        phases = [phase for phase, count in whole.counts.items() if count]
+        assert len(phases) <= KILLS // 2 // len(NAMES)  # all are met
+        phase, folder = phases[turn % len(phases)], tmp_path / "folder"
+        killed_before(whole.work, folder, phase, drawn.randint(1, whole.counts[phase]))
+        what = "at a drawn file operation"
+    ends_the_same(whole, folder)
+    tried("kills", f"{first_word(NAMES[name])}: killed {what}", SAME)
 
 
-def a_day_goes_by(folder):
-    """For others that may be writing, what is half written into a store of pairs stays so long."""
-    for left in folder.rglob(PARTIAL):
-        os.utime(left, (time.time() - 2 * A_DAY,) * 2)
+def ends_the_same(program, folder):
+    """But for what is half written into a store of pairs: another may be at it, for a day."""
+    partial = [path.relative_to(folder) for path in folder.rglob(f".pairs/{PARTIAL}")]
+    later = folder.with_name("later")
+    shutil.copytree(folder, later)
+    left = finish(program.work, folder)
+    halves = {name: left.pop(name) for name in map(Path.as_posix, partial) if name in left}
+    assert left == program.left
+    if halves:
+        for path in partial:
+            os.utime(later / path, (time.time() - 2 * A_DAY,) * 2)
+        assert finish(program.work, later) == program.left

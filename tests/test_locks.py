@@ -14,18 +14,7 @@ from cavalcade.concepts.survey import Survey
 from cavalcade.locks import hold, is_held, locked, nobody_holds
 from cavalcade.truth import Truth
 from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
-from test_faults import KILLED, SAME, STEPS, undisturbed, world  # noqa: F401
-
-
-def pause(path, go):
-    """What a child does at a point: it says that it is there, and waits to be let on."""
-
-    def act():
-        path.touch()
-        while not go.exists():
-            time.sleep(0.005)
-
-    return act
+from worlds import KILLED, SAME, STEPS, pause, undisturbed, world  # noqa: F401
 
 
 def test_the_second_waits_and_finds_the_run_finished(world, undisturbed, tmp_path):  # noqa: F811
@@ -56,7 +45,7 @@ def test_the_second_goes_on_where_the_first_was_killed(
     assert first.signal().wait() == KILLED
     assert second.wait() == 0, second.said
     assert contents(tmp_path / "runs") == undisturbed["probes"]
-    tried("kills", "train: the one that another waits for is killed", SAME)
+    tried("kills", "train: a second waits, the first is killed", SAME)
 
 
 def test_jobs_of_a_sweep_make_the_truth_once(world, undisturbed, tmp_path):  # noqa: F811
@@ -84,7 +73,7 @@ def test_a_hundred_turns_at_one_counter(tmp_path, tried):
     children = [Child(count, tmp_path / f"{i}.log") for i in range(4)]
     assert [child.wait() for child in children] == [0] * 4, [child.said for child in children]
     assert total.read_text() == "100"
-    tried("kills", "four processes take turns at a lock", "one at a time, no turn lost", 100)
+    tried("kills", "100 turns of four processes at one lock", "none lost")
     assert not list(tmp_path.glob(".*"))
 
 

@@ -12,10 +12,9 @@ from cavalcade.errors import InputError
 from cavalcade.visiting.failures import failures_said
 from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
 from test_cli import SMALL, python
-from test_faults import METHODS, undisturbed, world  # noqa: F401
-from test_kills import PATIENCE
 from test_processes import TESTS
 from tiny import tiny_backbone, tiny_data, tiny_visit
+from worlds import METHODS, undisturbed, world  # noqa: F401
 
 LOST = (
     "a process that loads images was killed (out of memory, or by hand), so make memory free, or "
@@ -23,6 +22,7 @@ LOST = (
     "go on"
 )
 TRAIN_IMAGES = 12
+WHAT, SAID = "a data worker is killed / fails", "said; went on; ended the same"
 
 
 def refuse():
@@ -64,18 +64,13 @@ def test_a_lost_worker_is_a_sentence_and_the_visit_goes_on(
     act = {} if fault == "killed" else {"act": refuse}
     work = partial(visiting, tmp_path, method, num_workers)
     child = Child(work, tmp_path / "log", Kill(NetworkView, "__getitem__", nth, **act))
-    assert child.wait(PATIENCE) == 1, child.said
+    assert child.wait() == 1, child.said
     expected = LOST.format(num_workers) if fault == "killed" else "an image cannot be read; mend it"
     assert (tmp_path / "sentence").read_text() == expected
     again = Child(work, tmp_path / "log")
-    assert again.wait(PATIENCE) == 0, again.said
+    assert again.wait() == 0, again.said
     assert contents(tmp_path / "runs") == undisturbed[method]
-    what = "is killed" if fault == "killed" else "cannot read an image"
-    tried(
-        "kills",
-        f"train: a process that loads images {what}",
-        "one sentence, and went on and ended the same",
-    )
+    tried("kills", WHAT, SAID)
 
 
 @pytest.mark.slow
@@ -92,11 +87,7 @@ def test_the_program_says_it(tmp_path, tried):
     assert "Traceback" not in said
     result = python(tmp_path, *command, FAULT="0 kill 1000000", PYTHONPATH=path)
     assert result.returncode == 0, result.stderr[-3000:]
-    tried(
-        "kills",
-        "train: a process that loads images is killed",
-        "one sentence, and went on and ended the same",
-    )
+    tried("kills", "train.py: a data worker is killed", "said; went on")
 
 
 def test_what_torch_says_of_a_lost_worker_is_a_sentence():

@@ -165,8 +165,8 @@ def test_memory_that_runs_out_in_any_pass_is_a_sentence_or_goes_on(
                 assert not list(place.glob("*/*/tiny-*"))
     tried(
         "disk",
-        f"a device with memory for {most or 'no'} image at a time, in any pass",
-        "fewer at once, and the same up to rounding" if most else "one sentence, no run",
+        f"out of device memory with {'more than one image' if most else 'one image'} (simulated)",
+        "fewer at once; equal up to rounding" if most else "one sentence; no run left",
         len(looks[method]),
     )
 
@@ -202,7 +202,8 @@ def test_memory_that_lacks_beside_the_images_is_a_sentence(
     with pytest.raises(InputError, match=words[type(error)]):
         tiny_visit(tmp_path, method=METHODS[method])
     assert not list(tmp_path.glob("*/*/tiny-*"))
-    tried("disk", "memory runs out where no image is at fault", "one sentence, no run")
+    what = "memory runs out in a fit, or where concepts are mined (simulated)"
+    tried("disk", what, "one sentence; no run left")
 
 
 def test_other_errors_are_not_mistaken_for_it(tmp_path):

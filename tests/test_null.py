@@ -5,7 +5,9 @@ of the others do, in scenes of its own choice. What is said of them is read from
 their comparison, from which tables, findings and page are written.
 """
 
+import re
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -193,6 +195,11 @@ CLAIMS = {  # what docs/method.md states of each, at most
 }
 
 
+NO_CLAIMS = (  # in the order of that page
+    *("most alike", "mean best match", "best matches", "z of similarity", "z of the most alike"),
+)
+METHOD = Path(__file__).parents[1] / "docs/method.md"
+ROUNDED = 0.005 + 1e-9  # percentages of the page
 MINED_ONLY = ("partners", "named")  # probed concepts have names, by which they are compared
 
 
@@ -205,15 +212,36 @@ def test_networks_that_share_nothing_are_called_similar_at_most_as_often_as_stat
 ):
     what, rate = CLAIMS[claim]
     assert at_most(rate, calls(kind)[claim])
-    happened = f"called similar in at most {rate:.1%}, as stated"
-    tried("numbers", f"null: {what}", happened, times=DATA_SETS)
+    happened = f"false alarms: not significantly above {100 * rate:g} %"
+    tried("numbers", f"unrelated networks, {what}", happened, times=DATA_SETS)
+
+
+def page() -> tuple[list[list[str]], list[tuple[str, ...]]]:
+    """What docs/method.md says was counted: rows of its table, and pairs of what is no claim."""
+    _, after = METHOD.read_text().split("## False alarms")
+    text, *_ = after.split("\n## ")
+    lines = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("|")]
+    return lines[2:], re.findall(r"([\d.]+) % \((?:mined: )?([\d.]+) %\)", text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_says_what_was_counted(kind):
+    called, place = calls(kind).mean(), list(KINDS).index(kind)
+    table, pairs = page()
+    claims = [claim for claim in CLAIMS if claim != "depth"]
+    said = {claim: row[2 + place] for claim, row in zip(claims, table, strict=True)}
+    said |= {name: pair[place] for name, pair in zip(NO_CLAIMS, pairs, strict=True)}
+    shares = {n: float(share.replace("%", "")) / 100 for n, share in said.items() if share.strip()}
+    assert len(shares) == len(said) - len(MINED_ONLY) * (kind == "probed")
+    wrong = {n: called[n] for n, share in shares.items() if abs(share - called[n]) > ROUNDED}
+    assert not wrong
 
 
 @pytest.mark.parametrize(
     ("kind", "least", "most"), [("probed", 0.03, 0.15), ("mined", 0.5, 0.75)], ids=KINDS
 )
 def test_what_was_chosen_is_no_claim(kind, least, most):
-    """As docs/method.md says: the largest of many numbers is large by chance."""
+    """The largest of many numbers is large by chance."""
     called = calls(kind).mean()
     assert least < called["mean best match"] < most
     assert called["best matches"] > 0.025

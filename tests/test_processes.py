@@ -20,7 +20,7 @@ TESTS = Path(__file__).parent
 # nothing is summed over images but what is whole or float64, and kept rows are in their order
 IN_ORDER = ("probes", "drawn", "nmf", "pca", "rare probes")
 
-TWO = "a run of two processes beside that of one"
+TWO = "two processes against one"
 
 
 def slow(*values):
@@ -64,7 +64,7 @@ def test_two_processes_write_the_run_of_one(both, tried, visit):
     other = two / runs[visit].relative_to(one)
     if visit in IN_ORDER:
         assert contents(other) == contents(runs[visit])
-        tried("numbers", TWO, "the same files, byte for byte")
+        tried("numbers", TWO, "equal bytes, but for the checkpoint")
     else:
         assert_same_up_to_rounding(runs[visit], other)
         tried("numbers", TWO, SAME)

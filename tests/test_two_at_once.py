@@ -1,62 +1,71 @@
-"""Two programs at one place at the same moment: one works, the other waits; nothing is mixed."""
+"""Two programs at one place at the same moment: nothing is mixed, and nothing is made twice.
 
-import random
-import time
+The first stops within its work until the second has come to it: so they do meet.
+"""
+
 from functools import partial
 
 import pytest
 
-from faults import Child, contents, no_child_is_left  # noqa: F401
-from test_kills import COMPARED, PATIENCE, TRAINED, comparing, finish, visiting
+from cavalcade import folders
+from cavalcade.comparing.pair_store import PairsOnDisk
+from cavalcade.concepts.encoding import Encoding
+from cavalcade.concepts.fitting import ProbeFit
+from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
+from worlds import TRAINED, finish, first_word, pause, program_of
 
-SEEDS = {
-    "train by stream": 3,
-    "train in one pass, with a cache": 2,
-    "mine, with a cache": 2,
-    "compare probed runs": 2,
-    "compare mined runs": 1,
-}
+WAITS = "waiting for it"
+MET = [  # where the first stops
+    ("train by stream", ProbeFit, "training_step", 2),
+    ("train by stream", folders, "_put", 2),
+    ("train by stream, with a cache", ProbeFit, "training_step", 2),
+    ("train in one pass, with a cache", Encoding, "test_step", 1),
+    ("mine", folders, "_put", 2),
+    ("mine, with a cache", Encoding, "test_step", 1),
+    ("compare probed runs", PairsOnDisk, "write", 2),
+    ("compare probed runs", folders, "_put", 1),
+    ("compare mined runs", PairsOnDisk, "write", 1),
+]
 
 
 @pytest.fixture(scope="module")
-def works(tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    made = {
-        name: visiting(*TRAINED[name])
-        if name in TRAINED
-        else comparing(COMPARED[name], home / name)
-        for name in SEEDS
-    }
-    return {name: (work, finish(work, home / f"{name}-alone")) for name, work in made.items()}
+def work(tmp_path_factory):
+    """What a program does in a folder, and what it leaves there alone."""
+    made = {}
+
+    def of(name):
+        if name not in made:
+            home = tmp_path_factory.mktemp("home")
+            does = program_of(name, home)
+            made[name] = does, finish(does, home / "alone")
+        return made[name]
+
+    return of
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "seed"), [(n, s) for n, many in SEEDS.items() for s in range(many)]
-)
-def test_two_at_the_same_moment(works, tmp_path, name, seed, tried):
-    work, left = works[name]
-    drawn, go, folder = random.Random(seed), tmp_path / "go", tmp_path / "folder"
+@pytest.mark.parametrize(("name", "owner", "where", "nth"), MET)
+def test_two_at_the_same_moment(work, tmp_path, name, owner, where, nth, tried):
+    does, left = work(name)
+    folder, there, go, too = (tmp_path / each for each in ("folder", "there", "go", "too"))
     folder.mkdir()
-
-    def started(pause):
-        while not go.exists():
-            time.sleep(0.001)
-        time.sleep(pause)
-        work(folder)
-
-    pauses = (0, drawn.uniform(0, 0.05) * (seed > 0))
-    pair = [Child(partial(started, pauses[i]), tmp_path / f"{i}.log") for i in range(2)]
+    pair = [
+        Child(partial(does, folder), tmp_path / "0", Kill(owner, where, nth, act=pause(there, go)))
+    ]
+    pair[0].wait_for(there)
+    pair.append(
+        Child(partial(does, folder), tmp_path / "1", Kill(PairsOnDisk, "read", act=too.touch))
+    )
+    if owner is PairsOnDisk:  # at which they do not wait for each other
+        pair[1].wait_for(too)
+    else:
+        pair[1].wait_to_say(WAITS)
     go.touch()
-    assert [child.wait(PATIENCE) for child in pair] == [0, 0], pair[0].said + pair[1].said
+    assert [child.wait() for child in pair] == [0, 0], pair[0].said + pair[1].said
     assert contents(folder) == left
     if name in TRAINED:
-        assert sum("finished before, skipped" in child.said for child in pair) == 1
-    program = name.partition(",")[0].split()[0]
-    tried(
-        "kills",
-        f"{program}: two at one place at the same moment",
-        "one made it, the other skipped it"
-        if name in TRAINED
-        else "both ended with the result of one",
-    )
+        assert ["finished before, skipped" in child.said for child in pair] == [False, True]
+        happened = "one made it, the other waited and skipped it"
+    else:
+        happened = "both ended with the result of one"
+    tried("kills", f"{first_word(name)}: two meet at one place", happened)
