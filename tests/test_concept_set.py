@@ -11,7 +11,7 @@ from scipy.optimize import nnls
 from cavalcade.concepts import ConceptSet, LayerConcepts
 from cavalcade.concepts.concept_set import apply_transform
 from cavalcade.errors import InputError
-from fuzzing import REFUSED
+from hardening import REFUSED
 
 
 def some_set():

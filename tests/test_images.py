@@ -16,7 +16,7 @@ from cavalcade.data.contents import read_splits
 from cavalcade.data.groups import halves_of_groups
 from cavalcade.data.images import DEEPEST
 from cavalcade.errors import InputError
-from fuzzing import REFUSED
+from hardening import REFUSED
 
 GREY = np.full((4, 6, 3), 90)
 VIDEO = "^([^_/]+)_"
