@@ -227,7 +227,7 @@ def test_workers_change_no_batch():
         ({"batch_size": 0}, "batch_size is 0; give a whole number from 1 up"),
         ({"batch_size": True}, "batch_size is True; give a whole number from 1 up"),
         ({"num_workers": -1}, "num_workers is -1; give a whole number from 0 up"),
-        ({"seed": -1}, "seed is -1; give a whole number from 0 up"),
+        ({"seed": -1}, "seed is -1; give a whole number from 0 to"),
     ],
 )
 def test_bad_settings_are_named(settings, message):

@@ -116,7 +116,7 @@ def test_a_finished_run_that_is_damaged_is_named(runs, tmp_path, file, how, trie
     else:
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-    with pytest.raises(InputError, match=f"{path} is missing or damaged; delete the folder"):
+    with pytest.raises(InputError, match=f"{path} is missing or damaged; move the folder"):
         find_runs([other])
     tried("disk", "compare: a file of a finished run is damaged", "refused, with the file named")
 

@@ -26,7 +26,7 @@ from foreign import (
     truth_of,
 )
 from fuzzing import HARMS, harmed, refusal
-from hardening import READ_OR_REFUSED, REFUSED
+from hardening import AS_IT_WAS, READ_OR_REFUSED, REFUSED
 
 assert runs, folders
 pytestmark = pytest.mark.usefixtures("no_waiting")  # files are pipes here and there
@@ -248,8 +248,10 @@ def test_a_meta_json_elsewhere_is_not_taken(folders, tmp_path, part, tried):
     place = folder if part == "run" else truth_of(folder)
     (place / "meta.json").rename(tmp_path / "outside.json")
     (place / "meta.json").symlink_to(tmp_path / "outside.json")
-    assert f"{place}/meta.json is a link that leads out of its" in said(read_all, folder)
-    tried("folders", "a link that leads out of the folder", NAMED)
+    assert f"{place}/meta.json is a link that leads out of its" in refusal(
+        partial(read_all, folder), place
+    )
+    tried("folders", "a link that leads out of the folder", REFUSED)
 
 
 def test_the_truth_may_lie_elsewhere(folders, tmp_path, tried):

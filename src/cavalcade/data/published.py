@@ -82,8 +82,10 @@ class Published(FileData):
         """The names of images that a list holds.
 
         Raises:
-            InputError: if one leads elsewhere.
+            InputError: if there are none, or one leads elsewhere.
         """
+        if not names:
+            raise InputError(f"{path} names no image; {ANEW}")
         for name in names:
             if not stays_below(name) or not is_plain(name):
                 raise InputError(
