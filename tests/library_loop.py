@@ -157,14 +157,14 @@ def told_to_end() -> None:
 
 def killed_worker() -> None:
     if get_worker_info() is None:
-        raise RuntimeError("no worker")
+        raise InputError("no worker to kill")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 ACCIDENTS: tuple[tuple[type[BaseException], Callable[[], None]], ...] = (
     (InputError, wrong_image),
     (ZeroDivisionError, bug),
-    (RuntimeError, killed_worker),
+    (InputError, killed_worker),
     (KeyboardInterrupt, interrupted),
     (SystemExit, told_to_end),
 )

@@ -233,7 +233,7 @@ def test_the_process_of_a_sweep_stays_as_it_is(swept, tried):
     kilobytes = [min(memory for memory, *_ in samples) for samples in between]
     assert slope(kilobytes) < MOST_OF_SWEEP, kilobytes
     files = [min(files for _, files, *_ in samples) for samples in between]
-    assert set(files) == {files[0]}
+    assert set(files) == {files[0]}, files
     assert max(own for samples in between for _, _, own, _ in samples) == 1  # the job itself
     assert [min(zombies for *_, zombies in samples) for samples in between] == [0] * len(between)
     grew = f"memory grows by less than {MOST_OF_SWEEP} kB a job"
