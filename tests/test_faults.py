@@ -19,7 +19,8 @@ from cavalcade.truth import Truth
 from cavalcade.visiting import mined_visit, probed_visit
 from cavalcade.visiting.visit import _keep_truth
 from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
-from worlds import KILLED, SAME, STEPS, THUMBNAILS, undisturbed, world  # noqa: F401
+from hardening import SAME
+from worlds import KILLED, STEPS, THUMBNAILS, undisturbed, world  # noqa: F401
 
 WORDS = {"probes": "train by stream", "one_pass": "train in one pass", "nmf": "mine"}
 ANY = [

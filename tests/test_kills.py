@@ -19,7 +19,8 @@ import pytest
 
 from cavalcade.comparing.pair_store import A_DAY, PARTIAL
 from faults import Child, no_child_is_left  # noqa: F401
-from worlds import COMPARED, KILLED, SAME, TRAINED, finish, first_word, program_of
+from hardening import SAME
+from worlds import COMPARED, KILLED, TRAINED, finish, first_word, program_of
 
 NAMES = (*COMPARED, *TRAINED)
 KILLS = 100

@@ -14,7 +14,8 @@ from cavalcade.concepts.survey import Survey
 from cavalcade.locks import hold, is_held, locked, nobody_holds
 from cavalcade.truth import Truth
 from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
-from worlds import KILLED, SAME, STEPS, pause, undisturbed, world  # noqa: F401
+from hardening import SAME
+from worlds import KILLED, STEPS, pause, undisturbed, world  # noqa: F401
 
 
 def test_the_second_waits_and_finds_the_run_finished(world, undisturbed, tmp_path):  # noqa: F811

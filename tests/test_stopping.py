@@ -12,8 +12,9 @@ from cavalcade.truth import Truth
 from cavalcade.visiting import probed_visit
 from cavalcade.visiting.signals import told_to_stop
 from faults import Kill, no_child_is_left  # noqa: F401
+from hardening import SAME
 from tiny import streamed, tiny_visit
-from worlds import KILLED, SAME, STEPS, undisturbed, world  # noqa: F401
+from worlds import KILLED, STEPS, undisturbed, world  # noqa: F401
 
 PHASES = [  # of no pass, of passes that look, and within an epoch
     (Truth, "save", 1),

@@ -16,7 +16,6 @@ from faults import Child, contents
 from tiny import streamed, tiny_backbone, tiny_data, tiny_visit
 
 KILLED = -9
-SAME = "went on and ended the same"
 THUMBNAILS = 192
 STEPS = 3  # of an epoch of the twelve training images
 
