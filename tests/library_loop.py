@@ -38,6 +38,8 @@ METHODS: tuple[Callable[[], Probes | Factorisation], ...] = (
     functools.partial(Factorisation, num_concepts=3, rows=200, restarts=1),
 )
 SMOOTH = nullcontext()
+FAILING = 1000  # and above: the numbers of visits that fail
+WARM_UP = {"visit": 10, "compare": 4, "fail": 5}
 LATER = 5  # images of a pass, before anything goes wrong
 
 
@@ -64,7 +66,7 @@ class Loop:
     def visit(self, number: int, accident: AbstractContextManager[object] = SMOOTH) -> None:
         """A network of its own: probed, by stream or mined; cached, tracked, with a worker."""
         backbone = self._backbone(number)
-        data = tiny_data(backbone, squares(), num_workers=int(number % 5 == 2 or number % 7 == 3))
+        data = tiny_data(backbone, squares(), num_workers=int(has_worker(number)))
         self.objects.watch(backbone, backbone.model, data)
         make = functools.partial(WandbLogger, offline=True, save_dir=self.folder)
         tracker = Tracker(make if number % 4 == 1 else None)
@@ -108,7 +110,7 @@ class Loop:
                 happens()
             return image(dataset, index)
 
-        number += 1000
+        number += FAILING
         try:
             self.visit(number, patch.object(Squares, "image", failing))
         except error:
@@ -130,6 +132,11 @@ class Loop:
         model = tiny_model(number)
         model.register_buffer("ballast", torch.full((BALLAST, 1000), float(number)))
         return tiny_backbone(("2", "6"), model=model, label=f"net{number}")
+
+
+def has_worker(number: int) -> bool:
+    """Whether a visit has a process that loads its images."""
+    return number % 5 == 2 or number % 7 == 3
 
 
 def squares() -> PlantedSquares:
@@ -176,13 +183,11 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by jobs in the background
     warnings.simplefilter("ignore")
     loop = Loop(folder)
-    kinds = {"visit": (loop.visit, 10), "compare": (loop.compare, 4), "fail": (loop.fail, 5)}
     with redirect_stdout(sys.stderr):
         loop.say("before", 0)
-        for kind in sys.argv[2:] or kinds:
-            job, warm_up = kinds[kind]
-            for number in range(-warm_up, JOBS):
-                job(number)
+        for kind in sys.argv[2:] or WARM_UP:
+            for number in range(-WARM_UP[kind], JOBS):
+                getattr(loop, kind)(number)
                 loop.say(kind, number)
 
 

@@ -1,10 +1,14 @@
 """A process that loads images is killed, or fails: no hang, one sentence, and it goes on."""
 
 import os
+import re
 import sys
 from functools import partial
+from multiprocessing.resource_sharer import DupFd
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
 from cavalcade.cli import user_error
 from cavalcade.data.batches import NetworkView
@@ -107,6 +111,37 @@ def test_what_torch_says_of_a_lost_worker_is_a_sentence():
             raise RuntimeError(words)
     with pytest.raises(RuntimeError, match="other"), failures_said("net", 3):
         raise RuntimeError("other")
+
+
+def gone(*_):
+    raise ConnectionResetError
+
+
+class FarAway:
+    """Data whose own connection breaks."""
+
+    __getitem__ = gone
+
+    def __len__(self):
+        return 1
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, FileNotFoundError, EOFError])
+def test_a_worker_gone_while_its_batch_is_fetched_is_the_same_sentence(monkeypatch, error):
+    """Before torch can notice: the batch comes through a socket of the worker."""
+
+    def detach(_):
+        raise error
+
+    monkeypatch.setattr(DupFd, "detach", detach)
+    with pytest.raises(InputError, match=re.escape(LOST.format(1))), failures_said("net", 1):
+        next(iter(DataLoader(torch.zeros(4), num_workers=1)))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_connection_of_the_data_is_no_lost_worker(num_workers):
+    with pytest.raises(ConnectionResetError), failures_said("net", num_workers):
+        next(iter(DataLoader(FarAway(), num_workers=num_workers)))
 
 
 def test_a_sentence_says_which_process_it_comes_from():

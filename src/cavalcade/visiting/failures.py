@@ -1,7 +1,10 @@
 """What takes memory or processes from a visit, as one sentence."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from torch.utils.data import dataloader
 
 from cavalcade.backbones.memory import is_out_of_memory
 from cavalcade.children import AGAIN
@@ -9,7 +12,9 @@ from cavalcade.errors import InputError
 from cavalcade.processes import ORIGIN
 
 LOST_WORKER = "DataLoader worker (pid"  # as torch begins to say it
+GONE = (ConnectionError, FileNotFoundError, EOFError)  # of a socket whose process has ended
 SHARED_MEMORY = "out of shared memory"
+IN_WORKER = "in DataLoader worker process"  # as torch says it of an error of the data's own
 
 
 @contextmanager
@@ -25,7 +30,7 @@ def failures_said(label: str, num_workers: int) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, *GONE) as error:
         sentence = _sentence(error, label, num_workers)
         if sentence is None:
             raise
@@ -36,7 +41,7 @@ def failures_said(label: str, num_workers: int) -> Iterator[None]:
 
 
 def _sentence(error: Exception, label: str, num_workers: int) -> str | None:
-    if str(error).startswith(LOST_WORKER):
+    if str(error).startswith(LOST_WORKER) or (num_workers and _is_of_a_worker_gone(error)):
         why = (
             "had no shared memory left, so enlarge /dev/shm"
             if SHARED_MEMORY in str(error)
@@ -57,3 +62,11 @@ def _sentence(error: Exception, label: str, num_workers: int) -> str | None:
             "give fewer backbone.layers or concepts, or trainer.accelerator=cpu"
         )
     return None
+
+
+def _is_of_a_worker_gone(error: Exception) -> bool:
+    """Whether a worker vanished while its batch was fetched, before torch could notice."""
+    if not isinstance(error, GONE) or IN_WORKER in str(error):
+        return False
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_filename == dataloader.__file__ for frame, _ in frames)
