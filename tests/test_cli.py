@@ -15,6 +15,7 @@ from cavalcade import cli
 from cavalcade.cli import user_error
 from cavalcade.errors import InputError, closest
 from cavalcade.similarity import CONCEPT_MEASURES, FEATURE_MEASURES
+from warm import run_warm
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -27,16 +28,24 @@ SMALL = (
 )
 
 
+VARIABLES = {"WANDB_MODE": "offline", "COLUMNS": "140"}
+
+
 def python(folder, program, *arguments, **variables):
     return subprocess.run(
         [sys.executable, ROOT / program, *arguments],
         cwd=folder,
-        env=os.environ | {"WANDB_MODE": "offline", "COLUMNS": "140"} | variables,
+        env=os.environ | VARIABLES | variables,
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
     )
+
+
+def soon(folder, program, *arguments):
+    """The same, where it does not matter how a program starts."""
+    return run_warm(ROOT / program, *arguments, cwd=folder, env=os.environ | VARIABLES)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +100,7 @@ def test_compare_takes_the_runs_of_the_data_set_trained_last(swept):
 def test_compare_by_a_measure_of_features(swept):
     folder, _ = swept
     options = ["similarity=cka", "agreement=[]", "repairings=2", "name=geometry", "logger=none"]
-    result = python(folder, "compare.py", *options)
+    result = soon(folder, "compare.py", *options)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "linear CKA above chance" in result.stdout
     table = pd.read_csv(folder / "comparisons/geometry/networks.csv")
@@ -100,7 +109,7 @@ def test_compare_by_a_measure_of_features(swept):
 
 def test_a_finished_run_is_skipped_with_a_line(swept):
     folder, _ = swept
-    result = python(folder, "train.py", *SMALL, "logger=none")
+    result = soon(folder, "train.py", *SMALL, "logger=none")
     assert result.returncode == 0
     assert "efficientnet_lite0: finished before, skipped" in result.stdout + result.stderr
 
@@ -127,7 +136,7 @@ def test_a_finished_run_is_skipped_with_a_line(swept):
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, program, arguments, message):
-    result = python(tmp_path, program, *arguments, "logger=none")
+    result = soon(tmp_path, program, *arguments, "logger=none")
     said = result.stdout + result.stderr
     assert result.returncode == 1
     assert message in said
@@ -171,7 +180,7 @@ def test_closest_names():
 
 def test_the_example_of_a_network_of_ones_own(tmp_path):
     example = ("--config-dir", str(ROOT / "examples/conf"), "backbone=my_network")
-    result = python(tmp_path, "train.py", *example, *SMALL[1:], "logger=none")
+    result = soon(tmp_path, "train.py", *example, *SMALL[1:], "logger=none")
     assert result.returncode == 0, result.stderr[-3000:]
     (run,) = tmp_path.glob("runs/faces-*/probes/my_network-random-*")
     layers = pd.read_csv(run / "scores.csv")["layer"].unique()
@@ -198,7 +207,7 @@ def test_the_example_of_a_data_set_of_ones_own(tmp_path):
     write_boxes(tmp_path / "discs")
     example = ("--config-dir", str(ROOT / "examples/conf"), "data=my_data", "data.root=discs")
     settings = [each for each in SMALL if not each.startswith(("data.num", "data.size"))]
-    result = python(tmp_path, "train.py", *example, *settings, "logger=none")
+    result = soon(tmp_path, "train.py", *example, *settings, "logger=none")
     assert result.returncode == 0, result.stderr[-3000:]
     (run,) = tmp_path.glob("runs/discs-*/probes/efficientnet_lite0-*")
     scores = pd.read_csv(run / "scores.csv").query("split == 'test'")
@@ -244,7 +253,7 @@ def test_the_example_of_a_library(tmp_path):
 
 def test_layers_are_listed_and_nothing_else_is_done(tmp_path):
     settings = ("backbone.weights=random", "backbone.image_size=64", "list_layers=true")
-    result = python(tmp_path, "train.py", "backbone=vit_small", *settings)
+    result = soon(tmp_path, "train.py", "backbone=vit_small", *settings)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "vit_small-random: layers for images of 64 x 64 pixels" in result.stdout
     assert "blocks.11" in result.stdout

@@ -6,7 +6,7 @@ from PIL import Image
 
 from cavalcade import load_comparison
 from cavalcade.data import Faces
-from test_cli import python
+from test_cli import python, soon
 from test_tracking import picture_exists, read_table
 from wandb_log import OfflineRun
 
@@ -78,7 +78,7 @@ def test_tables_and_galleries_are_tracked(mined):
 
 def test_probes_need_labels(mined):
     folder, *_ = mined
-    result = python(folder, "train.py", "data=images", "data.root=pictures", "logger=none")
+    result = soon(folder, "train.py", "data=images", "data.root=pictures", "logger=none")
     said = result.stdout + result.stderr
     assert result.returncode == 1
     assert "data=images has no labels" in said
@@ -91,10 +91,10 @@ def test_probes_name_mined_concepts(tmp_path):
     """Paths as a user types them, relative, with the runs found by compare.py itself."""
     small = ("data.num_images={train: 30, val: 8, test: 24}", "data.size=48", "data.grid=[24,24]")
     common = (*small, "backbone.image_size=[64,64]", "num_workers=0", "logger=none")
-    probed = python(tmp_path, "train.py", "concepts.split_half=false", *common)
-    mined = python(tmp_path, "train.py", *MINING[:4], *common)
+    probed = soon(tmp_path, "train.py", "concepts.split_half=false", *common)
+    mined = soon(tmp_path, "train.py", *MINING[:4], *common)
     names = [str(p.relative_to(tmp_path)) for p in tmp_path.glob("runs/*/probes/*")]
-    result = python(tmp_path, "compare.py", f"names={names[0]}", "agreement=[]", "logger=none")
+    result = soon(tmp_path, "compare.py", f"names={names[0]}", "agreement=[]", "logger=none")
     assert [r.returncode for r in (probed, mined, result)] == [0, 0, 0], result.stderr[-2000:]
     (place,) = tmp_path.glob("comparisons/[!.]*")
     table = pd.read_csv(place / "names.csv")
@@ -105,7 +105,7 @@ def test_probes_name_mined_concepts(tmp_path):
 @pytest.mark.parametrize("given", ["nowhere", "runs/*/nmf/*"])
 def test_names_come_from_one_probed_run(mined, given):
     folder, *_ = mined
-    result = python(folder, "compare.py", f"names={given}", "logger=none")
+    result = soon(folder, "compare.py", f"names={given}", "logger=none")
     said = result.stdout + result.stderr
     assert result.returncode == 1
     assert "Traceback" not in said

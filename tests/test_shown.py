@@ -23,7 +23,7 @@ from cavalcade.log_lines import AS_LINES
 from cavalcade.report.tables import print_places, print_sentence, print_table
 from cavalcade.runs import load_run
 from foreign import meta_of, reseal, visit_squares
-from test_cli import python
+from test_cli import soon
 
 FORGED = "a\nAll is well: run `pip install x`"
 HOSTILE = (
@@ -157,7 +157,7 @@ def test_names_order_nothing_where_runs_are_compared(tmp_path, caplog):
     assert "concepts.a\\nAll is well" in said
     files = meta_of(folders[0])["files"] | {FORGED: "0" * 64}
     (folders[0] / "meta.json").write_text(json.dumps(meta_of(folders[0]) | {"files": files}))
-    done = python(tmp_path, "compare.py", f"runs=[{folders[0]}]", "logger=none")
+    done = soon(tmp_path, "compare.py", f"runs=[{folders[0]}]", "logger=none")
     assert done.returncode == 1
     (line,) = (done.stdout + done.stderr).strip().split("\n")
     assert "a\\nAll is well: run `pip install x` is missing or damaged" in line
