@@ -15,7 +15,7 @@ from cavalcade.concepts import Factorisation, Probes
 from cavalcade.folders import write_meta
 from cavalcade.runs import MinedRun, load_run
 from cavalcade.table_files import read_table, write_table
-from fuzzing import refusal
+from fuzzing import found_at, places, refusal
 from tiny import PlantedSquares, tiny_backbone, tiny_data, tiny_visit
 
 METHODS = {
@@ -43,28 +43,19 @@ def reseal(folder, **changes):
     write_meta(folder, meta["kind"], kept)
 
 
-def leaves(value, path=()):
+def leaves(value):
     """Where all fields are, objects and lists too; of a list the first entry alone."""
-    if path:
-        yield path
-    if isinstance(value, dict):
-        for key, each in value.items():
-            yield from leaves(each, (*path, key))
-    elif isinstance(value, list) and value:
-        yield from leaves(value[0], (*path, 0))
+    return [way for way in places(value) if way and not any(isinstance(k, int) and k for k in way)]
 
 
 def changed(meta, path, value):
     """The same with another value at a place."""
     meta = copy.deepcopy(meta)
     *outer, last = path
-    place = meta
-    for key in outer:
-        place = place[key]
     if value is GONE:
-        del place[last]
+        del found_at(meta, outer)[last]
     else:
-        place[last] = value
+        found_at(meta, outer)[last] = value
     return meta
 
 

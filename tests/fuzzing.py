@@ -7,7 +7,9 @@ of anything.
 import copy
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -73,6 +75,11 @@ def places(value: Any, above: tuple = ()) -> Iterator[tuple]:
             yield from places(each, (*above, key))
 
 
+def found_at(value: Any, place: Iterable[str | int]) -> Any:
+    """What is at a place within JSON."""
+    return reduce(getitem, place, value)
+
+
 def changes(value: Any, times: int) -> Iterator[str]:
     """JSON text in which one value is another, is gone, stands twice, or is no JSON."""
     drawn, every = Random(times), list(places(value))
@@ -86,9 +93,7 @@ def changed(value: Any, place: tuple, drawn: Random) -> str:
     if not place:
         return json.dumps(drawn.choice(ODD))
     *above, key = place
-    holder = value
-    for each in above:
-        holder = holder[each]
+    holder = found_at(value, above)
     kind, mark = drawn.randint(0, 5), "changed here"
     if kind == 0:
         del holder[key]

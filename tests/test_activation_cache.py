@@ -519,7 +519,7 @@ def wants_room(cache, gigabytes):
     logging.getLogger("cavalcade").info("it keeps %d splits", len(loader.cached))
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_what_another_program_uses_stays_until_it_ends(tmp_path, num_workers):
     cache = tmp_path / "cache"
     served(cache)

@@ -16,6 +16,7 @@ from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.disks import refusals_said
 from cavalcade.errors import InputError
 from faults import Kill, contents, no_child_is_left  # noqa: F401
+from fuzzing import Trap
 from test_disks import again, disk  # noqa: F401
 from worlds import KILLED, STEPS, undisturbed, world  # noqa: F401
 
@@ -65,16 +66,6 @@ def flip_a_number(path):
     start = content.index(largest.filename.encode(), largest.header_offset)
     flip(path, start + 100 + largest.file_size // 2)
     torch.load(path, weights_only=True)
-
-
-class Malice:
-    """Code that runs where it is unpickled."""
-
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.mark),)
 
 
 HARMS = [truncate, flip_a_number, pytest.param(empty, marks=pytest.mark.slow)]
@@ -232,10 +223,10 @@ def test_code_in_a_checkpoint_never_runs(world, undisturbed, copy, tmp_path, how
     mark = tmp_path / "mark"
     for name in EPOCHS:
         if how == "a pickle":
-            (copy / name).write_bytes(pickle.dumps(Malice(mark)))
+            (copy / name).write_bytes(pickle.dumps(Trap(mark)))
         else:
             held = torch.load(copy / name, weights_only=True)
-            torch.save(held | {"history": Malice(mark)}, copy / name)
+            torch.save(held | {"history": Trap(mark)}, copy / name)
     child = world.child(tmp_path)
     assert child.wait() == 0, child.said
     assert child.said.count("is damaged; the fit starts over") == 2
@@ -248,7 +239,7 @@ def test_lightning_reads_a_checkpoint_as_plain_data(tmp_path, monkeypatch, tried
     """Also where the environment asks it to run what is in one."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     path, mark = tmp_path / "last.ckpt", tmp_path / "mark"
-    torch.save({"epoch": 0, "history": Malice(mark)}, path)
+    torch.save({"epoch": 0, "history": Trap(mark)}, path)
     strategy = Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, plugins=[WholeCheckpointIO()]
     ).strategy

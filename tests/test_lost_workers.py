@@ -126,7 +126,14 @@ class FarAway:
         return 1
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError, FileNotFoundError, EOFError])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError,
+        pytest.param(FileNotFoundError, marks=pytest.mark.slow),
+        pytest.param(EOFError, marks=pytest.mark.slow),
+    ],
+)
 def test_a_worker_gone_while_its_batch_is_fetched_is_the_same_sentence(monkeypatch, error):
     """Before torch can notice: the batch comes through a socket of the worker."""
 

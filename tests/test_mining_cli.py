@@ -10,6 +10,8 @@ from test_cli import python, soon
 from test_tracking import picture_exists, read_table
 from wandb_log import OfflineRun
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = ("efficientnet_lite0", "efficientnet_lite2")
 MINING = (
     *("concepts=factorisation", "concepts.num_concepts=4", "concepts.rows=1000"),
@@ -86,7 +88,6 @@ def test_probes_need_labels(mined):
     assert "Traceback" not in said
 
 
-@pytest.mark.slow
 def test_probes_name_mined_concepts(tmp_path):
     """Paths as a user types them, relative, with the runs found by compare.py itself."""
     small = ("data.num_images={train: 30, val: 8, test: 24}", "data.size=48", "data.grid=[24,24]")

@@ -23,10 +23,6 @@ IN_ORDER = ("probes", "drawn", "nmf", "pca", "rare probes")
 TWO = "two processes against one"
 
 
-def slow(*values):
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
 def in_two_processes(folder: Path) -> None:
     """Run `several_processes.py` as a cluster would start it."""
     with socket.socket() as free:
@@ -79,6 +75,7 @@ def files(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
+@pytest.mark.slow
 def test_trainer_ddp_is_one_override(tmp_path, tried):
     """The program starts its other process itself; sizes that two do not divide."""
     settings = [*SMALL, "data.num_images={train: 15, val: 3, test: 25}", "logger=none"]
@@ -97,13 +94,14 @@ def test_trainer_ddp_is_one_override(tmp_path, tried):
 READING, PASSES = 5, 60  # the image at which a process fails: of 44 while data are read, or later
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
         (f"1 raise {PASSES}", "cannot be read in process 1"),
-        slow(f"1 raise {READING}", "cannot be read in process 1"),
-        slow(f"0 raise {PASSES}", "cannot be read in process 0"),
-        slow(f"1 kill {PASSES}", "another process of this visit ended: what it printed"),
+        (f"1 raise {READING}", "cannot be read in process 1"),
+        (f"0 raise {PASSES}", "cannot be read in process 0"),
+        (f"1 kill {PASSES}", "another process of this visit ended: what it printed"),
     ],
 )
 def test_why_one_process_failed_is_said_once(tmp_path, fault, sentence):

@@ -10,6 +10,8 @@ import pytest
 
 from test_cli import ROOT, SMALL
 
+pytestmark = pytest.mark.slow
+
 NETWORK = """
 import os, pathlib, signal
 from torch import nn
@@ -129,7 +131,6 @@ def test_the_estimate_holds_and_what_kills_it_is_unknown(home, swept):
     assert "GB are free at runs" in said
 
 
-@pytest.mark.slow
 def test_the_same_command_retries_what_failed_also_beside_each_other(home, swept):
     assert swept.returncode == 1
     (home / "mended").touch()
@@ -144,7 +145,6 @@ def test_the_same_command_retries_what_failed_also_beside_each_other(home, swept
     assert "finished before" not in result.stdout
 
 
-@pytest.mark.slow
 def test_submitit_on_this_machine(home, swept):
     assert swept.returncode == 1
     (home / "mended").touch()
@@ -155,7 +155,6 @@ def test_submitit_on_this_machine(home, swept):
     assert "False GPU" in (last_sweep(home) / "1/output.log").read_text()
 
 
-@pytest.mark.slow
 def test_slurm_is_asked_for_a_task_for_each_device(home):
     tools = home / "bin"
     tools.mkdir()
@@ -178,7 +177,6 @@ def test_slurm_is_asked_for_a_task_for_each_device(home):
     assert "0 done, 0 skipped, 2 failed" in result.stdout
 
 
-@pytest.mark.slow
 def test_jobs_of_several_processes_are_skipped_fail_and_end(home):
     """Both processes of a job agree on what becomes of it; the next job starts its own two."""
     two = ("trainer=ddp", "trainer.devices=2", "backbone=small", "backbone.label=two")

@@ -2,8 +2,8 @@
 
 To start a program takes seconds, nearly all for its imports. Where a test does not look at the
 start, it asks this process, which forks: the child goes to its folder, takes its environment and
-its arguments, and runs the program as `python PROGRAM` does, to the end of the process. Not for runs
-that W&B tracks: its temporary folder is made at its import, and goes with the first child.
+its arguments, and runs the program as `python PROGRAM` does, to its end. Not for runs that W&B
+tracks: its temporary folder is made at its import, and goes with the first child.
 
     python warm.py
 

@@ -1,6 +1,6 @@
 """Networks of every zoo with random weights, each built once for the tests of a file."""
 
-from functools import cache
+from functools import lru_cache
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -10,9 +10,10 @@ from cavalcade.backbones import FrozenBackbone, timm_backbone, torchvision_backb
 from cavalcade.backbones.yolo_zoo import import_ultralytics
 
 ZOOS = {"timm": timm_backbone, "torchvision": torchvision_backbone, "yolo": yolo_backbone}
+KEPT = 16  # networks: all of them take 5 GB
 
 
-@cache
+@lru_cache(maxsize=KEPT)
 def built(
     zoo: str, name: str, image_size: int | tuple[int, int] = 64, **settings
 ) -> FrozenBackbone:

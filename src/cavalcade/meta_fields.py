@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cavalcade.errors import InputError, shown
+from cavalcade.file_bytes import read_bytes
 
 MOST_BYTES = 100_000_000  # of a file, as the library allows a header of safetensors
 DEEPEST = 30  # lists and objects within each other
@@ -27,11 +28,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
         InputError: if it is no file, too large, nested too deeply, or no JSON in UTF-8.
     """
     try:
-        if not path.is_file() and path.stat():
-            raise ValueError("it is no file")
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES} bytes")
-        return parsed(path.read_bytes())
+        return parsed(read_bytes(path, MOST_BYTES))
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:

@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from cavalcade.errors import InputError, one_line
+from cavalcade.file_bytes import read_bytes
 from cavalcade.version import __version__
 
 log = logging.getLogger(__name__)
@@ -203,14 +204,11 @@ def _load(path: Path, shapes: Shapes) -> Arrays:
     """The arrays of a file, which is no larger than they are.
 
     Raises:
-        ValueError: if it is no file, or holds others.
+        OSError: if it is missing, no file, or larger.
+        ValueError: if it holds others.
     """
     size = HEADER_BYTES + FLOAT_BYTES * sum(map(prod, shapes.values()))
-    if path.stat() and not path.is_file():
-        raise ValueError("it is no file")
-    if path.stat().st_size > size:
-        raise ValueError("it is larger than what it should hold")
-    arrays: Arrays = load(path.read_bytes())
+    arrays: Arrays = load(read_bytes(path, size))
     found = {name: x for name, x in arrays.items() if name != CHECKSUM}
     expected = {name: tuple(shape) for name, shape in shapes.items()}
     known = all(x.dtype.kind == "f" for x in found.values())

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cavalcade.data.sample import WholeError
 from cavalcade.errors import InputError, one_line
+from cavalcade.file_bytes import check_is_file
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # Pillow looks at what a file holds, not at its suffix, and knows formats for which it starts
@@ -125,8 +126,8 @@ def opened(
     """
     is_read = False
     try:
-        if isinstance(source, Path) and source.exists() and not source.is_file():
-            raise OSError("it is no file")  # a pipe would never end
+        if isinstance(source, Path):
+            check_is_file(source)
         with Image.open(source, formats=list(formats)) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise Image.DecompressionBombError

@@ -11,19 +11,9 @@ from typing import Any
 
 from cavalcade.data.names import brief
 from cavalcade.errors import InputError
+from cavalcade.file_bytes import read_bytes
 
 MOST_DIGITS = 18  # of a number in a text, far above any that means something
-
-
-def read_bytes(path: Path) -> bytes:
-    """The contents of a file.
-
-    Raises:
-        OSError: if it is missing, no file, or cannot be read.
-    """
-    if path.exists() and not path.is_file():  # a pipe would never end
-        raise OSError("it is no file")
-    return path.read_bytes()
 
 
 def read_lines(path: Path, way_out: str) -> list[str]:
