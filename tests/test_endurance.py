@@ -39,7 +39,7 @@ COUNTED = (
 )
 UNTOUCHED = ("signal handlers", "working folder")  # by the first job already
 NOTHING = ("hooks of the network", "figures", "runs of W&B that go on", "objects")
-ENDED_WORKER = "pymp-"  # a folder of a process that loads images; who is ended leaves it
+KILLED_WORKER = "pymp-"  # a folder of a process that loads images; who is killed leaves it
 
 NETWORK = """
 import os, signal
@@ -122,9 +122,9 @@ def test_a_process_is_as_it_was(looped, tried, kind):
 
 
 def check_temporary_files(kind, samples):
-    """None but at most one of each worker of a visit that failed: it is killed, or told to end."""
+    """None but at most one of each worker that was killed."""
     files = [set(sample["temporary files"]) for sample in samples]
-    own = [{name for name in each if not name.startswith(ENDED_WORKER)} for each in files]
+    own = [{name for name in each if not name.startswith(KILLED_WORKER)} for each in files]
     assert all(each == own[0] for each in own)
     failed = range(FAILING - WARM_UP["fail"], FAILING + JOBS) if kind == "fail" else ()
     assert len(files[-1] - own[-1]) <= sum(map(has_worker, failed))
@@ -132,7 +132,7 @@ def check_temporary_files(kind, samples):
 
 def test_a_process_has_its_runs_ended_and_its_temporary_folder_cleared(looped):
     _, temporary, folder = looped
-    left = [p.name for p in temporary.iterdir() if not p.name.startswith((ENDED_WORKER, "torch"))]
+    left = [p.name for p in temporary.iterdir() if not p.name.startswith((KILLED_WORKER, "torch"))]
     assert left == []
     codes = [OfflineRun(path).exit_code for path in folder.glob(OFFLINE)]
     assert None not in codes
