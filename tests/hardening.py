@@ -39,6 +39,7 @@ AREAS = {  # in the order of the tables
 # What happened, in the same words wherever the same did
 REFUSED = "refused, naming the file"
 REFUSED_FIELD = "refused, naming the file and the field"
+REFUSED_FOLDER = "refused, naming the folder"
 READ_OR_REFUSED = "refused, or read as what it says"
 NOTHING_RAN = "refused; nothing ran"
 STOPPED = "refused in one sentence"

@@ -20,10 +20,11 @@ from cavalcade.concepts import ActivationCache
 from cavalcade.disks import refusals_said
 from cavalcade.folders import kind_of, write_meta, written_whole
 from faults import Child, no_child_is_left  # noqa: F401
+from hardening import REFUSED_FOLDER
 from tiny import tiny_visit
 from worlds import COMPARED, METHODS, comparing, finish, first_word, program_of, visiting
 
-READ_ONLY = "a read-only cache= / runs= / comparisons="
+READ_ONLY = "a read-only {}"
 ROOM = "8m"  # for all of any program
 SIZES = {  # kilobytes, in which another phase finds no room
     "train by stream": (4, 40, 80, 160, 240),
@@ -132,7 +133,7 @@ def test_a_folder_of_runs_that_may_only_be_read_is_compared_and_not_written(disk
     tried("disk", "compare: runs that may only be read", "compared, and ended the same")
     refused = Child(partial(trains, disk), tmp_path / "log")
     assert re.match(rf"cannot write to {disk}/runs.*Read-only.*give another place$", said(refused))
-    tried("disk", READ_ONLY, "runs=: refused, naming the folder")
+    tried("disk", READ_ONLY.format("runs="), REFUSED_FOLDER)
 
 
 @pytest.mark.slow
@@ -145,7 +146,7 @@ def test_comparisons_that_may_only_be_read_are_said(disk, tmp_path, tried):
         refused = Child(partial(compares, disk), tmp_path / "log")
         assert re.match(rf"cannot write to {disk}/comparisons.*Read-only.*give an", said(refused))
     assert list((tmp_path / "pairs").rglob("*.safetensors"))
-    tried("disk", READ_ONLY, "comparisons=: refused, naming the folder", 2)
+    tried("disk", READ_ONLY.format("comparisons="), REFUSED_FOLDER, 2)
 
 
 @pytest.mark.slow
@@ -154,7 +155,7 @@ def test_pairs_that_may_not_be_kept_are_said(disk, tmp_path, tried):
     again(disk, "ro")
     refused = Child(partial(compares, tmp_path / "out"), tmp_path / "log")
     assert re.match(rf"cannot (write to|keep compared pairs in) {disk}", said(refused))
-    tried("disk", READ_ONLY, "cache= of compare: refused, naming the folder")
+    tried("disk", READ_ONLY.format("cache= of compare"), REFUSED_FOLDER)
 
 
 @pytest.mark.slow
@@ -168,7 +169,7 @@ def test_activations_are_computed_where_their_folder_may_only_be_read(disk, tmp_
 
     assert finish(cached, tmp_path / "cached") == expected
     assert "which cannot be written to: those images are computed" in (tmp_path / "log").read_text()
-    tried("disk", READ_ONLY, "cache= of train: said; went on; ended the same")
+    tried("disk", READ_ONLY.format("cache= of train"), "said; went on; ended the same")
 
 
 def refusing(number, *names):

@@ -20,6 +20,7 @@ from cavalcade.names import names_of_runs
 from cavalcade.runs import MinedRun
 from cavalcade.truth import Truth
 from cavalcade.visiting.trainers import Trainers
+from hardening import REFUSED_FOLDER
 from kept_formats import FACTS, FORMATS, compared, facts_of
 from run_folders import files_of
 from tiny import quiet_trainer, tiny_backbone, tiny_data
@@ -167,7 +168,7 @@ def test_a_newer_format_is_refused(copies, kind, tried):
         with pytest.raises(InputError, match=said):
             READERS[kind](copies[kind])
     what = "a folder of a newer format, read"
-    tried("versions", what, "refused, naming the folder", times=len(NEWER))
+    tried("versions", what, REFUSED_FOLDER, times=len(NEWER))
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -201,7 +202,7 @@ def test_what_a_newer_version_made_is_not_replaced(copies, kind, tried):
     assert state_of(place) == before
     assert (other / "meta.json").exists()
     what = "a folder of a newer format, at the place of a new run"
-    tried("versions", what, "refused, naming the folder", times=len(tries))
+    tried("versions", what, REFUSED_FOLDER, times=len(tries))
 
 
 def test_runs_of_a_newer_format_are_not_left_out_of_a_comparison(copies):

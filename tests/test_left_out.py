@@ -28,7 +28,7 @@ from cavalcade.visiting.trainers import Trainers
 from cavalcade.visiting.visit import identify
 from coco_folder import write_coco
 from fuzzing import is_refused
-from hardening import LEFT_OUT, REFUSED, STOPPED, UNCHANGED
+from hardening import LEFT_OUT, REFUSED, REFUSED_FIELD, STOPPED, UNCHANGED
 from tiny import quiet_trainer, tiny_backbone, tiny_data, tiny_visit
 
 SPLITS = ("train", "val", "test")
@@ -179,8 +179,7 @@ def test_what_a_run_of_others_says_of_it_is_checked(runs, tmp_path, said, tried)
     with pytest.raises(InputError, match=r"meta\.json: data\.left_out(\.test)? is ") as error:
         load_run(folder)
     assert str(error.value).isprintable()
-    tried("folders", "images left out that are no numbers", "refused in one sentence that names "
-          "the file")  # fmt: skip
+    tried("folders", "images left out that are no numbers", REFUSED_FIELD)
 
 
 def test_a_run_of_whole_data_says_nothing_of_it(clean, tmp_path, caplog):
