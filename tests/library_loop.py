@@ -38,7 +38,7 @@ METHODS: tuple[Callable[[], Probes | Factorisation], ...] = (
     functools.partial(Factorisation, num_concepts=3, rows=200, restarts=1),
 )
 SMOOTH = nullcontext()
-FAILING = 1000  # and above: the numbers of visits that fail
+FAILING = 1000  # and above: the numbers of visits that fail, those that warm up too
 WARM_UP = {"visit": 10, "compare": 4, "fail": 5}
 LATER = 5  # images of a pass, before anything goes wrong
 
@@ -110,7 +110,7 @@ class Loop:
                 happens()
             return image(dataset, index)
 
-        number += FAILING
+        number += FAILING + WARM_UP["fail"]
         try:
             self.visit(number, patch.object(Squares, "image", failing))
         except error:

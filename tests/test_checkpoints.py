@@ -1,5 +1,6 @@
 """A damaged checkpoint is seen wherever it is damaged; the fit goes on from the one before."""
 
+import errno
 import os
 import pickle
 import random
@@ -148,6 +149,20 @@ def test_a_checkpoint_of_any_length_is_seen_as_cut_short(copy, tried):
         assert whole_epochs(last) == 0
         assert not last.exists()
     tried("disk", "one of 100 beginnings of a checkpoint", "found damaged, and removed", CUT)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_a_checkpoint_that_cannot_be_read_now_stays(copy, monkeypatch, error, tried):
+    """Hours of a fit; the disk of a network may be back in a minute."""
+
+    def load(*_):
+        raise error
+
+    monkeypatch.setattr(checkpoints, "_load", load)
+    with pytest.raises(InputError, match=r"last.ckpt cannot be read .*mend that and run the same"):
+        whole_epochs(copy / "last.ckpt")
+    assert {"last.ckpt", "previous.ckpt"} <= {path.name for path in copy.iterdir()}
+    tried("disk", "a checkpoint that cannot be read at the moment", "one sentence; kept")
 
 
 def equal(one, other):

@@ -117,6 +117,11 @@ def test_a_finished_run_is_skipped_with_a_line(swept):
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
+        (
+            "train.py",
+            ["+logger.api_key=abc(SECRET"],
+            "an option is not in Hydra's grammar, and one",
+        ),
         ("train.py", ["data.gird=[8,8]"], "unknown config key data.gird; closest: data.grid, "),
         ("train.py", ["data=folder", "data.rot=x"], "key data.rot; closest: data.root, "),
         ("train.py", ["backbone=effnet_lite0"], "no backbone=effnet_lite0; closest: efficientnet"),
@@ -141,9 +146,19 @@ def test_bad_input_is_one_sentence(tmp_path, program, arguments, message):
     assert result.returncode == 1
     assert message in said
     assert "Traceback" not in said
+    assert "SECRET" not in said
     lines = [line for line in said.splitlines() if line.strip()]
     assert len(lines) == 1, lines
     assert not (tmp_path / "runs").exists()
+
+
+def test_of_a_record_with_a_password_only_what_hydra_wrote_goes(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").touch()
+    record = ("hydra.run.dir=.", "hydra.output_subdir=mine", "hydra.job.chdir=false")
+    result = soon(tmp_path, "compare.py", "runs=nowhere", "logger.notes=https://me:pw@x", *record)
+    assert "Hydra's record of them is removed" in result.stdout + result.stderr
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
 def test_an_option_that_lies_beside_is_pointed_at(tmp_path):

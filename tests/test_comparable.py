@@ -16,6 +16,7 @@ from cavalcade.comparing.comparable import (
 )
 from cavalcade.concepts import Probes
 from cavalcade.visiting.trainers import Trainers
+from hardening import REFUSED
 from tiny import PlantedSquares, quiet_trainer, streamed, tiny_backbone, tiny_data, tiny_visit
 
 
@@ -83,13 +84,7 @@ def hide(name):
     return lambda run: run.rename(run.with_name(f".{run.name}.{name}"))
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        *(unlink_meta, leave_meta_unfinished, cut_meta_short),
-        *(hide(name) for name in ("partial", "again", "old")),
-    ],
-)
+@pytest.mark.parametrize("harm", [hide(name) for name in ("partial", "again", "old")])
 def test_what_is_not_finished_is_no_run(root, runs, tmp_path, harm, tried):
     """However whole it looks, and though it was changed last."""
     other = shutil.copytree(root, tmp_path / "runs")
@@ -101,6 +96,27 @@ def test_what_is_not_finished_is_no_run(root, runs, tmp_path, harm, tried):
     for found in (latest_runs(other), find_runs([home]), find_runs([other])):
         assert [run.label for run in found] == ["shuffled", "stranger"]
     tried("kills", "compare: a run that is not finished lies among others", "not taken for one")
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (unlink_meta, "is no run folder: it holds no meta.json"),
+        (leave_meta_unfinished, "is no run folder: it holds no meta.json"),
+        (cut_meta_short, "meta.json cannot be read"),
+    ],
+)
+def test_a_run_without_its_meta_json_is_not_passed_over(root, runs, tmp_path, harm, why, tried):
+    """It was renamed to its place when it was whole, so that it was damaged there."""
+    other = shutil.copytree(root, tmp_path / "runs")
+    home = other / runs[0].path.parent.relative_to(root)
+    path = home / runs[0].path.name
+    harm(path)
+    os.utime(path, (2e9, 2e9))
+    for find in (lambda: latest_runs(other), lambda: find_runs([home]), lambda: find_runs([other])):
+        with pytest.raises(InputError, match=rf"^{path}.*{why}"):
+            find()
+    tried("folders", "a run among others whose meta.json is damaged or gone", REFUSED)
 
 
 @pytest.mark.parametrize("file", ["masks.safetensors", "scores.csv", "config.yaml"])

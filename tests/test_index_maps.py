@@ -52,6 +52,14 @@ def test_a_value_that_is_not_in_the_legend_is_named(legend, other):
         legend.labels(np.where(VALUES == 2, np.uint8(other), VALUES), SOURCE)
 
 
+@pytest.mark.parametrize("other", [-1, -5, -(2**31)])
+def test_a_negative_value_is_in_no_legend(other):
+    """Some formats hold them; 0, to which they are next, is a class."""
+    values = np.where(VALUES == 2, np.int32(other), VALUES.astype(np.int32))
+    with pytest.raises(InputError, match=f"map.png holds the index {other}, which is none of ours"):
+        LEGEND.labels(values, SOURCE)
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
 def test_values_may_have_more_than_8_bits(dtype):
     far = VALUES.astype(dtype)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 
 import numpy as np
@@ -19,6 +20,7 @@ from cavalcade.comparing.comparison_folder import tables_of, write_comparison
 from cavalcade.concepts import Probes
 from cavalcade.data import Broden, Coco, Folder
 from cavalcade.data.contents import read_splits
+from cavalcade.data.folder import FolderSplit
 from cavalcade.data.left_out import LeftOut, check_agreed, table_of
 from cavalcade.errors import InputError
 from cavalcade.folders import read_meta
@@ -276,6 +278,44 @@ def test_what_the_machine_lacks_is_no_fault_of_an_image(clean, monkeypatch, trie
         with pytest.raises(InputError, match=r"03.png cannot be read, for lack of memory or open"):
             read_splits(data_of(clean, on_error), SPLITS)
     tried("images", "data.on_error=skip while the machine lacks memory", REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "cannot be read, for lack of memory or open files (MemoryError)"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough"), "for lack of memory or"),
+        (OSError(errno.EMFILE, "Too many open files"), "for lack of memory or open files"),
+    ],
+)
+def test_what_the_machine_lacks_for_labels_is_no_fault_of_an_image(
+    clean, monkeypatch, tried, error, words
+):
+    spoil_labels(monkeypatch, error)
+    for on_error in ("stop", "skip"):
+        with pytest.raises(InputError, match=re.escape(words)):
+            read_splits(data_of(clean, on_error), SPLITS)
+    tried("images", "data.on_error=skip while the machine lacks memory", REFUSED)
+
+
+def test_what_may_not_be_looked_at_is_a_sentence(clean, monkeypatch):
+    spoil_labels(monkeypatch, PermissionError(errno.EACCES, "Permission denied"))
+    with pytest.raises(InputError, match=r"^image 03 cannot be read \(.*denied\); mend that$"):
+        read_splits(data_of(clean, "stop"), SPLITS)
+    found = read_splits(data_of(clean, "skip"), ["train"])["train"]
+    assert [each.id for each in found.left_out] == ["03"]
+
+
+def spoil_labels(monkeypatch, error):
+    """As of one image, when they are asked for."""
+    own = FolderSplit.labels
+
+    def labels(split, index):
+        if split.ids[index] == "03":
+            raise error
+        return own(split, index)
+
+    monkeypatch.setattr(FolderSplit, "labels", labels)
 
 
 def test_images_of_coco_that_are_missing_are_left_out(tmp_path):

@@ -113,6 +113,11 @@ def test_what_torch_says_of_a_lost_worker_is_a_sentence():
         raise RuntimeError("other")
 
 
+def test_a_machine_without_memory_is_no_device_without_memory():
+    with pytest.raises(InputError, match=r"this machine has no memory"), failures_said("net", 0):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
 def gone(*_):
     raise ConnectionResetError
 

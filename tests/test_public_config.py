@@ -88,6 +88,14 @@ def test_headers_and_options_in_lists_are_taken_out(text, tried):
     tried("secrets", "a header or an option with a token", HIDDEN)
 
 
+@pytest.mark.parametrize("scheme", ["s3", "postgresql+psycopg2", "git+ssh", "https"])
+def test_schemes_of_any_name_show_no_password(scheme):
+    for slashes in ("//", "/"):
+        url = f"{scheme}:{slashes}me:pw@host/x"
+        assert without_passwords(f"at {url}") == f"at {scheme}:{slashes}host/x"
+        assert hold_secrets([f"data.root={url}"])
+
+
 def test_arguments_without_a_key_are_looked_at():
     assert hold_secrets(["--config-dir", "https://me:pw@host/conf"])
 

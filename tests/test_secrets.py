@@ -23,16 +23,22 @@ SECRETS = {  # by where they are
     "a token": "5ecretToken",
     "a header": "5ecretHeader",
 }
+NETRC = ".netrc"  # the user's own
 NOTES = "https://me:5ecretOfTheUrl@host/x?sig=5ecretSignature&n=1"
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A home with a password in it, which is none of what is written."""
-    folder = tmp_path_factory.mktemp("home")
+@pytest.fixture
+def home(tmp_path):
+    """A home with a password in it, which is none of what is written; beside the temporary files.
+
+    Both lie where leaks are looked for.
+    """
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (tmp_path / "temporary").mkdir()
     text = f"machine api.wandb.ai login user password {SECRETS['netrc']}\n"
-    (folder / ".netrc").write_text(text)
-    (folder / ".netrc").chmod(0o600)
+    (folder / NETRC).write_text(text)
+    (folder / NETRC).chmod(0o600)
     return folder
 
 
@@ -43,6 +49,7 @@ def program(folder, home, name, *arguments):
         "HF_TOKEN": SECRETS["a hub's token"],
         "AWS_SECRET_ACCESS_KEY": SECRETS["a cloud's key"],
         "HOME": str(home),
+        "TMPDIR": str(home.with_name("temporary")),
         "WANDB_MODE": "offline",
     }
     done = subprocess.run(
@@ -59,7 +66,8 @@ def program(folder, home, name, *arguments):
 
 def leaks(folder: Path, *texts: str) -> list[tuple[str, str]]:
     """Where a secret is written; compressed streams of a file are looked into."""
-    contents = {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != NETRC]
+    contents = {str(path): path.read_bytes() for path in files}
     contents |= {f"text {k}": text.encode() for k, text in enumerate(texts)}
     return [
         (where, name)

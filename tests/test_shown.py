@@ -17,6 +17,8 @@ from torch._utils import ExceptionWrapper
 from cavalcade import InputError
 from cavalcade.cli import user_error
 from cavalcade.comparing.comparable import say_differences
+from cavalcade.data.links import LeadsOutError
+from cavalcade.data.sample import WholeError
 from cavalcade.errors import shown
 from cavalcade.folders import read_meta
 from cavalcade.log_lines import AS_LINES
@@ -64,10 +66,11 @@ def test_names_forge_no_sentence(tmp_path, name, tried):
           "shown as it is, and not interpreted", 3)  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", [InputError, WholeError, LeadsOutError])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_forge_no_sentence_of_a_data_worker(name, tried):
+def test_names_forge_no_sentence_of_a_data_worker(name, kind, tried):
     try:
-        raise InputError(f"{name} is no image; mend it")
+        raise kind(f"{name} is no image; mend it")
     except InputError:
         carried = ExceptionWrapper(sys.exc_info(), where="in DataLoader worker process 0")
     with pytest.raises(InputError) as error:

@@ -6,16 +6,16 @@ import inspect
 import logging
 import os
 import platform
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.types import RunMode
 from hydra.utils import get_object
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -29,6 +29,7 @@ from cavalcade.log_lines import AS_LINES
 from cavalcade.report.public_config import hold_secrets, without_passwords, without_secrets
 from cavalcade.value_files import with_values
 
+RECORD = ("config.yaml", "hydra.yaml", "overrides.yaml")  # what Hydra keeps of a job
 SCRIPTS = "CAVALCADE_SCRIPTS"  # names the folder of the script that was called
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,10 @@ def forgets_secrets(job: Callable[[DictConfig], Job]) -> Callable[[DictConfig], 
         hydra = HydraConfig.get()
         record = Path(hydra.runtime.output_dir) / str(hydra.output_subdir)
         if hydra.output_subdir is not None and record.is_dir() and holds_secrets(config):
-            shutil.rmtree(record)
+            for name in RECORD:  # other files of the folder are the user's
+                (record / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                record.rmdir()
             log.info("the settings hold a password, so that Hydra's record of them is removed")
         return job(config)
 
@@ -137,6 +141,8 @@ def run(main: Callable[[], None]) -> None:
             sys.argv[1:] = with_values(sys.argv[1:])
         main()
     except (HydraException, OmegaConfBaseException, InputError) as error:
+        if isinstance(error, OverrideParseException) and hold_secrets(sys.argv[1:]):
+            sys.exit("an option is not in Hydra's grammar, and one holds a password; quote values")
         sys.exit(shown(without_passwords(sentence(error))))
     except KeyboardInterrupt:
         sys.exit(130)

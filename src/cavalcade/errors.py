@@ -7,8 +7,10 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 FROM_WORKER = re.compile(
-    r"Caught InputError in DataLoader worker process \d+\.\nOriginal Traceback \(most recent call"
+    r"Caught \w+ in DataLoader worker process \d+\.\nOriginal Traceback \(most recent call"
 )
+NO_MEMORY = "DefaultCPUAllocator"  # of torch, for the memory of the machine
+SENTENCE = re.compile(r"\n[\w.]+: ")  # after the name of its class, which may be one of ours
 
 
 class InputError(ValueError):
@@ -22,7 +24,7 @@ class InputError(ValueError):
         """The sentence; of an error of a data worker too, around which torch puts a traceback."""
         text = super().__str__()
         if FROM_WORKER.match(text):  # there each sentence is a line
-            text = text.rstrip().rpartition(f"\n{__name__}.InputError: ")[2]
+            text = SENTENCE.split(text.rstrip())[-1]
         return shown(" ".join(text.split("\n")))
 
 
@@ -43,6 +45,11 @@ def shown(text: str, keep: str = "") -> str:
 
 def _is_shown(letter: str) -> bool:
     return letter.isprintable() or unicodedata.category(letter) == "Zs"  # spaces of any width
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether the machine, not a device, had no memory: Python says it, or torch."""
+    return isinstance(error, MemoryError) or NO_MEMORY in str(error)
 
 
 def closest(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cavalcade.errors import InputError
 
-NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)  # or out of reach
 
 FileVersion = tuple[int, int, int]
 FileVersions = Mapping[Path, FileVersion | None]

@@ -135,7 +135,9 @@ def _check_kind(place: Path, kind: str) -> None:
     if place.exists() and kind_of(place) != kind:
         raise InputError(f"{place} exists and is no {kind} of cavalcade; give another place")
     found = _said_by(place).get("format")
-    if isinstance(found, int) and found > FORMAT:  # what a newer version made is not replaced
+    if (
+        isinstance(found, int | float) and found > FORMAT
+    ):  # what a newer version made is not replaced
         raise _newer(place, found)
 
 
@@ -201,7 +203,7 @@ def _said_by(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _newer(folder: Path, found: int) -> InputError:
+def _newer(folder: Path, found: int | float) -> InputError:
     return InputError(f"{folder} has format {found}, this version reads {FORMAT}; update cavalcade")
 
 

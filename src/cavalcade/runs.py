@@ -36,6 +36,7 @@ from cavalcade.table_files import NAMES
 from cavalcade.tensor_files import check_tensor, read_tensors
 from cavalcade.truth import Truth
 
+VECTORS = "concepts.safetensors"
 MASKS = "masks.safetensors"
 HALF_MASKS = "halves/masks.safetensors"
 SMALLEST = 1e-12  # strength that counts
@@ -98,7 +99,7 @@ class Run:
     @cached_property
     def concept_set(self) -> ConceptSet:
         """The concepts themselves."""
-        return self._concept_set("concepts.safetensors")
+        return self._concept_set(VECTORS)
 
     @cached_property
     def seen(self) -> Bool[Tensor, "images pixels"]:
@@ -376,7 +377,7 @@ def write_run(
         concepts: those found.
         encoded: where they fire on the test images.
     """
-    concepts.save(folder / "concepts.safetensors")
+    concepts.save(folder / VECTORS)
     masks = {f"layers/{name}": part.masks for name, part in encoded.layers.items()}
     save_file({"seen": encoded.seen, **masks}, folder / MASKS)
     for what in ("strengths", "features"):

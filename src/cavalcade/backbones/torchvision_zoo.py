@@ -32,6 +32,7 @@ HEADS = (
     *("fc", "classifier", "aux_classifier", "heads", "head", "AuxLogits", "aux1", "aux2"),
     "avgpool",
 )
+ANY_CODE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"  # the opposite, which it refuses beside that
 NO_CODE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # asks torch.load so, whatever its caller says
 
 
@@ -132,15 +133,13 @@ def _downloaded(name: str, weights: WeightsEnum, settings: dict[str, Any]) -> nn
 @contextmanager
 def _no_code() -> Iterator[None]:
     """Have weights read as plain tensors: torchvision would run what a pickle holds."""
-    before = os.environ.get(NO_CODE)
+    before = {name: os.environ.pop(name, None) for name in (NO_CODE, ANY_CODE)}
     os.environ[NO_CODE] = "1"
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[NO_CODE]
-        else:
-            os.environ[NO_CODE] = before
+        del os.environ[NO_CODE]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def _check_weights(name: str, weights: str, named: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cavalcade.errors import InputError, listed, shown
 from cavalcade.folders import kind_of
-from cavalcade.runs import Run, load_run
+from cavalcade.runs import VECTORS, Run, load_run
 
 MOST_NAMED = 3  # runs that share a setting
 LONGEST = 200  # characters of a setting
@@ -54,9 +54,20 @@ def latest_runs(root: Path) -> list[Run]:
 
 def _finished_runs(folder: Path) -> list[Path]:
     """Run folders at any level below a folder, without those that are being written."""
-    metas = (meta for level in ("*", "*/*", "*/*/*") for meta in folder.glob(f"{level}/meta.json"))
-    found = {meta.parent for meta in metas if kind_of(meta.parent) == "run"}
+    found = {
+        file.parent
+        for level in ("*", "*/*", "*/*/*")
+        for name in ("meta.json", VECTORS)
+        for file in folder.glob(f"{level}/{name}")
+        if _is_run(file.parent)
+    }
     return sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether it is one, or was one whose `meta.json` is damaged or lost: loading says so."""
+    kind = kind_of(folder)
+    return kind == "run" or (kind is None and (folder / VECTORS).exists())
 
 
 def _is_hidden(path: Path) -> bool:

@@ -8,6 +8,7 @@ Disks damage files that were written whole. Torch does not look at the checksums
 checkpoint, so that a damaged number would be one of the fit.
 """
 
+import errno
 import logging
 import os
 import zipfile
@@ -17,6 +18,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from cavalcade.children import AGAIN
+from cavalcade.errors import InputError, one_line
 from cavalcade.folders import sync
 
 FOLDER, LAST = "checkpoints", "last.ckpt"
@@ -73,6 +76,9 @@ def whole_epochs(last: Path) -> int:
     """How many epochs of a fit its last whole checkpoint holds, which is the last one from then on.
 
     Those that are damaged are removed, and said.
+
+    Raises:
+        InputError: if one cannot be read now, for a reason that is not in it.
     """
     _part(last).unlink(missing_ok=True)
     damaged: list[Path] = []
@@ -104,6 +110,13 @@ def _epochs_of(checkpoint: Path) -> int:
             if archive.testzip() is not None:
                 return 0
         return int(_load(checkpoint, "cpu")["epoch"]) + 1
+    except (OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno in (None, errno.EINVAL):
+            return 0  # it leads to a place in it that is none
+        raise InputError(
+            f"{checkpoint} cannot be read ({one_line(error)}); mend that and {AGAIN}, or delete it "
+            "to start over"
+        ) from error
     except Exception:  # whatever its readers meet in what it is not
         return 0
 

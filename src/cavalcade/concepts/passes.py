@@ -85,7 +85,8 @@ class BackbonePass(LightningModule):
             InputError: for some with which nothing can be computed; see `check_each`.
         """
         maps = batch.activations or self.backbone(batch.inputs)
-        if not are_usable(maps.values()):
+        # an idle batch, of an image that another process has, names none
+        if not are_usable(maps.values()) and batch.positions[0] >= 0:
             check_each(self.backbone.label, self.backbone.model, maps, self._ids(batch))
         return maps
 

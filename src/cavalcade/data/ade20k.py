@@ -11,6 +11,8 @@ from cavalcade.data.published import ANEW, Published
 from cavalcade.data.tables import read_lines, whole_number
 from cavalcade.errors import InputError
 
+COLUMNS = 5  # of the list of classes
+
 
 @dataclass(kw_only=True)
 class Ade20k(Published):
@@ -56,9 +58,15 @@ def read_classes(path: Path) -> dict[str, Sequence[int]]:
     """
     classes: dict[str, Sequence[int]] = {}
     for row in read_lines(path, ANEW)[1:]:
-        index, *others = row.split("\t")
-        number, name = whole_number(index.strip()), "".join(others[-1:]).split(",")[0].strip()
-        if number is None or not 0 < number < 2**16 or (number,) in classes.values() or not name:
+        fields = row.split("\t")
+        number, name = whole_number(fields[0].strip()), fields[-1].split(",")[0].strip()
+        if (
+            len(fields) != COLUMNS
+            or number is None
+            or not 0 < number < 2**16
+            or (number,) in classes.values()
+            or not name
+        ):
             raise InputError(
                 f"{path} has the row {brief(row)}, which is not Idx, Ratio, Train, Val and Name, "
                 f"tab separated, with an Idx of its own; {ANEW}"

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cavalcade.data.compact import CompactLabels, bit_rows, compressed
 from cavalcade.data.left_out import LeftOut, check_agreed, say_left_out
+from cavalcade.data.pictures import SHORTAGES
 from cavalcade.data.sample import (
     Chosen,
     ConceptData,
@@ -24,7 +25,7 @@ from cavalcade.data.sample import (
     Part,
     WholeError,
 )
-from cavalcade.errors import InputError, listed
+from cavalcade.errors import InputError, lacks_memory, listed, one_line
 from cavalcade.progress import progress
 
 READERS = 4  # threads, each with all masks of an image
@@ -142,7 +143,19 @@ class _Reading(NamedTuple):
 
 
 def _read(dataset: ConceptDataset, index: int) -> _Reading:
-    sample = dataset[index]
+    try:
+        sample = dataset[index]
+    except (OSError, RuntimeError, MemoryError) as error:
+        said = f"image {dataset.ids[index]} cannot be read"
+        reason = one_line(error) or type(error).__name__
+        if lacks_memory(error) or getattr(error, "errno", None) in SHORTAGES:
+            raise WholeError(
+                f"{said}, for lack of memory or open files ({reason}); free some, or choose fewer "
+                "concepts"
+            ) from error
+        if isinstance(error, OSError):
+            raise InputError(f"{said} ({reason}); mend that") from error
+        raise
     rows, columns = sample.masks.shape[1:]
     masks, unknown = bit_rows(Labels(sample.masks, sample.labelled))
     maps = list(zip(sample.masks.numpy(), sample.labelled.numpy(), strict=True))
@@ -196,7 +209,12 @@ def read_splits(data: ConceptData, splits: Sequence[str]) -> dict[str, Contents]
     """
     skip = data.on_error == "skip"
     choosy = data.min_pixels > 0 or data.min_images > 0
-    opened = {s: data.split(s) for s in dict.fromkeys([*splits, *(["train"] if choosy else [])])}
+    try:
+        opened = {
+            s: data.split(s) for s in dict.fromkeys([*splits, *(["train"] if choosy else [])])
+        }
+    except OSError as error:  # a folder that may not be looked into, a disk that is gone
+        raise InputError(f"{data.name} cannot be read ({one_line(error)}); mend that") from error
     contents = {}
     for split, dataset in opened.items():
         log.info("%s: reading and checking %d %s images", data.name, len(dataset), split)

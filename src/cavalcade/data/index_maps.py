@@ -53,6 +53,8 @@ class Legend:
         count = len(self.concepts)
         check_room(path, (count, *values.shape))
         codes = np.take(self._codes, values, mode="clip")
+        if values.dtype.kind == "i":  # where indices may be negative, which are in no legend
+            codes[values < 0] = count + UNKNOWN
         unknown = codes == count + UNKNOWN
         if unknown.any():
             raise InputError(f"{path} holds the index {values[unknown][0]}, {self.otherwise}")

@@ -88,5 +88,5 @@ def table_of(data: ConceptData, found: Mapping[str, Sequence[LeftOut]]) -> pd.Da
 
 
 def _shortened(reason: str, home: str) -> str:
-    inside = reason.replace(f"{home}/", "") if home else reason
+    inside = re.sub(rf"(?<![\w/.]){re.escape(home)}/", "", reason) if home else reason
     return " ".join(_PATH.sub("…/", inside).split())

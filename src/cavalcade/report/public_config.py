@@ -13,7 +13,9 @@ _SECRET = re.compile(  # at the end of a name in snake case
     r"(?:_headers?)?_?\d*$"
 )
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
-_USER = re.compile(r"(?<=[A-Za-z]{2}:/)(/?)[^/?#\s]*@")  # a path of a URL has one slash less
+_USER = re.compile(  # a path of a URL has one slash less, and a drive of Windows one letter
+    r"(?:(?<=://)|(?<=[A-Za-z0-9]{2}:/))(/?)[^/?#\s]*@"
+)
 _HEADER = re.compile(r"(authorization\s*:\s*(?:\w+\s+)?|\bbearer\s+)\S{6,}", re.IGNORECASE)
 _QUERY = re.compile(r"(?:(?<=[?&#;])|(?<=--))([^=&#;\s]+)=[^&#;\s]+")
 _INNER_KEY = re.compile(r"[{,]\s*['\"]?([^\s'\"{},:]+)['\"]?\s*:")  # of a mapping in an argument
@@ -39,6 +41,18 @@ def hold_secrets(arguments: Iterable[str]) -> bool:
         if _shown(argument) != argument or any(map(_is_secret, [key, *_INNER_KEY.findall(value)])):
             return True
     return False
+
+
+def without_secret_values(arguments: Iterable[str]) -> list[str]:
+    """Arguments `key=value`, with the value removed of each that shows a password.
+
+    >>> without_secret_values(["logger.api_key=abc", "seed=1"])
+    ['logger.api_key=removed', 'seed=1']
+    """
+    return [
+        f"{argument.partition('=')[0]}={REMOVED}" if hold_secrets([argument]) else argument
+        for argument in arguments
+    ]
 
 
 def without_passwords(text: str) -> str:

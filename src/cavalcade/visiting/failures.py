@@ -8,7 +8,7 @@ from torch.utils.data import dataloader
 
 from cavalcade.backbones.memory import is_out_of_memory
 from cavalcade.children import AGAIN
-from cavalcade.errors import InputError
+from cavalcade.errors import InputError, lacks_memory
 from cavalcade.processes import ORIGIN
 
 LOST_WORKER = "DataLoader worker (pid"  # as torch begins to say it
@@ -51,7 +51,7 @@ def _sentence(error: Exception, label: str, num_workers: int) -> str | None:
             f"a process that loads images {why}, or lower num_workers (now {num_workers}; 0 "
             f"starts none) or batch_size, and {AGAIN}"
         )
-    if isinstance(error, MemoryError):
+    if lacks_memory(error):
         return (
             f"this machine has no memory for the visit to {label}; make memory free, lower "
             f"num_workers or batch_size, or give fewer backbone.layers, and {AGAIN}"

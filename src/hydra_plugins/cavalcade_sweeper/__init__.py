@@ -22,6 +22,7 @@ from cavalcade import cli
 from cavalcade.children import sigterm_raises
 from cavalcade.errors import InputError
 from cavalcade.hydra_errors import sentence
+from cavalcade.report.public_config import without_secret_values
 from cavalcade.sweeping.apart import BASIC, JOBLIB, LOCAL, SLURM, SWEEP_GPUS, SWEEP_PID
 from cavalcade.sweeping.estimate import estimate, print_estimate
 from cavalcade.sweeping.gpus import visible_gpus
@@ -90,7 +91,8 @@ class TolerantSweeper(BasicSweeper):
                 config = self._composed(overrides, len(configs))
             except (HydraException, OmegaConfBaseException, InputError) as error:
                 reason = sentence(error)
-                cli.fail(f"job {' '.join(overrides)} left out: {reason}")
+                given = " ".join(without_secret_values(overrides))
+                cli.fail(f"job {given} left out: {reason}")
                 jobs.append(SweepJob(list(overrides), None, reason))
                 continue
             own = folder / str(OmegaConf.select(config, "hydra.sweep.subdir"))
