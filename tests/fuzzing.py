@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
+from itertools import cycle
 from operator import getitem
 from pathlib import Path
 from random import Random
@@ -55,16 +56,21 @@ def harmed(content: bytes, harm: str, drawn: Random) -> bytes:
 
 
 def damages(content: bytes, times: int) -> Iterator[bytes]:
-    """The file, spoilt in each way in turn, so many times in all."""
-    drawn, harms = Random(times), [*HARMS]
-    for k in range(times):
-        yield harmed(content, harms[k % len(harms)], drawn)
+    """The file, spoilt in each way in turn: so many files that all differ."""
+    drawn, seen = Random(times), {content}
+    for harm in cycle(HARMS):
+        bad = harmed(content, harm, drawn)
+        if bad not in seen:
+            seen.add(bad)
+            yield bad
+        if len(seen) > times:
+            return
 
 
 def cuts(content: bytes, count: int = 100) -> Iterator[bytes]:
-    """The file without its end, from nothing to all but the last byte."""
-    for k in range(count):
-        yield content[: k * (len(content) - 1) // (count - 1)]
+    """The file without its end, from nothing to all but the last byte; if it is short, fewer."""
+    for length in sorted({k * (len(content) - 1) // (count - 1) for k in range(count)}):
+        yield content[:length]
 
 
 def places(value: Any, above: tuple = ()) -> Iterator[tuple]:
@@ -82,9 +88,12 @@ def found_at(value: Any, place: Iterable[str | int]) -> Any:
 
 def changes(value: Any, times: int) -> Iterator[str]:
     """JSON text in which one value is another, is gone, stands twice, or is no JSON."""
-    drawn, every = Random(times), list(places(value))
-    for _ in range(times):
-        yield changed(value, drawn.choice(every), drawn)
+    drawn, every, seen = Random(times), list(places(value)), {json.dumps(value)}
+    while len(seen) <= times:
+        text = changed(value, drawn.choice(every), drawn)
+        if text not in seen:
+            seen.add(text)
+            yield text
 
 
 def changed(value: Any, place: tuple, drawn: Random) -> str:

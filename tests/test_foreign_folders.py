@@ -181,33 +181,43 @@ def test_every_field_of_meta_json_is_what_it_must_be(folders, part, tried):
     tried("folders", "a field of meta.json that is something else", READ_OR_REFUSED, times)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"null",
-        b"[]",
-        b'"run"',
-        b"\xff\xfe{}",
-        b"{" * 100_000,
-        b"[" * 100_000 + b"]" * 100_000,
-        b'{"a":' * 5000 + b"1" + b"}" * 5000,
-        b'{"kind": "run", "format": ' + b"9" * 5000 + b"}",
-        b'{"kind": "run", "label": "\\ud800", "format": 1, "files": {}}',
-        b'{"kind": "run", "format": 1, "files": []}',
-        b'{"kind": "run", "format": 1, "files": {"a": 1}}',
-        b'{"kind": ["run"], "format": 1, "files": {}}',
-        b'{"kind": "run", "format": true, "files": {}}',
-    ],
+NONE, OTHER = (
+    "a meta.json that is no JSON, nested too deep, or a terabyte",
+    "other JSON as meta.json",
 )
-def test_a_meta_json_that_is_none(folders, content, tried):
+
+
+@pytest.mark.parametrize(
+    ("content", "why", "what"),
+    [
+        (b"", "cannot be read", NONE),
+        (b"\xff\xfe{}", "cannot be read", NONE),
+        (b"{" * 100_000, "cannot be read", NONE),
+        (b"[" * 100_000 + b"]" * 100_000, "cannot be read", NONE),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, "cannot be read", NONE),
+        (b'{"kind": "run", "format": 1, "files": {}, "x": ' + b"[" * 31 + b"]" * 31 + b"}",
+         "nested deeper than 30", NONE),
+        (b'{"kind": "run", "format": ' + b"9" * 5000 + b"}", "cannot be read", NONE),
+        (b'{"kind": "run", "label": "\\ud800", "format": 1, "files": {}}', "surrogates", NONE),
+        (b"null", "it is no object with fields", OTHER),
+        (b"[]", "it is no object with fields", OTHER),
+        (b'"run"', "it is no object with fields", OTHER),
+        (b'{"kind": "run", "format": 1, "files": []}', "files is no object", OTHER),
+        (b'{"kind": "run", "format": 1, "files": {"a": 1}}', "files.a is 1, not a text", OTHER),
+        (b'{"kind": ["run"], "format": 1, "files": {}}', "kind is ", OTHER),
+        (b'{"kind": "run", "format": true, "files": {}}', "format is True", OTHER),
+    ],
+)  # fmt: skip
+def test_a_meta_json_that_is_none(folders, content, why, what, tried):
     path = folders["probed"] / "meta.json"
     path.write_bytes(content)
-    assert str(path) in refusal(partial(load_run, path.parent), path)
+    said = refusal(partial(load_run, path.parent), path)
+    assert str(path) in said
+    assert why in said
     assert kind_of(path.parent) in (None, "run")
     assert refusal(partial(find_runs, [path.parent]), path.parent)
     latest_runs(path.parents[3])  # the other method's
-    tried("folders", "a meta.json that is no JSON, nested too deep, or a terabyte", REFUSED)
+    tried("folders", what, REFUSED)
 
 
 def test_a_meta_json_that_is_huge(folders, tried):
@@ -215,7 +225,7 @@ def test_a_meta_json_that_is_huge(folders, tried):
     with path.open("wb") as file:
         file.truncate(2**40)  # takes no room
     assert "has more than 100000000 bytes" in refusal(partial(load_run, path.parent), path)
-    tried("folders", "a meta.json that is no JSON, nested too deep, or a terabyte", REFUSED)
+    tried("folders", NONE, REFUSED)
 
 
 OUT = "a path out of the folder, in meta.json or by a link"

@@ -1,8 +1,8 @@
 """Any seed that a run may be made with, it may be read with; others are refused at the start."""
 
+from random import Random
+
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from cavalcade import InputError
 from cavalcade.concepts import Factorisation, Probes
@@ -24,24 +24,19 @@ METHODS = {
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_of_any_seed_can_be_read(tmp_path, method, tried):
-    backbone, read = tiny_backbone(), 0
+    backbone = tiny_backbone()
     data = tiny_data(backbone, seed=MOST_SEED)
     folder = tiny_visit(tmp_path, backbone, data=data, method=METHODS[method]())
     assert load_run(folder).meta["identity"]["seed"] == MOST_SEED
     meta, path = meta_of(folder), folder / "meta.json"
 
-    @settings(derandomize=True, deadline=None, database=None, max_examples=50)
-    @given(st.integers(0, MOST_SEED))
-    @example(2**31)
-    @example(3_000_000_000)
-    def reads(seed):
-        nonlocal read
+    drawn = Random(0)
+    seeds = [0, 2**31, 3_000_000_000, MOST_SEED, *(drawn.randint(0, MOST_SEED) for _ in range(46))]
+    for seed in seeds:
         check_whole("seed", seed, 0, MOST_SEED)
         RunFields.of(meta | {"identity": meta["identity"] | {"seed": seed}}, path)
-        read += 1
-
-    reads()
-    tried("numbers", "the meta.json of a run with a seed of up to 63 bits", "read as it was", read)
+    tried("numbers", "the meta.json of a run with a seed of up to 63 bits", "not refused",
+          len(seeds))  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", [-1, MOST_SEED + 1, True])

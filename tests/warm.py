@@ -24,6 +24,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 LONGEST = 300  # seconds
+EARLY = ("HF_", "OMP_", "MKL_", "MPL", "PYTHON", "TORCH")  # read by modules at their import
 
 
 def run_warm(
@@ -31,9 +32,14 @@ def run_warm(
 ) -> CompletedProcess[str]:
     """What `subprocess.run([sys.executable, program, *arguments], ...)` gives, sooner.
 
+    But for what is said, or read of the environment, while modules are imported.
+
     Raises:
-        AssertionError: it did not end in five minutes.
+        AssertionError: it did not end in five minutes, or needs another environment from its start.
     """
+    for name in {*env, *os.environ}:
+        if name.startswith(EARLY):
+            assert env.get(name) == os.environ.get(name) == _server().env.get(name), name
     with tempfile.TemporaryDirectory() as folder:
         asked = {"argv": [str(program), *arguments], "cwd": str(cwd), "env": env, "said": folder}
         code = _server().ask(asked)
@@ -46,6 +52,7 @@ class Server:
     """The warm process of this process of tests."""
 
     def __init__(self) -> None:
+        self.env = dict(os.environ)
         self.process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -56,7 +63,9 @@ class Server:
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        answer = self.process.stdout.readline()
+        assert answer, "the process that starts programs is gone"
+        return int(answer)
 
     def end(self) -> None:
         self.process.kill()
