@@ -114,6 +114,12 @@ def test_a_finished_run_is_skipped_with_a_line(swept):
     assert "efficientnet_lite0: finished before, skipped" in result.stdout + result.stderr
 
 
+def test_a_program_that_is_started_soon_says_the_same(tmp_path):
+    real, warm = (call(tmp_path, "train.py", "list=networks") for call in (python, soon))
+    assert real.returncode == warm.returncode == 1
+    assert (real.stdout, real.stderr) == (warm.stdout, warm.stderr)
+
+
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [

@@ -199,7 +199,6 @@ NO_CLAIMS = (  # in the order of that page
     *("most alike", "mean best match", "best matches", "z of similarity", "z of the most alike"),
 )
 METHOD = Path(__file__).parents[1] / "docs/method.md"
-ROUNDED = 0.005 + 1e-9  # percentages of the page
 MINED_ONLY = ("partners", "named")  # probed concepts have names, by which they are compared
 
 
@@ -231,10 +230,16 @@ def test_the_page_says_what_was_counted(kind):
     claims = [claim for claim in CLAIMS if claim != "depth"]
     said = {claim: row[2 + place] for claim, row in zip(claims, table, strict=True)}
     said |= {name: pair[place] for name, pair in zip(NO_CLAIMS, pairs, strict=True)}
-    shares = {n: float(share.replace("%", "")) / 100 for n, share in said.items() if share.strip()}
+    shares = {n: share.replace("%", "").strip() for n, share in said.items() if share.strip()}
     assert len(shares) == len(said) - len(MINED_ONLY) * (kind == "probed")
-    wrong = {n: called[n] for n, share in shares.items() if abs(share - called[n]) > ROUNDED}
+    wrong = {n: called[n] for n, share in shares.items() if not is_rounded(share, called[n])}
     assert not wrong
+
+
+def is_rounded(percentage: str, share: float) -> bool:
+    """Whether a page says a share as closely as its decimals claim."""
+    half = 0.5 * 10.0 ** -len(percentage.partition(".")[2])
+    return abs(float(percentage) - 100 * share) <= half + 1e-9
 
 
 @pytest.mark.parametrize(
