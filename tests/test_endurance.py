@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from functools import reduce
+from operator import and_
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.slow
 
 MOST_OF_SWEEP = 1000  # kilobytes a job; measured: 510, the configs that Hydra keeps to the end
 MOST = 500  # kilobytes a job; measured: up to 100, and steps of Python's arenas of 1 MiB
+FEW = 5  # jobs at the beginning, and at the end
 SAME = "as after the first ones"  # which warm up: caches, threads, modules
 OFFLINE = "wandb/offline-run-*"
 KINDS = {
@@ -237,8 +240,9 @@ def test_the_process_of_a_sweep_stays_as_it_is(swept, tried):
     files = [min((files for _, files, *_ in samples), key=len) for samples in between]
     logs = [[path for path in each if path.endswith("/train.log")] for each in files]
     assert max(map(len, logs)) <= 1, logs  # of the job
-    others = [sorted(set(each) - set(log)) for each, log in zip(files, logs, strict=True)]
-    assert others == [others[0]] * len(others)
+    others = [Counter(each) - Counter(log) for each, log in zip(files, logs, strict=True)]
+    # what is left open stays so; a sample may see a file of the configuration that is just read
+    assert reduce(and_, others[-FEW:]) == reduce(and_, others[:FEW])
     assert max(own for samples in between for _, _, own, _ in samples) == 1  # the job itself
     assert [min(zombies for *_, zombies in samples) for samples in between] == [0] * len(between)
     grew = f"memory grows by less than {MOST_OF_SWEEP} kB a job"
