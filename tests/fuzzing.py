@@ -118,6 +118,11 @@ def changed(value: Any, place: tuple, drawn: Random) -> str:
     return json.dumps(value)
 
 
+def brief(value: object) -> str:
+    """A name of what a test tries, the same in every release of pytest, however long it is."""
+    return ascii(value)[:20]
+
+
 def refusal(read: Callable[[], Any], first: Path, *paths: Path | str) -> str | None:
     """The sentence with which a reader refuses; None if it does not. All else is a bug.
 

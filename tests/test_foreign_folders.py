@@ -25,7 +25,7 @@ from foreign import (
     runs,
     truth_of,
 )
-from fuzzing import HARMS, harmed, refusal
+from fuzzing import HARMS, brief, harmed, refusal
 from hardening import AS_IT_WAS, READ_OR_REFUSED, REFUSED
 
 assert runs, folders
@@ -207,6 +207,7 @@ NONE, OTHER = (
         (b'{"kind": ["run"], "format": 1, "files": {}}', "kind is ", OTHER),
         (b'{"kind": "run", "format": true, "files": {}}', "format is True", OTHER),
     ],
+    ids=brief,
 )  # fmt: skip
 def test_a_meta_json_that_is_none(folders, content, why, what, tried):
     path = folders["probed"] / "meta.json"

@@ -23,7 +23,7 @@ from cavalcade.report.tables import print_places, print_sentence, print_table
 from cavalcade.runs import load_run
 from faults import contents
 from foreign import METHODS, meta_of, renamed, reseal, visit_squares
-from fuzzing import Trap, refusal
+from fuzzing import Trap, brief, refusal
 from hardening import REFUSED, UNCHANGED
 from tiny import streamed, tiny_visit
 
@@ -100,7 +100,9 @@ def test_names_lead_to_no_other_folder(comparisons, hostile, method, tried):
 
 
 @pytest.mark.parametrize(
-    "label", ["../../x", "a/b", "..", ".x", "a\\b", "/etc/x", "", "x" * 256, "a\nb", "a\0b"]
+    "label",
+    ["../../x", "a/b", "..", ".x", "a\\b", "/etc/x", "", "x" * 256, "a\nb", "a\0b"],
+    ids=brief,
 )
 def test_labels_that_are_paths_are_refused(hostile, tmp_path, label, tried):
     home = hostile["probed"][0].parents[1]
