@@ -22,7 +22,7 @@ from cavalcade.folders import kind_of, write_meta, written_whole
 from faults import Child, no_child_is_left  # noqa: F401
 from hardening import REFUSED_FOLDER
 from tiny import tiny_visit
-from worlds import COMPARED, METHODS, comparing, finish, first_word, program_of, visiting
+from worlds import COMPARED, METHODS, comparing, finish, first_word, programs, visiting
 
 READ_ONLY = "a read-only {}"
 ROOM = "8m"  # for all of any program
@@ -69,17 +69,7 @@ def again(place, options):
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """What is done in a folder, by the name of a program, and what it leaves undisturbed."""
-    made = {}
-
-    def of(name):
-        if name not in made:
-            home = tmp_path_factory.mktemp("home")
-            does = program_of(name, home)
-            made[name] = does, finish(does, home / "folder")
-        return made[name]
-
-    return of
+    return programs(tmp_path_factory)
 
 
 def said(child):

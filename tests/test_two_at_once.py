@@ -12,7 +12,7 @@ from cavalcade.comparing.pair_store import PairsOnDisk
 from cavalcade.concepts.encoding import Encoding
 from cavalcade.concepts.fitting import ProbeFit
 from faults import Child, Kill, contents, no_child_is_left  # noqa: F401
-from worlds import TRAINED, finish, first_word, pause, program_of
+from worlds import TRAINED, first_word, pause, programs
 
 WAITS = "waiting for it"
 MET = [  # where the first stops
@@ -30,17 +30,7 @@ MET = [  # where the first stops
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """What a program does in a folder, and what it leaves there alone."""
-    made = {}
-
-    def of(name):
-        if name not in made:
-            home = tmp_path_factory.mktemp("home")
-            does = program_of(name, home)
-            made[name] = does, finish(does, home / "alone")
-        return made[name]
-
-    return of
+    return programs(tmp_path_factory)
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -120,6 +120,18 @@ def program_of(name: str, home: Path) -> Callable[[Path], None]:
     if name in TRAINED:
         return visiting(*TRAINED[name])
     return comparing(COMPARED[name], home / "runs")
+
+
+def programs(tmp_path_factory):
+    """What a program does in a folder, and what it leaves there if nothing happens, by its name."""
+
+    @cache
+    def of(name):
+        home = tmp_path_factory.mktemp("home")
+        does = program_of(name, home)
+        return does, finish(does, home / "alone")
+
+    return of
 
 
 def first_word(name: str) -> str:
