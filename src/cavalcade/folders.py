@@ -135,9 +135,8 @@ def _check_kind(place: Path, kind: str) -> None:
     if place.exists() and kind_of(place) != kind:
         raise InputError(f"{place} exists and is no {kind} of cavalcade; give another place")
     found = _said_by(place).get("format")
-    if (
-        isinstance(found, int | float) and found > FORMAT
-    ):  # what a newer version made is not replaced
+    # what a newer version made is not replaced
+    if isinstance(found, int | float) and found > FORMAT:
         raise _newer(place, found)
 
 

@@ -59,9 +59,9 @@ def _finished_runs(folder: Path) -> list[Path]:
         for level in ("*", "*/*", "*/*/*")
         for name in ("meta.json", VECTORS)
         for file in folder.glob(f"{level}/{name}")
-        if _is_run(file.parent)
     }
-    return sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
+    visible = (path for path in found if not _is_hidden(path.relative_to(folder)))
+    return sorted(filter(_is_run, visible))
 
 
 def _is_run(folder: Path) -> bool:

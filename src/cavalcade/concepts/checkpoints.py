@@ -113,9 +113,10 @@ def _epochs_of(checkpoint: Path) -> int:
     except (OSError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno in (None, errno.EINVAL):
             return 0  # it leads to a place in it that is none
+        reason = one_line(error) or type(error).__name__
         raise InputError(
-            f"{checkpoint} cannot be read ({one_line(error)}); mend that and {AGAIN}, or delete it "
-            "to start over"
+            f"{checkpoint} cannot be read ({reason}); mend that and {AGAIN}, or delete it to start "
+            "over"
         ) from error
     except Exception:  # whatever its readers meet in what it is not
         return 0
