@@ -217,7 +217,8 @@ def test_procrustes_distance_of_a_rotated_copy_is_zero(seed, width):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(30, width))
     wider = np.pad(x, ((0, 0), (0, 7))) @ rotation(rng, width + 7)
-    assert 2 * (1 - value("procrustes", [x], [wider])[0, 0]) == pytest.approx(0, abs=1e-12)
+    # as many channels as centred images have directions: the least one is rounded, 6e-11 was seen
+    assert 2 * (1 - value("procrustes", [x], [wider])[0, 0]) == pytest.approx(0, abs=1e-9)
 
 
 @few
