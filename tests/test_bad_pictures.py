@@ -468,7 +468,7 @@ def test_masks_of_too_many_concepts_are_refused_before_they_are_made(tmp_path, t
     tried("images", "masks of more than four thousand million pixels", f"{REFUSED}; not made")
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 def test_any_size_in_a_header_is_refused_or_small(tmp_path_factory, width, height):
     path = tmp_path_factory.getbasetemp() / "any.png"

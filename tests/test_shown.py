@@ -39,7 +39,7 @@ HOSTILE = (
 )
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.text())
 def test_what_is_shown_can_be_printed(text):
     found = shown(text)
