@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cavalcade.data.compact import CompactLabels, bit_rows, compressed
 from cavalcade.data.left_out import LeftOut, check_agreed, say_left_out
-from cavalcade.data.pictures import SHORTAGES
+from cavalcade.data.pictures import is_shortage
 from cavalcade.data.sample import (
     Chosen,
     ConceptData,
@@ -25,7 +25,7 @@ from cavalcade.data.sample import (
     Part,
     WholeError,
 )
-from cavalcade.errors import InputError, lacks_memory, listed, one_line
+from cavalcade.errors import InputError, listed, one_line
 from cavalcade.progress import progress
 
 READERS = 4  # threads, each with all masks of an image
@@ -148,7 +148,7 @@ def _read(dataset: ConceptDataset, index: int) -> _Reading:
     except (OSError, RuntimeError, MemoryError) as error:
         said = f"image {dataset.ids[index]} cannot be read"
         reason = one_line(error) or type(error).__name__
-        if lacks_memory(error) or getattr(error, "errno", None) in SHORTAGES:
+        if is_shortage(error):
             raise WholeError(
                 f"{said}, for lack of memory or open files ({reason}); free some, or choose fewer "
                 "concepts"

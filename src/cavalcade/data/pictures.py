@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from cavalcade.data.sample import WholeError
-from cavalcade.errors import InputError, one_line
+from cavalcade.errors import InputError, lacks_memory, one_line
 from cavalcade.file_bytes import check_is_file
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -100,6 +100,11 @@ def upper_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 
+def is_shortage(error: BaseException) -> bool:
+    """Whether the machine lacks memory or open files, so that no image is to blame."""
+    return lacks_memory(error) or getattr(error, "errno", None) in SHORTAGES
+
+
 @contextmanager
 def opened(
     source: Path | io.BytesIO,
@@ -144,7 +149,7 @@ def opened(
         if is_read and not isinstance(error, DAMAGED):
             raise
         reason = one_line(error) or type(error).__name__
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) in SHORTAGES:
+        if is_shortage(error):
             raise WholeError(
                 f"{called} cannot be read, for lack of memory or open files ({reason}); free some "
                 "and start again"
