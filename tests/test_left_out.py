@@ -91,7 +91,7 @@ def prints(root, on_error="skip", **options):
 
 def test_what_cannot_be_read_is_left_out_and_the_rest_is_as_without_it(root, tried, caplog):
     spoil(root)
-    with pytest.raises(InputError, match=r"images/train/03.png cannot be read as an image"):
+    with pytest.raises(InputError, match=r"images/train/03.png cannot be read as an image.*skip$"):
         read_splits(data_of(root, "stop"), SPLITS)
     found = read_splits(data_of(root), SPLITS)
     assert {split: [each.id for each in own.left_out] for split, own in found.items()} == {
@@ -219,7 +219,7 @@ def test_runs_with_the_same_left_out_are_compared_and_it_is_said(runs, caplog, t
 
 
 @pytest.mark.slow  # a browser
-def test_the_report_says_it(runs, tmp_path, opened):
+def test_the_report_and_the_summary_say_it(runs, tmp_path, opened):
     loaded = [load_run(run) for run in runs]
     analysis = Analysis(compare(loaded, repairings=2))
     names = names_of_runs(loaded, analysis.comparison.networks)
@@ -228,6 +228,8 @@ def test_the_report_says_it(runs, tmp_path, opened):
     assert said.is_visible()
     assert "could not be read were left out of the data" in said.text_content()
     assert "2 train, 1 test of net0, net1." in said.text_content()
+    summary = json.loads((tmp_path / "c" / "summary.json").read_text())
+    assert "2 train, 1 test of net0, net1" in summary["images_left_out"]
 
 
 def test_a_split_without_any_image_that_can_be_read_stops(root, tried):
@@ -300,7 +302,7 @@ def test_what_the_machine_lacks_for_labels_is_no_fault_of_an_image(
 
 def test_what_may_not_be_looked_at_is_a_sentence(clean, monkeypatch):
     spoil_labels(monkeypatch, PermissionError(errno.EACCES, "Permission denied"))
-    with pytest.raises(InputError, match=r"^image 03 cannot be read \(.*denied\); mend that$"):
+    with pytest.raises(InputError, match=r"^image 03 cannot be read \(.*denied\); mend that, or"):
         read_splits(data_of(clean, "stop"), SPLITS)
     found = read_splits(data_of(clean, "skip"), ["train"])["train"]
     assert [each.id for each in found.left_out] == ["03"]

@@ -205,6 +205,14 @@ def test_pictures_of_later_pairs_stay_in_the_folder(tmp_path):
     assert {path.suffix for path in found} == {".png"}
 
 
+def test_no_two_pairs_share_a_picture():
+    names = ["a", "a__b", "b", "b__a", "a_", "_a", "_", "__", "a" * 120 + "__", "a" * 120]
+    pairs = [Pair(one, (), other, ()) for one in names for other in names]
+    found = {pictures.picture_of(pair) for pair in pairs}
+    assert len(found) == len(pairs)
+    assert pictures.picture_of(Pair("n0", (), "n1", ())) == "n0__n1"
+
+
 def tracker(folder, sweep=None, **settings):
     given = {"project": "p", "offline": True, "save_dir": str(folder)} | settings
     silent = wandb.Settings(silent=True)

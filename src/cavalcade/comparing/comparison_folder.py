@@ -37,6 +37,7 @@ import numpy as np
 import pandas as pd
 
 from cavalcade.comparing.analysis import Analysis
+from cavalcade.comparing.comparable import images_left_out
 from cavalcade.comparing.comparison import Comparison, matrix_of
 from cavalcade.comparing.findings import summarise
 from cavalcade.comparing.match_galleries import draw_match_galleries
@@ -148,7 +149,8 @@ def write_comparison(
         draw_match_galleries(analysis, runs, tables.get("names"), folder / "galleries", drawn)
         if report:
             write_report(analysis, runs, tables.get("names"), folder / REPORT)
-        summary = json.dumps(summarise(analysis), indent=1)
+        told = summarise(analysis) | {"images_left_out": images_left_out(runs)}
+        summary = json.dumps(told, indent=1)
         (folder / SUMMARY).write_text(summary, encoding="utf-8")
         meta = {
             "networks": list(comparison.networks),

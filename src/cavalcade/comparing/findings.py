@@ -82,7 +82,7 @@ class Finding:
 
 
 def summarise(analysis: Analysis) -> dict[str, Any]:
-    """What `summary.json` says: the findings, the sentence, and a number for each pair."""
+    """What `summary.json` says of numbers: findings, the sentence, and a number for each pair."""
     # once: the folder, tracking and the last line of the program say the same
     if analysis not in _summaries:
         _summaries[analysis] = _summary(analysis)

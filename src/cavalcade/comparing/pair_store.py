@@ -8,7 +8,6 @@ be deleted at any time. Files are written into `<cache>` and renamed when they a
 folder that may only be read, what it lacks is kept as long as the comparison is.
 """
 
-import errno
 import hashlib
 import json
 import logging
@@ -26,6 +25,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from cavalcade.disks import READ_ONLY
 from cavalcade.errors import InputError, one_line
 from cavalcade.file_bytes import read_bytes
 from cavalcade.version import __version__
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 STORE = 3  # to be raised whenever a number that is stored is defined anew
 CHECKSUM = "checksum"
 PARTIAL = ".cavalcade-*.partial"  # what is not whole yet
-READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 A_DAY = 86400.0  # seconds, after which a file that is not whole is nobody's
 
 FLOAT_BYTES = 8  # at most

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from cavalcade.comparing.analysis import Analysis
 from cavalcade.comparing.findings import summarise
 from cavalcade.errors import listed, shown
-from cavalcade.folders import short_name
+from cavalcade.folders import digest_of, short_name
 from cavalcade.progress import progress
 from cavalcade.report import tracking
 from cavalcade.report.curves import draw_best_matches, draw_flow, draw_series
@@ -76,8 +76,12 @@ def title_of(measure: str) -> str:
 
 
 def picture_of(pair: Pair) -> str:
-    """The name of a picture of a pair, without a suffix."""
-    return short_name(f"{pair.network_a}__{pair.network_b}", LONGEST_PICTURE)
+    """The name of a picture of a pair, without a suffix; no two pairs have the same."""
+    a, b = pair.network_a, pair.network_b
+    name = f"{a}__{b}"
+    if name.find("__") != len(a) or name.rfind("__") != len(a):  # a__b, c or a, b__c
+        name += f"__{digest_of({'a': a, 'b': b})}"
+    return short_name(name, LONGEST_PICTURE)
 
 
 def track_comparison(

@@ -67,7 +67,7 @@ class Contents(ConceptDataset):
         self._pictures: list[str] = []
         self._truth = np.zeros((images, concepts, DIGEST), np.uint8)
         failed: dict[int, LeftOut] = {}
-        read = _read_or_skip if skip else _read
+        read = _read_or_skip if skip else _read_or_stop
         with ThreadPoolExecutor(READERS) as pool:
             # In order, so that of the samples that cannot be read the first is named.
             readings = pool.map(lambda index: read(dataset, index), range(images))
@@ -167,6 +167,15 @@ def _read(dataset: ConceptDataset, index: int) -> _Reading:
         shape=(rows, columns),
         rows=compressed([*masks, *unknown]),
     )
+
+
+def _read_or_stop(dataset: ConceptDataset, index: int) -> _Reading:
+    try:
+        return _read(dataset, index)
+    except WholeError:
+        raise
+    except InputError as error:
+        raise InputError(f"{error}, or leave out such images with data.on_error=skip") from error
 
 
 def _read_or_skip(dataset: ConceptDataset, index: int) -> "_Reading | LeftOut":
