@@ -381,6 +381,14 @@ def test_a_bad_label_is_named(tmp_path, labels, message):
     refused(f"label.csv, {message}", one_image(tmp_path, {"scene": "400"}, labels))
 
 
+@pytest.mark.usefixtures("no_waiting")
+def test_a_category_without_an_end_is_refused_at_once(tmp_path):
+    """Rather than in a time that grows with the square of its length."""
+    labels = {n: (f"c{n}", "object(1);" + "a" * 120_000) for n in range(1, 5)}
+    labels[5] = ("last", "a" * 120_000)
+    refused("label.csv, line 6: category is", one_image(tmp_path, {"scene": "400"}, labels))
+
+
 def test_categories_without_concepts_are_named(tmp_path):
     root = one_image(tmp_path, {"part": "0"}, {400: LABELS[400]})
     refused("label.csv lists no concept of data.categories part", root, categories=["part"])

@@ -244,7 +244,15 @@ def test_an_image_that_is_mapped_twice_is_named(root):
 @pytest.mark.parametrize("line", ["000001.jpg", "000001.jpg,0", "000001.jpg one", "", "a b 0"])
 def test_a_bad_line_of_a_list_of_celeba_is_named(root, name, line):
     change_line(root / name, 3, line)
-    refused(f"{name}, line 3: '{line}' is not a file and a whole number", root)
+    refused(f"{name}, line 3: '{line}' is not a file, each once, and a whole number", root)
+
+
+@pytest.mark.parametrize("name", ["list_eval_partition.txt", "identity_CelebA.txt"])
+def test_an_image_that_a_list_names_twice_is_named(root, name):
+    """One of two lines would decide on its split."""
+    line = (root / name).read_text(encoding="utf-8").splitlines()[0]
+    change_line(root / name, 3, line)
+    refused(f"{name}, line 3: '{line}' is not a file, each once, and a whole number", root)
 
 
 @pytest.mark.parametrize("name", ["list_eval_partition.txt", "identity_CelebA.txt"])

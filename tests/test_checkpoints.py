@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from cavalcade import disks
 from cavalcade.concepts import checkpoints
 from cavalcade.concepts.checkpoints import WholeCheckpointIO, forget_previous, whole_epochs
 from cavalcade.concepts.fitting import ProbeFit
@@ -209,11 +210,19 @@ def test_a_disk_that_refuses_a_checkpoint_leaves_those_that_are_there(tmp_path, 
     assert whole_epochs(last) == 2
 
 
+@pytest.mark.parametrize("guess", ["as it is", "that much is free when it is asked"])
 def test_a_disk_that_is_full_anywhere_in_a_checkpoint_is_said(
     disk,  # noqa: F811
     tried,
+    guess,
+    monkeypatch,
 ):
-    """Torch says it in an error of its own, or in what that comes of."""
+    """Torch says it in an error of its own, or in what that comes of.
+
+    What was begun is removed first, and may have been most of the disk.
+    """
+    if guess != "as it is":
+        monkeypatch.setattr(disks, "NEARLY_NONE", 0)
     last, io_of = disk / "checkpoints/last.ckpt", WholeCheckpointIO()
     state = {"epoch": 0, "large": torch.zeros(40_000), "small": [torch.zeros(99)] * 9}
     again(disk, "size=1m")

@@ -477,6 +477,8 @@ def test_a_missing_supercategory_is_named(root):
         ([[1, 1, 4, 1, 4, 10**400]], "must be lists of numbers"),
         ([[1, 1, 4, 1, 4, 1e9]], "reaches far out of its image of 6x4 pixels"),
         ([[-7, 1, 4, 1, 4, 3]], "reaches far out of its image of 6x4 pixels"),
+        ([[-6, -4, 12, 8] * 120_000], "has an outline of more than 4,194,304 pixels"),
+        ([[-6, -4, 12, 8] * 50_000] * 3, "has an outline of more than 4,194,304 pixels"),
         ({"counts": [24]}, r"must be polygons, or run lengths of the size \[4, 6\]"),
         (
             {"size": [6, 4], "counts": [24]},

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -231,6 +232,15 @@ def test_the_disk_that_is_full_is_said(tmp_path):
             refusals_said(tmp_path / "c"),
         ):
             refusing(errno.ENOSPC, *names)()
+
+
+def test_a_folder_may_be_named_from_where_one_is(tmp_path, monkeypatch):
+    """Lightning names its files from the root."""
+    monkeypatch.chdir(tmp_path)
+    said = {errno.EROFS: "runs may only be read", errno.ENOSPC: "of runs is full"}
+    for number, words in said.items():
+        with pytest.raises(InputError, match=words), refusals_said(Path("runs")):
+            refusing(number, str(tmp_path / "runs/checkpoints/last.part"))()
 
 
 def test_other_errors_are_left_as_they_are(tmp_path):

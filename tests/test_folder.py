@@ -137,6 +137,24 @@ def test_boolean_masks_are_the_pictures_and_a_missing_one_means_absent(boolean):
     assert sample.labelled.all()
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("sky.tif", "sky.tif is no PNG file"), ("sky.PNG", "sky.png is a second mask of its concept")],
+)
+def test_a_mask_that_would_be_passed_over_is_named(boolean, name, message):
+    """Its concept would be absent, without a word."""
+    folder = boolean / "masks/train/a_1"
+    put(folder / "sky.png", np.ones((4, 6)))
+    put(folder / name, np.ones((4, 6)))
+    refused(boolean, message)
+
+
+def test_the_suffix_of_a_mask_may_be_large(boolean):
+    folder = boolean / "masks/train/a_1"
+    (folder / "sky.png").rename(folder / "sky.PNG")
+    assert opened(boolean)[0].masks[SKY].any()
+
+
 def test_a_split_reads_no_picture_before_it_is_asked(root):
     for path in (*root.glob("images/*/*"), *root.glob("masks/*/*")):
         path.write_bytes(b"not a picture")

@@ -285,9 +285,14 @@ def test_a_comparison_of_somebody_else_is_read_or_named(comparisons, tmp_path, t
     _, place, _ = comparisons["probed"]
     folder = shutil.copytree(place, tmp_path / "c")
     meta, times = meta_of(folder), 0
+    first, second, *_ = (folder / "layer_similarity.csv").read_bytes().splitlines(keepends=True)
+    twice = first + second + second
+    cells = second.split(b",")
+    cells[first.split(b",").index(b"value")] = b"abc"
+    texts = first + b",".join(cells)
     harms = {
         "summary.json": [b"[" * 100_000, b"null", b"{", b"\xff"],
-        "layer_similarity.csv": [b"", b"a,b\n1,2\n", b'a,"b\n1', b"\xff\xfe\n1"],
+        "layer_similarity.csv": [b"", b"a,b\n1,2\n", b'a,"b\n1', b"\xff\xfe\n1", twice, texts],
         "pairs.csv": [b"", b"measure,value\n1,2\n"],
     }
     for name, contents_of in harms.items():

@@ -108,7 +108,20 @@ def test_headers_that_lie_are_named(folders, lie, tried):
     tried("folders", "a safetensors header that lies", REFUSED, refused)
 
 
-def harmful_tables(text):
+NEEDED = {  # by galleries, pages and findings
+    "scores": (
+        *("layer", "depth", "concept", "split", "jaccard", "jaccard_per_image"),
+        *("area_ratio", "area_with", "area_without"),
+    ),
+    "concepts": ("layer", "depth", "concept", "reproducibility", "relative_error", "area"),
+    "names": (
+        *("layer", "depth", "concept", "label", "jaccard", "adjusted", "stderr", "second"),
+        *("second_adjusted", "sure", "named", "area_with", "area_without"),
+    ),
+}
+
+
+def harmful_tables(text, needed):
     first, *rows = text.splitlines(keepends=True)
     names = first.strip().split(",")
     numbers = names.index("jaccard" if "jaccard" in names else "area")
@@ -118,16 +131,29 @@ def harmful_tables(text):
         cells[numbers] = value
         return first + ",".join(cells) + "\n" + "".join(rows[1:])
 
-    return {
+    cells = [line.split(",") for line in text.splitlines()]
+
+    def joined(lines):
+        return "".join(",".join(line) + "\n" for line in lines)
+
+    def without(column):
+        at = names.index(column)
+        return joined([*line[:at], *line[at + 1 :]] for line in cells)
+
+    return {f"without {column}": without(column) for column in needed} | {
         "empty": "",
         "no rows": first,
         "a row less": first + "".join(rows[:-1]),
         "a row twice": text + rows[0],
         "rows turned": first + "".join(reversed(rows)),
         "no end": text + rows[0] * 200_000,
-        "a column less": "\n".join(line.partition(",")[2] for line in text.splitlines()),
         "a column called otherwise": text.replace(names[numbers], "other"),
         "text for a number": with_cell("many"),
+        "true for numbers": joined(
+            [names, *([*line[:numbers], "True", *line[numbers + 1 :]] for line in cells[1:])]
+        ),
+        "more than all": with_cell("7"),
+        "less than none": with_cell("-0.1"),
         "infinite": with_cell("inf"),
         "a number that is too large": with_cell("9" * 400),
         "a cell more": first + rows[0].rstrip("\n") + ",1\n" + "".join(rows[1:]),
@@ -144,7 +170,7 @@ def harmful_tables(text):
 def test_tables_that_do_not_fit_are_named(folders, method, name, tried):
     folder = folders[method]
     path = folder / f"{name}.csv"
-    kinds = harmful_tables(path.read_text())
+    kinds = harmful_tables(path.read_text(), NEEDED[name])
     for kind, bad in kinds.items():
         path.write_bytes(bad if isinstance(bad, bytes) else bad.encode())
         reseal(folder)

@@ -63,11 +63,22 @@ def test_breeds_are_the_same_in_all_splits(root):
     assert (len(dataset), len(dataset.concepts)) == (1, 4)
 
 
-@pytest.mark.parametrize("row", ["pug_1 26 2", "pug_1 26 3 1", "pug_1 x 2 1"])
+@pytest.mark.parametrize("row", ["pug_1 26 2", "pug_1 26 3 1", "pug_1 x 2 1", "pug_1 1_0 2 1"])
 def test_a_row_that_is_no_pet_is_named(root, row):
     (root / "annotations/test.txt").write_text(f"# Image\n{row}\n", encoding="utf-8")
     with pytest.raises(InputError, match=re.escape(f"test.txt has the row {row!r}, which is not")):
         OxfordPets(root=str(root)).open("test")
+
+
+@pytest.mark.parametrize("name", ["test", "trainval"])
+def test_a_pet_that_is_named_twice_is_refused(root, name):
+    """One of two lines would decide whether it is a cat."""
+    path = root / f"annotations/{name}.txt"
+    row = (root / "annotations/test.txt").read_text(encoding="utf-8").splitlines()[-1]
+    image = row.split()[0]
+    path.write_text(f"{path.read_text(encoding='utf-8')}{image} 1 1 1\n", encoding="utf-8")
+    with pytest.raises(InputError, match=rf"names '{image}' for a second time"):
+        _ = OxfordPets(root=str(root)).open("test").shown
 
 
 def test_other_labels_are_refused(root):

@@ -4,7 +4,7 @@ import shutil
 import pytest
 import torch
 
-from cavalcade import InputError, load_run
+from cavalcade import InputError, folders, load_run
 from cavalcade.concepts.encoding import pack, unpack
 from cavalcade.folders import check_name, digest_of, recover, write_meta, written_whole
 from cavalcade.truth import Truth
@@ -71,6 +71,26 @@ def test_missing_file_is_named(copy, tried):
         "a file of a run folder missing, or a folder, a pipe or a link to itself",
         REFUSED,
     )
+
+
+@pytest.mark.parametrize("kind", ["run", "truth"])
+def test_a_folder_that_is_made_again_while_it_is_checked_is_not_damaged(
+    copy, monkeypatch, kind, tried
+):
+    folder = copy if kind == "run" else copy.parents[1] / "truth"
+    own, made = folders._checksum, []
+
+    def checksum(path):
+        if not made:
+            made.append(shutil.move(folder, folder.with_name("old")))
+            shutil.copytree(folder.with_name("old"), folder)
+            path.unlink()  # it holds other files than the one before
+        return own(path)
+
+    monkeypatch.setattr(folders, "_checksum", checksum)
+    with pytest.raises(InputError, match=r"was made again or deleted while it was read; run the"):
+        load_run(copy) if kind == "run" else Truth.load(folder)
+    tried("kills", "a folder that is made again while it is read", "said so")
 
 
 def test_newer_format_is_refused(copy):

@@ -127,6 +127,8 @@ REFUSED = {  # by what is wrong with the command
     "a key of compare.py": ("compare.py", "+mistyped=1", *GIVEN),
     "a file without a sweep": ("train.py", "backbone.name=@names.txt", "backbone=timm", *GIVEN),
     "no end": ("train.py", f"data.root=[{NOTES}"),
+    "a key of a sweep of compare.py": ("compare.py", "-m", "repairings=2,3", "+no=1", *GIVEN),
+    "runs of a sweep of compare.py": ("compare.py", "-m", "pictures=0,1", "root=x", *GIVEN),
     "a key of a sweep": ("train.py", "-m", "seed=0,1", "+mistyped=1", "estimate=false", *GIVEN),
 }
 
@@ -138,13 +140,13 @@ def test_a_command_that_is_refused_leaves_no_secret(tmp_path, home, what, tried)
     words, code = program(tmp_path, home, *REFUSED[what])
     assert code == 1, words
     assert "Traceback" not in words
-    if what != "a key of a sweep":
+    if "-m" not in REFUSED[what]:
         assert leaks(tmp_path, words) == []
         tried("secrets", "a password in a command that is refused", "in no file, nor printed")
         return
     # Hydra lists the jobs on the terminal; in which file they lie is documented
     assert {Path(where).name for where, _ in leaks(tmp_path)} == {"jobs.json"}
-    assert list(tmp_path.glob("outputs/*/*/1/train.log"))
+    assert list(tmp_path.glob("outputs/*/*/1/*.log"))
     assert not [*tmp_path.rglob(".hydra"), *tmp_path.rglob("multirun.yaml")]
     tried("secrets", "a password in a sweep that is refused", "in no file but jobs.json")
 

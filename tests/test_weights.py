@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from random import Random
 
 import pytest
@@ -240,6 +241,20 @@ def test_a_truncated_file(tmp_path, name, share, tried):
     with pytest.raises(InputError, match=damaged(path)):
         read_state_dict(path)
     tried("folders", "a file of weights cut short", REFUSED)
+
+
+def test_a_file_that_would_take_more_memory_than_it_has_bytes_is_refused(tmp_path, tried):
+    """Torch writes archives without compression, and reads them with it."""
+    path, other = tmp_path / "w.pth", tmp_path / "other.pth"
+    torch.save({"a.weight": torch.zeros(1_000_000)}, other)
+    with zipfile.ZipFile(other) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as small:
+        for name in whole.namelist():
+            small.writestr(name, whole.read(name))
+    assert path.stat().st_size < 20_000
+    assert torch.load(path, weights_only=True)["a.weight"].numel() == 1_000_000
+    with pytest.raises(InputError, match=damaged(path)):
+        read_state_dict(path)
+    tried("folders", "a file of weights that is compressed", REFUSED)
 
 
 @pytest.mark.parametrize("content", [b"hello world\n", b"<!DOCTYPE html><html>", bytes(100)])

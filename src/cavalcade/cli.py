@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
-from hydra.types import RunMode
 from hydra.utils import get_object
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
@@ -55,25 +54,6 @@ def say_failure(sentence: str) -> None:
 def note_failure(sentence: str) -> None:
     """Exit with 1 at the end, for a failure that was said already."""
     _failures.append(sentence)
-
-
-def reports_errors(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Turn a user's error into its sentence, so that a sweep goes on with its other jobs."""
-
-    @functools.wraps(job)
-    def reported(config: DictConfig) -> None:
-        try:
-            job(config)
-        except Exception as error:
-            reason = user_error(error)
-            if reason is None:
-                raise
-            hydra = HydraConfig.get()
-            sweeping = hydra.mode == RunMode.MULTIRUN
-            where = f"job {hydra.job.num} ({hydra.job.override_dirname}): " if sweeping else ""
-            fail(f"{where}{reason}")
-
-    return reported
 
 
 def user_error(error: BaseException | None) -> str | None:

@@ -34,7 +34,8 @@ def refusals_said(folder: Path) -> Iterator[None]:
     except Exception as error:
         for each in _chain(error):
             named = _named(each)
-            where = folder if named is None or named.is_relative_to(folder) else named.parent
+            inside = named is None or named.absolute().is_relative_to(folder.absolute())
+            where = folder if named is None or inside else named.parent
             if _is_one_of(FULL, each) and (named is not None or _may_be_full(folder, each)):
                 raise InputError(
                     f"the disk of {where} is full; make room there, or give another place, and "
@@ -45,6 +46,13 @@ def refusals_said(folder: Path) -> Iterator[None]:
             if _is_one_of(READ_ONLY, each) and is_ours:
                 raise InputError(f"{where} may only be read; give another place") from error
         raise
+
+
+def name_full(path: Path, error: BaseException) -> None:
+    """Have an error of a disk that is full name the file, where only its writer knows it."""
+    for each in _chain(error):
+        if isinstance(each, OSError) and each.errno in FULL and _named(each) is None:
+            each.filename = os.fspath(path)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -21,7 +21,7 @@ from cavalcade.meta_fields import (
     read_json,
 )
 
-FORMAT = 1
+FORMAT, META = 1, "meta.json"
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ def kind_of(folder: Path) -> str | None:
 
 def _said_by(folder: Path) -> Mapping[str, Any]:
     """What `meta.json` says; nothing if it is none of ours."""
-    path = folder / "meta.json"
+    path = folder / META
     try:
         return Fields(read_json(path), path).content
     except (OSError, InputError):
@@ -236,16 +236,16 @@ def write_meta(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
 
     It is written last, and when all is on the disk: a folder with it is whole.
     """
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "meta.json")
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != META)
     for path in files:
         path.chmod(0o644)  # safetensors keeps its files to their owner
         sync(path)
     checksums = {p.relative_to(folder).as_posix(): _checksum(p) for p in files}
     meta = {"kind": kind, "format": FORMAT, **content, "files": checksums}
-    written = folder / "meta.json.part"
+    written = folder / f"{META}.part"
     written.write_text(json.dumps(meta, indent=1), encoding="utf-8")
     sync(written)
-    written.replace(folder / "meta.json")
+    written.replace(folder / META)
     sync(folder)
 
 
@@ -256,7 +256,7 @@ def read_meta(folder: Path, kind: str) -> dict[str, Any]:
         InputError: if it is missing, of another kind or a newer format, or if a file differs
             from its checksum, or is none of the folder.
     """
-    path = folder / "meta.json"
+    path = folder / META
     try:
         meta = read_json(path)
     except FileNotFoundError as error:

@@ -20,13 +20,17 @@ class Expected:
 
     Attributes:
         keys: columns that say what a row is about, `depth` among them.
-        numbers: columns of numbers that are finite or missing.
+        shares: columns of numbers from 0 to 1, or missing.
+        numbers: columns of other numbers that are finite or missing.
+        texts: columns of text, which may be missing.
         flags: columns of true and false.
         places: the keys of all rows, in their order.
     """
 
     keys: tuple[str, ...]
-    numbers: tuple[str, ...]
+    shares: tuple[str, ...]
+    numbers: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     places: Sequence[tuple[object, ...]] = ()
 
@@ -38,12 +42,15 @@ class Expected:
 PLACE = ("layer", "depth", "concept")
 SCORED = Expected(
     keys=(*PLACE, "split"),
-    numbers=("jaccard", "jaccard_per_image", "area_ratio", "area_with", "area_without"),
+    shares=("jaccard", "jaccard_per_image", "area_with", "area_without"),
+    numbers=("area_ratio",),
 )
-MINED = Expected(keys=PLACE, numbers=("reproducibility", "relative_error", "area"))
+MINED = Expected(keys=PLACE, shares=("area",), numbers=("reproducibility", "relative_error"))
 NAMED = Expected(
     keys=PLACE,
-    numbers=("jaccard", "adjusted", "area_with", "area_without"),
+    shares=("jaccard", "sure", "area_with", "area_without"),
+    numbers=("adjusted", "stderr", "second_adjusted"),
+    texts=("label", "second"),
     flags=("named",),
 )
 
@@ -55,20 +62,22 @@ def read_expected(path: Path, expected: Expected) -> pd.DataFrame:
         InputError: naming the file and the column that is not as it must be.
     """
     table = read_table(path, rows=len(expected.places) + 1)
-    wanted = (*expected.keys, *expected.numbers, *expected.flags)
+    numbers = (*expected.shares, *expected.numbers)
+    wanted = (*expected.keys, *numbers, *expected.texts, *expected.flags)
     missing = [column for column in wanted if column not in table.columns]
     if missing:
         raise InputError(f"{path} has no column {missing[0]}; {WAY_OUT}")
-    for column in table.columns:
-        kind = table[column].dtype
-        flag = column in expected.flags
-        if column not in NAMES and not (
-            pd.api.types.is_bool_dtype(kind) if flag else pd.api.types.is_numeric_dtype(kind)
-        ):
-            raise InputError(f"{path}: {column} holds something else than numbers; {WAY_OUT}")
-    for column in expected.numbers:
-        if np.isinf(table[column].to_numpy(dtype=float)).any():
+    for column in (name for name in table.columns if name not in NAMES):
+        kind, flag = table[column].dtype, column in expected.flags
+        if pd.api.types.is_bool_dtype(kind) != flag or not pd.api.types.is_numeric_dtype(kind):
+            what = "true and false" if flag else "numbers"
+            raise InputError(f"{path}: {column} holds something else than {what}; {WAY_OUT}")
+    for column in numbers:
+        values = table[column].to_numpy(dtype=float)
+        if np.isinf(values).any():
             raise InputError(f"{path}: {column} is infinite somewhere; {WAY_OUT}")
+        if column in expected.shares and ((values < 0) | (values > 1)).any():
+            raise InputError(f"{path}: {column} is not from 0 to 1 everywhere; {WAY_OUT}")
     if not _are_about(table, expected):
         raise InputError(
             f"{path} has other rows than one for each {', '.join(expected.keys)}; {WAY_OUT}"

@@ -26,7 +26,7 @@ from cavalcade.concepts.encoding import Encoded, unpack
 from cavalcade.concepts.scoring import score_matrix
 from cavalcade.errors import InputError, check_choice
 from cavalcade.file_versions import FileVersions, file_version, unchanged
-from cavalcade.folders import read_meta, write_meta
+from cavalcade.folders import META, read_meta, write_meta
 from cavalcade.meta_fields import WAY_OUT
 from cavalcade.run_fields import PROBES, RunFields
 from cavalcade.run_tables import MINED, NAMED, SCORED, Expected, read_expected
@@ -61,7 +61,7 @@ class Run:
 
     def __init__(self, path: Path, meta: Mapping[str, Any], versions: FileVersions) -> None:
         self.path, self.meta, self.versions = path, meta, versions
-        said = RunFields.of(dict(meta), path / "meta.json")
+        said = RunFields.of(dict(meta), path / META)
         self.label, self.method, self.random = said.label, said.method, said.random
         self.labels, self.layers, self.left_out = said.labels, said.layers, said.left_out
         self._said = said
@@ -192,7 +192,7 @@ class Run:
         """
         path = self.file(file)
         if path is None:
-            raise InputError(f"{self.path / 'meta.json'} does not list {file}; {WAY_OUT}")
+            raise InputError(f"{self.path / META} does not list {file}; {WAY_OUT}")
         with unchanged(path, self.versions.get(path)):
             return read(path)
 
@@ -354,8 +354,9 @@ def load_run(path: str | os.PathLike[str]) -> ProbedRun | MinedRun:
             says what cannot be.
     """
     folder = Path(path)
-    versions = {file: file_version(file) for file in folder.rglob("*")}
-    meta = read_meta(folder, "run")
+    with unchanged(folder / META, file_version(folder / META)):
+        meta = read_meta(folder, "run")
+        versions = {folder / name: file_version(folder / name) for name in meta["files"]}
     kind = ProbedRun if meta.get("method") == PROBES else MinedRun
     return kind(folder, meta, versions)
 

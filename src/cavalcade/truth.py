@@ -17,7 +17,8 @@ from cavalcade.data.batches import ConceptDataModule
 from cavalcade.data.geometry import at_cell_centres
 from cavalcade.data.groups import contiguous_blocks
 from cavalcade.errors import InputError, counted
-from cavalcade.folders import digest_of, read_meta, write_meta, written_whole
+from cavalcade.file_versions import file_version, unchanged
+from cavalcade.folders import META, digest_of, read_meta, write_meta, written_whole
 from cavalcade.meta_fields import WAY_OUT, Fields
 from cavalcade.stored_masks import all_pixels, check_bits
 from cavalcade.tensor_files import check_tensor, read_tensors
@@ -98,9 +99,14 @@ class Truth:
         """Read a truth folder.
 
         Raises:
-            InputError: if it is missing or damaged.
+            InputError: if it is missing or damaged, or is made again meanwhile.
         """
-        fields = Fields(read_meta(folder, "truth"), folder / "meta.json")
+        with unchanged(folder / META, file_version(folder / META)):
+            return cls._read(folder)
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Truth":
+        fields = Fields(read_meta(folder, "truth"), folder / META)
         grid, concepts = fields.size("grid"), fields.texts("concepts", distinct=True)
         ids, size = fields.texts("ids"), fields.content.get("thumbnail_size")
         num_bytes = -(-grid[0] * grid[1] // 8)
@@ -122,7 +128,7 @@ class Truth:
     def strata_bits(self, concept: int) -> UInt8[np.ndarray, "images strata bytes"]:
         """See `strata`; as bits."""
         masks, labelled = (bits[:, concept].numpy() for bits in (self.masks, self.labelled))
-        every = np.packbits(np.ones(self.grid[0] * self.grid[1], dtype=bool))
+        every = all_pixels(self.grid[0] * self.grid[1])
         strata = np.stack([masks & labelled, labelled & ~masks, every & ~labelled], axis=1)
         return strata[:, strata.any(axis=(0, 2))]
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cavalcade.errors import InputError
+from cavalcade.file_bytes import check_no_larger_inside
 
 WEIGHT_FILES = (".pth", ".pt", ".safetensors")
 PACKAGE = "package:"
@@ -115,6 +116,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 def _read(path: Path) -> object:
     if path.suffix == ".safetensors":
         return load_file(path)
+    check_no_larger_inside(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cavalcade.errors import InputError, listed, shown
-from cavalcade.folders import kind_of
+from cavalcade.folders import META, kind_of
 from cavalcade.runs import VECTORS, Run, load_run
 
 MOST_NAMED = 3  # runs that share a setting
@@ -32,7 +32,7 @@ def find_runs(patterns: Iterable[str | os.PathLike[str]]) -> list[Run]:
                 f"no run folder at {os.fspath(pattern)!r}; train one, or mend the path"
             )
         for path in found:
-            inside = [] if (path / "meta.json").exists() else _finished_runs(path)
+            inside = [] if (path / META).exists() else _finished_runs(path)
             paths |= dict.fromkeys(p.resolve() for p in inside or [path])
     return [load_run(path) for path in paths]
 
@@ -57,7 +57,7 @@ def _finished_runs(folder: Path) -> list[Path]:
     found = {
         file.parent
         for level in ("*", "*/*", "*/*/*")
-        for name in ("meta.json", VECTORS)
+        for name in (META, VECTORS)
         for file in folder.glob(f"{level}/{name}")
     }
     visible = (path for path in found if not _is_hidden(path.relative_to(folder)))

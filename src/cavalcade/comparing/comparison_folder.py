@@ -45,7 +45,7 @@ from cavalcade.comparing.pictures import MOST_PAIRS, REPORT, draw_all, drawn_pai
 from cavalcade.comparing.report_parts import write_report
 from cavalcade.comparing.series import series_table
 from cavalcade.errors import InputError
-from cavalcade.folders import digest_of, read_meta, write_meta, written_whole
+from cavalcade.folders import META, digest_of, read_meta, write_meta, written_whole
 from cavalcade.locks import locked
 from cavalcade.meta_fields import WAY_OUT, Fields, read_json
 from cavalcade.progress import progress
@@ -57,8 +57,10 @@ from cavalcade.table_files import read_table, write_table
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary.json"
-CELL = (*KEYS, "measure", "value")
-NEEDED = {"layer_similarity": CELL, "pairs": ("network_a", "network_b", "measure", "value")}
+NEEDED = {  # by what their rows are told apart; each has a value
+    "layer_similarity": [*KEYS, "measure"],
+    "pairs": ["network_a", "network_b", "measure", "statistic"],
+}
 TABLES = (
     *("pairs", "best_matches", "concept_matches", "ceilings", "flow", "nearer", "nearer_layers"),
     *("agreement", "disagreements"),
@@ -212,11 +214,16 @@ def load_comparison(path: str | os.PathLike[str]) -> LoadedComparison:
     tables = {Path(name).stem: read_table(folder / name) for name in names}
     for name in {f"{needed}.csv" for needed in NEEDED} | {SUMMARY}:
         if name not in files:
-            raise InputError(f"{folder / 'meta.json'} does not list {name}; {WAY_OUT}")
-    for name in NEEDED:
-        missing = [column for column in NEEDED[name] if column not in tables[name].columns]
+            raise InputError(f"{folder / META} does not list {name}; {WAY_OUT}")
+    for name, keys in NEEDED.items():
+        path, table = folder / f"{name}.csv", tables[name]
+        missing = [column for column in (*keys, "value") if column not in table.columns]
         if missing:
-            raise InputError(f"{folder / name}.csv has no column {missing[0]}; {WAY_OUT}")
+            raise InputError(f"{path} has no column {missing[0]}; {WAY_OUT}")
+        if not pd.api.types.is_numeric_dtype(table["value"]):
+            raise InputError(f"{path}: value holds something else than numbers; {WAY_OUT}")
+        if table.duplicated(keys).any():
+            raise InputError(f"{path} has two rows for the same {', '.join(keys)}; {WAY_OUT}")
     summary = Fields(read_json(folder / SUMMARY), folder / SUMMARY).content
     return LoadedComparison(folder, summary, tables)
 

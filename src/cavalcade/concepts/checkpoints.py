@@ -19,7 +19,9 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from cavalcade.children import AGAIN
+from cavalcade.disks import name_full
 from cavalcade.errors import InputError, one_line
+from cavalcade.file_bytes import check_no_larger_inside
 from cavalcade.folders import sync
 
 FOLDER, LAST = "checkpoints", "last.ckpt"
@@ -67,7 +69,8 @@ def _write(checkpoint: dict[str, Any], part: Path) -> None:
         with part.open("wb") as file:  # to a path, torch would not tell why a disk refuses it
             torch.save(checkpoint, file)
         sync(part)
-    except BaseException:
+    except BaseException as error:
+        name_full(part, error)
         part.unlink(missing_ok=True)
         raise
 
@@ -106,6 +109,7 @@ def forget_previous(last: Path) -> None:
 def _epochs_of(checkpoint: Path) -> int:
     """How many epochs a checkpoint holds; 0 for one that is damaged."""
     try:
+        check_no_larger_inside(checkpoint)
         with zipfile.ZipFile(checkpoint) as archive:
             if archive.testzip() is not None:
                 return 0

@@ -20,6 +20,7 @@ from cavalcade.data.sample import Labels, check_room
 from cavalcade.data.tables import read_rows, whole_number
 from cavalcade.errors import InputError, check_choice
 
+CATEGORY = re.compile(r"\s*(\w+)\(\d+\)\s*")  # and in how many images
 CATEGORIES = ("color", "object", "part", "material", "scene", "texture")
 # The word in index.csv for what each split is taken from.
 PUBLISHED = {"train": "train", "val": "train", "test": "val"}
@@ -234,7 +235,7 @@ def read_labels(path: Path, categories: Iterable[str]) -> list[Label]:
     for line, (digits, name, category) in read_rows(path, ("number", "name", "category"), MISSING):
         where = f"{path}, line {line}"
         number = _whole(where, "number", digits)
-        own = re.findall(r"(\w+)\(\d+\)", category)
+        own = [m[1] for m in map(CATEGORY.fullmatch, category.split(";")) if m]
         if number == 0:  # what is of no concept, if it is listed
             continue
         if number >= NUMBERS:

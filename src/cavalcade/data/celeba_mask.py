@@ -203,10 +203,10 @@ def _look_up(path: Path, originals: Sequence[str]) -> list[str]:
     lines = _words(path, f"get it from CelebA ({CELEBA}), where it is in the folder Eval")
     known: dict[str, str] = {}
     for number, fields in enumerate(lines, start=1):
-        if len(fields) != 2 or not fields[1].isdecimal():
+        if len(fields) != 2 or not fields[1].isdecimal() or fields[0] in known:
             raise InputError(
-                f"{path}, line {number}: {brief(' '.join(fields))} is not a file and a whole "
-                "number, like '000001.jpg 0'; take the published list"
+                f"{path}, line {number}: {brief(' '.join(fields))} is not a file, each once, and a "
+                "whole number, like '000001.jpg 0'; take the published list"
             )
         known[fields[0]] = fields[1]
     for original in originals:

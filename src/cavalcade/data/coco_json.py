@@ -17,6 +17,7 @@ from cavalcade.data.tables import read_json_list
 from cavalcade.errors import InputError
 
 Entry = Mapping[str, Any]
+LONGEST_OUTLINE = 2**22  # pixels of an annotation, for each of which pycocotools takes 130 bytes
 LETTERS = 12  # of a run in COCO's text: 60 bits
 
 # What every entry of a list must hold, and of which type.
@@ -198,7 +199,14 @@ def _from_polygons(
     rings = [polygon.ravel().tolist() for polygon in polygons if len(polygon) > 2]
     if not rings:
         return np.zeros((height, width), dtype=bool)
+    if sum(map(_outline, polygons)) > LONGEST_OUTLINE:
+        raise ValueError(f"has an outline of more than {LONGEST_OUTLINE:,} pixels")
     return _from_runs(coco_mask.merge(coco_mask.frPyObjects(rings, height, width)), height, width)
+
+
+def _outline(polygon: Float[np.ndarray, "points 2"]) -> float:
+    """How many pixels lie along the edges of a polygon."""
+    return float(np.abs(polygon - np.roll(polygon, 1, axis=0)).max(axis=1).sum())
 
 
 def _from_runs(content: object, height: int, width: int) -> Bool[np.ndarray, "{height} {width}"]:

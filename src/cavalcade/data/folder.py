@@ -11,7 +11,7 @@ from cavalcade.data.files import FileData, ImageFile, images_in
 from cavalcade.data.index_maps import IndexMapSplit, Legend, check_size, read_index_map
 from cavalcade.data.links import Links
 from cavalcade.data.names import brief, check_plain, is_plain
-from cavalcade.data.pictures import image_shape
+from cavalcade.data.pictures import IMAGE_SUFFIXES, image_shape
 from cavalcade.data.sample import SPLITS, Labels, check_room
 from cavalcade.data.tables import read_json_list
 from cavalcade.errors import InputError, closest
@@ -141,7 +141,7 @@ class FolderSplit(IndexMapSplit):
         return super().labels(index)
 
     def _boolean_masks(self, folder: Path, image: Path) -> Labels:
-        files = {path.stem: self.links.check(path) for path in folder.glob("*.png")}
+        files = {name: self.links.check(path) for name, path in _masks_in(folder).items()}
         unknown = sorted(set(files) - set(self.names))
         if unknown:
             file = f"{files[unknown[0]]}" if is_plain(unknown[0]) else f"{folder}/{unknown[0]!r}"
@@ -162,3 +162,21 @@ class FolderSplit(IndexMapSplit):
         for name in shown:
             masks[self.concepts.index(name)] = read_index_map(files[name]) > 0
         return Labels(torch.from_numpy(masks), torch.tensor(True).expand(masks.shape))
+
+
+def _masks_in(folder: Path) -> dict[str, Path]:
+    """The masks of one image by concept; other pictures than PNG, which may be lossy, are refused.
+
+    Raises:
+        InputError: naming one that is no PNG, or one of two of a concept.
+    """
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        suffix = path.suffix.lower()
+        if suffix in IMAGE_SUFFIXES and suffix != ".png":
+            raise InputError(f"{path} is no PNG file; give masks as <concept>.png")
+        if suffix == ".png" and path.stem in files:
+            raise InputError(f"{path} is a second mask of its concept; remove one of the two")
+        if suffix == ".png":
+            files[path.stem] = path
+    return files

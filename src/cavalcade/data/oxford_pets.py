@@ -11,7 +11,7 @@ from cavalcade.data.index_maps import IndexMapSplit, Legend
 from cavalcade.data.links import Links
 from cavalcade.data.names import brief
 from cavalcade.data.published import ANEW, Published
-from cavalcade.data.tables import read_lines
+from cavalcade.data.tables import read_lines, whole_number
 from cavalcade.errors import InputError, check_choice
 
 PET, BACKGROUND, NOT_CLASSIFIED = 1, 2, 3
@@ -84,8 +84,13 @@ class OxfordPets(Published):
     @cached_property
     def _pets(self) -> list[Pet]:
         """All pets by breed."""
-        lists = [self.there(f"annotations/{official}.txt") for official in self.official]
-        return sorted((pet for path in lists for pet in read_pets(path)), key=lambda p: p.breed)
+        pets: dict[str, Pet] = {}
+        for path in (self.there(f"annotations/{official}.txt") for official in self.official):
+            for pet in read_pets(path):
+                if pet.image in pets:
+                    raise InputError(f"{path} names {brief(pet.image)} for a second time; {ANEW}")
+                pets[pet.image] = pet
+        return sorted(pets.values(), key=lambda pet: pet.breed)
 
     def _names(self) -> Sequence[str]:
         if self.labels == "species":
@@ -128,13 +133,14 @@ def read_pets(path: Path) -> list[Pet]:
     """
     pets = []
     for row in read_lines(path, ANEW):
-        if not row.startswith("#"):
-            try:
-                image, breed, species, _ = row.split()
-                pets.append(Pet(image, int(breed), ("1", "2").index(species)))
-            except ValueError as error:
-                raise InputError(
-                    f"{path} has the row {brief(row)}, which is not an image, its class, its "
-                    f"species (1 or 2) and its breed; {ANEW}"
-                ) from error
+        if row.startswith("#"):
+            continue
+        image, breed, species = row.split()[:3] if len(row.split()) == 4 else ("", "", "")
+        number = whole_number(breed)
+        if number is None or species not in ("1", "2"):
+            raise InputError(
+                f"{path} has the row {brief(row)}, which is not an image, its class, its "
+                f"species (1 or 2) and its breed; {ANEW}"
+            )
+        pets.append(Pet(image, number, ("1", "2").index(species)))
     return pets

@@ -26,6 +26,7 @@ LOSSLESS = ("PNG", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 2**30 // 12
 MAX_SIDE = 2**16 - 1  # as in a JPEG; old decoders of BMP add up to 255 rows at a time
 SHORTAGES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of the machine
+NO_MEMORY = ("decoder error -9", "out of memory")  # of Pillow's decoders, which have no other words
 DAMAGED = (OSError, ValueError, SyntaxError, OverflowError, struct.error, MemoryError)
 TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
@@ -102,7 +103,8 @@ def upper_8_bits(image: Image.Image) -> Image.Image:
 
 def is_shortage(error: BaseException) -> bool:
     """Whether the machine lacks memory or open files, so that no image is to blame."""
-    return lacks_memory(error) or getattr(error, "errno", None) in SHORTAGES
+    said_by_decoder = str(error).startswith(NO_MEMORY)
+    return lacks_memory(error) or said_by_decoder or getattr(error, "errno", None) in SHORTAGES
 
 
 @contextmanager

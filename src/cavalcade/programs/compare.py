@@ -28,6 +28,7 @@ from cavalcade.report.artifacts import (
 )
 from cavalcade.report.tracking import TrackedJob, Tracker, tracker_of
 from cavalcade.runs import MinedRun, ProbedRun, Run
+from cavalcade.sweeping.outcome import leaves_outcome
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ KEYS = (
 
 @hydra.main(version_base="1.3", config_path="pkg://cavalcade.conf", config_name="compare")
 @cli.forgets_secrets
-@cli.reports_errors
+@leaves_outcome
 def main(config: DictConfig) -> None:
     """Compare runs, write tables and pictures, print the pairs."""
     cli.check_config(config, KEYS)

@@ -15,7 +15,7 @@ import wandb
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from cavalcade.errors import InputError, one_line
-from cavalcade.folders import check_name, is_whole, put_whole, read_meta
+from cavalcade.folders import META, check_name, is_whole, put_whole, read_meta
 from cavalcade.locks import locked
 from cavalcade.meta_fields import LONGEST_FOLDER
 from cavalcade.report.tracking import safe_name
@@ -55,9 +55,9 @@ def log_run_artifacts(logger: Logger | None, place: Path, meta: Mapping[str, Any
     name, truth = _name_of(place), home / "truth"
     run = wandb.Artifact(name, type="run", metadata=facts)
     for folder, listed in ((place, meta["files"]), (truth, read_meta(truth, "truth")["files"])):
-        _add(run, folder, ["meta.json", *listed], folder.relative_to(home).as_posix())
+        _add(run, folder, [META, *listed], folder.relative_to(home).as_posix())
     concepts = wandb.Artifact(f"{name}{CONCEPTS}", type="concepts", metadata=facts)
-    _add(concepts, place, ["concepts.safetensors", "meta.json"])
+    _add(concepts, place, ["concepts.safetensors", META])
     for artifact in (run, concepts):
         logger.experiment.log_artifact(artifact, aliases=aliases)
 
@@ -70,7 +70,7 @@ def log_comparison_artifact(logger: Logger | None, place: Path) -> None:
     facts = {key: meta[key] for key in ("networks", "runs", "similarity", "named_by")}
     name = safe_name(f"comparison-{place.name}", MAX_LENGTH)
     artifact = wandb.Artifact(name, type="comparison", metadata=facts)
-    _add(artifact, place, ["meta.json", *meta["files"]])
+    _add(artifact, place, [META, *meta["files"]])
     logger.experiment.log_artifact(artifact, aliases=["latest"])
 
 
@@ -221,7 +221,7 @@ def _check_content(reference: str, scratch: Path, inside: str) -> None:
             f"the artifact {reference} holds no whole run ({one_line(error)}); log it again"
         ) from error
     listed = {inside: run["files"], "truth": truth["files"]}
-    expected = {f"{f}/{name}" for f, names in listed.items() for name in ("meta.json", *names)}
+    expected = {f"{f}/{name}" for f, names in listed.items() for name in (META, *names)}
     found = {p.relative_to(scratch).as_posix() for p in scratch.rglob("*") if not p.is_dir()}
     linked = any(path.is_symlink() for path in scratch.rglob("*"))
     if linked or found != expected or not matches:
