@@ -11,8 +11,9 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 import cavalcade.conf
-from cavalcade.cli import check_config, check_switches
+from cavalcade.cli import check_config, check_settings
 from cavalcade.errors import InputError
+from cavalcade.programs.train import SWITCHES
 
 CONF = Path(cavalcade.conf.__file__).parent
 TRAIN_KEYS = (
@@ -110,10 +111,12 @@ def test_a_mistyped_key_is_refused_by_hydra():
         ("cache=true", "cache is True; give a folder, or null"),
         ("cache=", "cache is ''; give a folder, or null"),
         ("cache=[a]", r"cache is \['a'\]; give a folder, or null"),
-        ("cache_gigabytes=5", "cache_gigabytes needs a folder that it bounds; add cache="),
+        ("force=maybe", "force is 'maybe'; give true or false"),
+        ("force=1", "force is 1; give true or false"),
+        ("runs=null", "runs is None; give a folder$"),
+        ("runs=", "runs is ''; give a folder$"),
     ],
 )
 def test_values_without_sense_are_refused(override, message):
-    config = composed("train", override)
     with pytest.raises(InputError, match=message):
-        check_switches(config.compile, config.cache, config.cache_gigabytes)
+        check_settings(composed("train", override), SWITCHES, ("runs", "cache"), none=("cache",))

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
+from cavalcade import cli
 from cavalcade.concepts.fitting import ProbeFit
 from cavalcade.concepts.survey import Survey
 from cavalcade.concepts.thresholds import Calibration
@@ -142,3 +144,16 @@ def test_what_ends_the_program_on_purpose_still_does():
     with pytest.raises(SystemExit) as ended, told_to_stop():
         raise SystemExit(3)
     assert ended.value.code == 3
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(128 + signal.SIGTERM)], ids=repr)
+def test_who_stops_a_program_hears_how_it_goes_on(monkeypatch, capsys, end):
+    def main():
+        raise end
+
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setattr(cli, "prepare_process", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main)
+    assert ended.value.code == 128 + (signal.SIGTERM if end.args else signal.SIGINT)
+    assert capsys.readouterr().err == "interrupted; run the same command again to go on\n"

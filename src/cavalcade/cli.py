@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 import platform
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -20,10 +21,12 @@ from hydra.utils import get_object
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
-from cavalcade.children import end_with_parent
+from cavalcade import processes
+from cavalcade.children import AGAIN, end_with_parent
 from cavalcade.errors import InputError, check_switch, closest, shown
-from cavalcade.hydra_errors import sentence
+from cavalcade.hydra_errors import check_choices, sentence
 from cavalcade.log_lines import AS_LINES
 from cavalcade.report.public_config import hold_secrets, without_passwords, without_secrets
 from cavalcade.value_files import with_values
@@ -117,6 +120,7 @@ def run(main: Callable[[], None]) -> None:
     prepare_process()
     _find_own_modules()
     try:
+        check_choices(sys.argv[1:])
         if {"-m", "--multirun"} & set(sys.argv):
             sys.argv[1:] = with_values(sys.argv[1:])
         main()
@@ -125,9 +129,19 @@ def run(main: Callable[[], None]) -> None:
             sys.exit("an option is not in Hydra's grammar, and one holds a password; quote values")
         sys.exit(shown(without_passwords(sentence(error))))
     except KeyboardInterrupt:
-        sys.exit(130)
+        _say_interrupted()
+        sys.exit(128 + signal.SIGINT)
+    except SystemExit as end:
+        if end.code == 128 + signal.SIGTERM:
+            _say_interrupted()
+        raise
     if _failures:
         sys.exit(1)
+
+
+def _say_interrupted() -> None:
+    if processes.is_first_of_job():
+        tqdm.write(f"interrupted; {AGAIN}", file=sys.stderr)  # below what shows progress
 
 
 def prepare_process() -> None:
@@ -170,17 +184,27 @@ def _reuse_freed_memory() -> None:
         libc.mallopt(mmap_max, 0)
 
 
-def check_switches(compile: object, cache: object, cache_gigabytes: object) -> None:
+def check_settings(
+    config: DictConfig, switches: Iterable[str], folders: Iterable[str], none: Iterable[str] = ()
+) -> None:
     """Raise for what is neither on nor off, or no folder, before anything is made.
+
+    Args:
+        config: the composed config.
+        switches: keys that are true or false.
+        folders: keys of folders.
+        none: those among them that may be null.
 
     Raises:
         InputError: naming the key.
     """
-    check_switch("compile", compile)
-    if cache is not None and (not isinstance(cache, str) or not cache):
-        raise InputError(f"cache is {cache!r}; give a folder, or null")
-    if cache is None and cache_gigabytes is not None:
-        raise InputError("cache_gigabytes needs a folder that it bounds; add cache=…")
+    for key in switches:
+        check_switch(key, config[key])
+    for key in folders:
+        value, optional = config[key], key in none
+        known = isinstance(value, str | int) and not isinstance(value, bool) and str(value)
+        if not known and not (optional and value is None):
+            raise InputError(f"{key} is {value!r}; give a folder{', or null' if optional else ''}")
 
 
 def check_config(config: DictConfig, known: Iterable[str]) -> None:

@@ -3,24 +3,27 @@
 import difflib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cavalcade import conf
-from cavalcade.errors import closest
+from cavalcade.errors import InputError, closest
 
 UNKNOWN = re.compile(r"Could not override '([^']+)'")
 TO_SWEEP = re.compile(r"Could not find '[^']*/(@[^']+)'")
 NO_FOLDER = re.compile(r"Primary config module '([^']+)' not found")
 NO_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':([^:]+)")
+
+NO_NAMES = (bool, int, float, dict, list, type(None))
 
 
 def sentence(error: Exception) -> str:
@@ -41,6 +44,27 @@ def sentence(error: Exception) -> str:
             "for options beside those that there are"
         )
     return re.sub(r"\s*\n\s*", " ", text)
+
+
+def check_choices(arguments: Iterable[str]) -> None:
+    """Raise where an option cannot be chosen by its name, of which Hydra makes a traceback.
+
+    Raises:
+        InputError: naming the option.
+    """
+    parser, folder = OverridesParser.create(), Path(conf.__file__).parent
+    for given in arguments:
+        try:
+            found = parser.parse_override(given)
+        except HydraException:  # which it says well, or no option at all
+            continue
+        group, chosen = found.key_or_group, found.value()
+        if not group:
+            raise InputError(f"{given} names no setting; write OPTION=VALUE")
+        names = chosen if isinstance(chosen, list) else [chosen]
+        is_group = (folder / group).is_dir() and not found.is_delete()
+        if is_group and any(isinstance(each, NO_NAMES) for each in names):
+            raise InputError(f"there is no {group}={found.get_value_string()}; give it by its name")
 
 
 def _elsewhere(group: str, name: str) -> str | None:

@@ -16,6 +16,7 @@ from cavalcade.backbones.layers import Layer, choose_layers
 from cavalcade.backbones.preprocessing import Preprocessing
 from cavalcade.backbones.tracing import Run, call, hooked, trace
 from cavalcade.errors import InputError
+from cavalcade.folders import check_name
 
 CPU_IMAGES = 8
 
@@ -76,9 +77,11 @@ class FrozenBackbone(nn.Module):
             layers: `stages`, `blocks`, or module names; see `choose_layers`.
 
         Raises:
-            InputError: for a layer that cannot be tapped, or images that the network cannot take.
+            InputError: for a label that no folder can have, a layer that cannot be tapped, or
+                images that the network cannot take.
         """
         super().__init__()
+        check_name("the label of the network", network.label)
         self.label = network.label
         self.preprocessing = network.preprocessing
         self.random = network.random

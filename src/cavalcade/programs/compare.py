@@ -17,7 +17,7 @@ from cavalcade.comparing.comparison import check_measures, compare
 from cavalcade.comparing.comparison_folder import default_name, tables_of, write_comparison
 from cavalcade.comparing.pictures import print_comparison, track_comparison
 from cavalcade.comparing.series import check_series
-from cavalcade.errors import InputError, check_switch, check_whole
+from cavalcade.errors import InputError, check_whole
 from cavalcade.folders import check_name
 from cavalcade.names import names_of_runs
 from cavalcade.report.artifacts import (
@@ -36,6 +36,7 @@ KEYS = (
     *("runs", "root", "name", "comparisons", "similarity", "agreement", "repairings", "series"),
     *("cache", "pictures", "report", "names", "logger", "artifacts"),
 )
+SWITCHES = ("series", "report", "artifacts")
 
 
 @hydra.main(version_base="1.3", config_path="pkg://cavalcade.conf", config_name="compare")
@@ -44,6 +45,7 @@ KEYS = (
 def main(config: DictConfig) -> None:
     """Compare runs, write tables and pictures, print the pairs."""
     cli.check_config(config, KEYS)
+    cli.check_settings(config, SWITCHES, ("root", "comparisons", "cache"), none=("cache",))
     tracker = new_tracker(config)  # says what is misspelt before the work
     measure = str(config.similarity)
     against = listed(config.agreement)
@@ -51,7 +53,6 @@ def main(config: DictConfig) -> None:
     check_whole("repairings", config.repairings, 2)
     if config.pictures is not None:
         check_whole("pictures", config.pictures, 0)
-    check_switch("report", config.report)
     runs = runs_of(config)
     named_by = naming_run(config.names, runs)
     name = config.name or default_name(runs, measure, series=config.series, named_by=named_by)

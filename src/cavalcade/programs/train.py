@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from cavalcade import cli
 from cavalcade.concepts import ActivationCache
 from cavalcade.data import ConceptDataModule
+from cavalcade.errors import InputError
 from cavalcade.report.choices import print_choices
 from cavalcade.report.layers import print_layers
 from cavalcade.report.public_config import without_secrets
@@ -25,6 +26,7 @@ KEYS = (
     *("seed", "batch_size", "num_workers", "runs", "force", "list", "list_layers", "estimate"),
     *("artifacts", "compile", "cache", "cache_gigabytes"),
 )
+SWITCHES = ("force", "artifacts", "compile", "estimate")
 
 
 @hydra.main(version_base="1.3", config_path="pkg://cavalcade.conf", config_name="train")
@@ -37,7 +39,9 @@ def main(config: DictConfig) -> Visited | None:
         print_choices(str(config.list))
         return None
     cli.check_config(config, KEYS)
-    cli.check_switches(config.compile, config.cache, config.cache_gigabytes)
+    cli.check_settings(config, SWITCHES, ("runs", "cache"), none=("cache",))
+    if config.cache is None and config.cache_gigabytes is not None:
+        raise InputError("cache_gigabytes needs a folder that it bounds; add cache=…")
     if config.list_layers:
         print_layers(instantiate(config.backbone, _convert_="all"), config.list_layers)
         return None

@@ -17,7 +17,9 @@ _USER = re.compile(  # a path of a URL has one slash less, and a drive of Window
     r"(?:(?<=://)|(?<=[A-Za-z0-9]{2}:/))(/?)[^/?#\s]*@"
 )
 _HEADER = re.compile(r"(authorization\s*:\s*(?:\w+\s+)?|\bbearer\s+)\S{6,}", re.IGNORECASE)
-_QUERY = re.compile(r"(?:(?<=[?&#;])|(?<=--))([^=&#;\s]+)=[^&#;\s]+")
+_QUERY = re.compile(  # without what a sentence puts behind it
+    r"(?:(?<=[?&#;])|(?<=--))([^=&#;\s]+)=[^&#;\s]+?(?=['\")\]},.:]*(?:[&#;\s]|$))"
+)
 _INNER_KEY = re.compile(r"[{,]\s*['\"]?([^\s'\"{},:]+)['\"]?\s*:")  # of a mapping in an argument
 
 
@@ -60,6 +62,8 @@ def without_passwords(text: str) -> str:
 
     >>> without_passwords("cannot read https://me:pass@host/data?sig=abc")
     'cannot read https://host/data?sig=removed'
+    >>> without_passwords("data.root is 'https://host/x?token=abc', which is no folder")
+    "data.root is 'https://host/x?token=removed', which is no folder"
     """
     return _shown(text)
 

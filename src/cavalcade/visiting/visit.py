@@ -69,7 +69,6 @@ def visit(
     Returns:
         The run folder, and whether it was finished before.
     """
-    check_name("the label of the network", backbone.label)
     check_name("data.name", data.data.name)
     identity = identify(backbone, data, method, trainers)
     home = data_folder(runs, data)
