@@ -18,6 +18,7 @@ from cavalcade.backbones.frozen import FrozenBackbone, Network
 from cavalcade.backbones.preprocessing import Preprocessing, check_multiples, input_size
 from cavalcade.backbones.weights import downloading, load_matching, read_state_dict, seeded, variant
 from cavalcade.errors import InputError, closest
+from cavalcade.file_bytes import check_no_larger_inside
 
 log = logging.getLogger(__name__)
 
@@ -186,6 +187,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             ) from None
         tasks = importlib.import_module("ultralytics.nn.tasks")
         try:
+            check_no_larger_inside(path)
             checkpoint, _ = tasks.torch_safe_load(str(path), safe_only=True)
             model = checkpoint.get("ema") or checkpoint["model"]
             state: Mapping[str, Tensor] = model.float().state_dict()
