@@ -119,4 +119,6 @@ def test_a_mistyped_key_is_refused_by_hydra():
 )
 def test_values_without_sense_are_refused(override, message):
     with pytest.raises(InputError, match=message):
-        check_settings(composed("train", override), SWITCHES, ("runs", "cache"), none=("cache",))
+        check_settings(
+            composed("train", override), SWITCHES, ("runs", "cache"), optional=("cache",)
+        )

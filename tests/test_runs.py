@@ -109,6 +109,8 @@ def test_meta_that_is_no_json(copy):
 def test_folder_that_is_no_run(tmp_path):
     with pytest.raises(InputError, match=r"is no run folder: it holds no meta.json"):
         load_run(tmp_path)
+    with pytest.raises(InputError, match=r"File name too long"):
+        load_run(tmp_path / ("a" * 300))
 
 
 def test_truth_that_is_gone_is_named(copy):

@@ -185,7 +185,10 @@ def _reuse_freed_memory() -> None:
 
 
 def check_settings(
-    config: DictConfig, switches: Iterable[str], folders: Iterable[str], none: Iterable[str] = ()
+    config: DictConfig,
+    switches: Iterable[str],
+    folders: Iterable[str],
+    optional: Iterable[str] = (),
 ) -> None:
     """Raise for what is neither on nor off, or no folder, before anything is made.
 
@@ -193,7 +196,7 @@ def check_settings(
         config: the composed config.
         switches: keys that are true or false.
         folders: keys of folders.
-        none: those among them that may be null.
+        optional: those among them that may be null.
 
     Raises:
         InputError: naming the key.
@@ -201,10 +204,10 @@ def check_settings(
     for key in switches:
         check_switch(key, config[key])
     for key in folders:
-        value, optional = config[key], key in none
-        known = isinstance(value, str | int) and not isinstance(value, bool) and str(value)
-        if not known and not (optional and value is None):
-            raise InputError(f"{key} is {value!r}; give a folder{', or null' if optional else ''}")
+        value, or_null = config[key], ", or null" if key in optional else ""
+        named = isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+        if not named and not (or_null and value is None):
+            raise InputError(f"{key} is {value!r}; give a folder{or_null}")
 
 
 def check_config(config: DictConfig, known: Iterable[str]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cavalcade.errors import InputError
 
-NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)  # or out of reach
+# or nothing within reach
+NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG)
 
 FileVersion = tuple[int, int, int]
 FileVersions = Mapping[Path, FileVersion | None]

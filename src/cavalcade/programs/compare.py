@@ -45,7 +45,7 @@ SWITCHES = ("series", "report", "artifacts")
 def main(config: DictConfig) -> None:
     """Compare runs, write tables and pictures, print the pairs."""
     cli.check_config(config, KEYS)
-    cli.check_settings(config, SWITCHES, ("root", "comparisons", "cache"), none=("cache",))
+    cli.check_settings(config, SWITCHES, ("root", "comparisons", "cache"), optional=("cache",))
     tracker = new_tracker(config)  # says what is misspelt before the work
     measure = str(config.similarity)
     against = listed(config.agreement)

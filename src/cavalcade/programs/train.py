@@ -39,7 +39,7 @@ def main(config: DictConfig) -> Visited | None:
         print_choices(str(config.list))
         return None
     cli.check_config(config, KEYS)
-    cli.check_settings(config, SWITCHES, ("runs", "cache"), none=("cache",))
+    cli.check_settings(config, SWITCHES, ("runs", "cache"), optional=("cache",))
     if config.cache is None and config.cache_gigabytes is not None:
         raise InputError("cache_gigabytes needs a folder that it bounds; add cache=…")
     if config.list_layers:
