@@ -283,15 +283,18 @@ def test_a_run_that_is_made_again_while_it_is_compared_is_no_number(
             made_again(two)
         return meta
 
+    def load_and_compare():
+        runs = [load_run(one), load_run(two)]
+        if when == "before":
+            made_again(two)
+        compare(runs, repairings=3, cache=tmp_path / "pairs")
+
     if when == "loading":
         monkeypatch.setattr("cavalcade.runs.read_meta", meta_and_run)
-    runs = [load_run(one), load_run(two)]
-    if when == "before":
-        made_again(two)
     if when == "while":
         monkeypatch.setattr(Truth, "strata_bits", strata_and_run)
     with pytest.raises(InputError, match=f"{two}.* was made again .* the same command again"):
-        compare(runs, repairings=3, cache=tmp_path / "pairs")
+        load_and_compare()
     assert not list((tmp_path / "pairs").rglob("*.safetensors"))
 
 
