@@ -7,7 +7,8 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
-from cavalcade.hydra_errors import sentence
+from cavalcade.errors import InputError
+from cavalcade.hydra_errors import check_choices, sentence
 
 ALL = "; all are listed by python train.py --cfg job"
 
@@ -39,6 +40,40 @@ def test_the_nearest_is_named(monkeypatch, arguments, expected):
     found = said(monkeypatch, arguments)
     assert re.search(expected, found), found
     assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("backbone=3", "^there is no backbone=3; give it by its name$"),
+        ("experiment=null", "^there is no experiment=null; give it by its name$"),
+        ("data=[faces,3]", r"^there is no data=\[faces,3\]; give it by its name$"),
+        ("+backbone@other=true", "^there is no backbone=true; give it by its name$"),
+        ("=3", "^=3 names no setting; write OPTION=VALUE$"),
+        ("+=x", r"^\+=x names no setting; write OPTION=VALUE$"),
+    ],
+)
+def test_an_option_without_a_name_is_refused(argument, message):
+    with pytest.raises(InputError, match=message):
+        check_choices(["-m", argument])
+
+
+def test_options_with_a_name_are_left_to_hydra():
+    check_choices(
+        [
+            *("backbone=efficientnet_lite0,efficientnet_lite2", "seed=3", "data=faces", "~logger"),
+            *(
+                "backbone.name='@names.txt'",
+                "hydra/launcher=joblib",
+                "--cfg",
+                "job",
+                "-m",
+                "=",
+                "a=",
+            ),
+            *("+experiment=[one,two]", "runs=null", "data.num_images={train:16}", "x=(y"),
+        ]
+    )
 
 
 def test_the_nearest_of_a_sweep_is_among_the_keys_of_what_all_jobs_have(monkeypatch):
