@@ -59,21 +59,10 @@ def test_an_option_without_a_name_is_refused(argument, message):
 
 
 def test_options_with_a_name_are_left_to_hydra():
-    check_choices(
-        [
-            *("backbone=efficientnet_lite0,efficientnet_lite2", "seed=3", "data=faces", "~logger"),
-            *(
-                "backbone.name='@names.txt'",
-                "hydra/launcher=joblib",
-                "--cfg",
-                "job",
-                "-m",
-                "=",
-                "a=",
-            ),
-            *("+experiment=[one,two]", "runs=null", "data.num_images={train:16}", "x=(y"),
-        ]
-    )
+    groups = ("backbone=efficientnet_lite0,efficientnet_lite2", "data=faces", "~logger")
+    others = ("hydra/launcher=joblib", "+experiment=[one,two]", "backbone.name='@names.txt'")
+    values = ("seed=3", "runs=null", "a=", "data.num_images={train:16}", "x=(y")
+    check_choices(["-m", *groups, *others, *values, "--cfg", "job"])
 
 
 def test_the_nearest_of_a_sweep_is_among_the_keys_of_what_all_jobs_have(monkeypatch):
