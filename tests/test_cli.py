@@ -97,6 +97,7 @@ def test_compare_takes_the_runs_of_the_data_set_trained_last(swept):
     assert pairs.loc["mean_best_match", "value"].between(-1, 1).all()
 
 
+@pytest.mark.slow  # ten seconds
 def test_compare_by_a_measure_of_features(swept):
     folder, _ = swept
     options = ["similarity=cka", "agreement=[]", "repairings=2", "name=geometry", "logger=none"]
@@ -114,6 +115,7 @@ def test_a_finished_run_is_skipped_with_a_line(swept):
     assert "efficientnet_lite0: finished before, skipped" in result.stdout + result.stderr
 
 
+@pytest.mark.slow  # starts programs anew
 def test_a_program_that_is_started_soon_says_the_same(tmp_path):
     real, warm = (call(tmp_path, "train.py", "list=networks") for call in (python, soon))
     assert real.returncode == warm.returncode == 1
@@ -170,6 +172,7 @@ def test_of_a_record_with_a_password_only_what_hydra_wrote_goes(tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.slow  # starts a program anew
 def test_an_option_that_lies_beside_is_pointed_at(tmp_path):
     (tmp_path / "conf/backbone").mkdir(parents=True)
     (tmp_path / "conf/backbone/mine.yaml").write_text("x: 1")

@@ -332,6 +332,7 @@ def test_ultralytics_leaves_pillow_and_torch_alone():
     assert torch.save.__module__ == "torch.serialization"
 
 
+@pytest.mark.slow  # programs of its own
 def test_ultralytics_is_imported_when_it_is_needed_and_silently(tmp_path):
     """On a machine that never had it, where it would write of its settings."""
     program = """
