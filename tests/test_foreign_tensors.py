@@ -126,15 +126,16 @@ def harmful_tables(text, needed):
     names = first.strip().split(",")
     numbers = names.index("jaccard" if "jaccard" in names else "area")
 
-    def with_cell(value):
-        cells = rows[0].rstrip("\n").split(",")
-        cells[numbers] = value
-        return first + ",".join(cells) + "\n" + "".join(rows[1:])
-
     cells = [line.split(",") for line in text.splitlines()]
 
     def joined(lines):
         return "".join(",".join(line) + "\n" for line in lines)
+
+    def changed(line, value):
+        return [*line[:numbers], value, *line[numbers + 1 :]]
+
+    def with_cell(value):
+        return joined([names, changed(cells[1], value), *cells[2:]])
 
     def without(column):
         at = names.index(column)
@@ -149,9 +150,7 @@ def harmful_tables(text, needed):
         "no end": text + rows[0] * 200_000,
         "a column called otherwise": text.replace(names[numbers], "other"),
         "text for a number": with_cell("many"),
-        "true for numbers": joined(
-            [names, *([*line[:numbers], "True", *line[numbers + 1 :]] for line in cells[1:])]
-        ),
+        "true for numbers": joined([names, *(changed(line, "True") for line in cells[1:])]),
         "more than all": with_cell("7"),
         "less than none": with_cell("-0.1"),
         "infinite": with_cell("inf"),

@@ -67,10 +67,11 @@ class Contents(ConceptDataset):
         self._pictures: list[str] = []
         self._truth = np.zeros((images, concepts, DIGEST), np.uint8)
         failed: dict[int, LeftOut] = {}
-        read = _read_or_skip if skip else _read_or_stop
         with ThreadPoolExecutor(READERS) as pool:
             # In order, so that of the samples that cannot be read the first is named.
-            readings = pool.map(lambda index: read(dataset, index), range(images))
+            readings = pool.map(
+                lambda index: _read_or_skip(dataset, index, skip=skip), range(images)
+            )
             for index, reading in enumerate(progress(readings, "reading images", images)):
                 if isinstance(reading, LeftOut):
                     failed[index] = reading
@@ -169,22 +170,15 @@ def _read(dataset: ConceptDataset, index: int) -> _Reading:
     )
 
 
-def _read_or_stop(dataset: ConceptDataset, index: int) -> _Reading:
+def _read_or_skip(dataset: ConceptDataset, index: int, *, skip: bool) -> "_Reading | LeftOut":
     try:
         return _read(dataset, index)
     except WholeError:
         raise
     except InputError as error:
+        if skip:
+            return LeftOut(dataset.ids[index], str(error))
         raise InputError(f"{error}, or leave out such images with data.on_error=skip") from error
-
-
-def _read_or_skip(dataset: ConceptDataset, index: int) -> "_Reading | LeftOut":
-    try:
-        return _read(dataset, index)
-    except WholeError:
-        raise
-    except InputError as error:
-        return LeftOut(dataset.ids[index], str(error))
 
 
 def _digest_of_picture(image: UInt8[Tensor, "3 height width"]) -> str:

@@ -173,10 +173,11 @@ def _masks_in(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         suffix = path.suffix.lower()
-        if suffix in IMAGE_SUFFIXES and suffix != ".png":
+        if suffix not in IMAGE_SUFFIXES:
+            continue
+        if suffix != ".png":
             raise InputError(f"{path} is no PNG file; give masks as <concept>.png")
-        if suffix == ".png" and path.stem in files:
+        if path.stem in files:
             raise InputError(f"{path} is a second mask of its concept; remove one of the two")
-        if suffix == ".png":
-            files[path.stem] = path
+        files[path.stem] = path
     return files

@@ -135,12 +135,12 @@ def read_pets(path: Path) -> list[Pet]:
     for row in read_lines(path, ANEW):
         if row.startswith("#"):
             continue
-        image, breed, species = row.split()[:3] if len(row.split()) == 4 else ("", "", "")
-        number = whole_number(breed)
-        if number is None or species not in ("1", "2"):
+        fields = row.split()
+        breed = whole_number(fields[1]) if len(fields) == 4 else None
+        if breed is None or fields[2] not in ("1", "2"):
             raise InputError(
                 f"{path} has the row {brief(row)}, which is not an image, its class, its "
                 f"species (1 or 2) and its breed; {ANEW}"
             )
-        pets.append(Pet(image, number, ("1", "2").index(species)))
+        pets.append(Pet(fields[0], breed, ("1", "2").index(fields[2])))
     return pets
